@@ -1,0 +1,128 @@
+"""Train several classifiers in one process, as child runs of one parent, and rank them on the same test rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator
+
+from classifiers import CLASSIFIERS
+from evaluation import draw_precision_recall, draw_roc, finish_precision_recall, finish_roc
+from features import Split, load_split
+from project import log_working_tree, run_command, say_where_to_look
+from table import bad
+from train import Result, datasets, fit_and_log, parameters, table_options
+
+# What the leaderboard shows; it is sorted by the first.
+SHOWN = [
+    "roc_auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "recall",
+    "precision",
+    "log_loss",
+    "fit_seconds",
+]
+
+
+def build(name: str, max_depth: str) -> BaseEstimator:
+    """A classifier with the defaults of its entry point, the tree models bounded by `max_depth`."""
+    command = CLASSIFIERS[name]
+    bounded = any(option.name == "max_depth" for option in command.params)
+    return command.main(["--max_depth", max_depth] if bounded else [], standalone_mode=False)
+
+
+def leaderboard(results: list[Result]) -> pd.DataFrame:
+    """One row a classifier, the best ROC AUC first, with its run."""
+    rows = [
+        {"classifier": result.name, **{key: result.metrics[key] for key in SHOWN}, "run_id": result.run_id}
+        for result in results
+    ]
+    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True)
+
+
+def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
+    """The leaderboard as bars, one panel a metric, so that near ties are seen to be near."""
+    figure = Figure(figsize=(11, 1.5 + 0.45 * len(board)), layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
+        bars = axes.barh(board["classifier"], board[metric], color=["#1f77b4", *["#9ecae1"] * (len(board) - 1)])
+        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize="small")
+        axes.set(title=f"{metric} ({'lower' if metric == 'log_loss' else 'higher'} is better)")
+        axes.set_xlim(0, board[metric].max() * 1.2)
+    panels[0].invert_yaxis()
+    return figure
+
+
+def curves_figure(results: list[Result], split: Split) -> Figure:
+    """ROC and precision-recall curves of all classifiers on the same axes."""
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    roc, pr = figure.subplots(1, 2)
+    truth = np.asarray(split.y_test)
+    counted = [split.positive] if split.positive is not None else split.classes
+    # With more than two classes every (row, class) pair counts once: the micro-average.
+    members = np.concatenate([truth == label for label in counted])
+    for result in sorted(results, key=lambda result: -result.metrics["roc_auc"]):
+        scored = np.concatenate([result.probabilities[:, split.classes.index(label)] for label in counted])
+        draw_roc(roc, members, scored, result.name)
+        draw_precision_recall(pr, members, scored, result.name)
+    finish_roc(roc)
+    finish_precision_recall(pr)
+    return figure
+
+
+@click.command()
+@table_options
+@click.option("--models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated.")
+@click.option("--max_depth", default="5", help="Bound of the tree models; none for no bound.")
+def compare(models: str, max_depth: str, random_state: int, **table: Any) -> None:
+    """Train the named classifiers on one split and rank them."""
+    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    for name in names:
+        if name not in CLASSIFIERS:
+            raise bad("models", name, f"is not a classifier; choose from: {', '.join(CLASSIFIERS)}.")
+    if not names:
+        raise bad("models", models, f"names no classifier; choose from: {', '.join(CLASSIFIERS)}.")
+    classifiers = {name: build(name, max_depth) for name in names}
+    split = load_split(random_state=random_state, **table)
+    data = datasets(split)
+
+    with mlflow.start_run() as parent:
+        if not parent.data.params:  # `mlflow run` has logged them
+            mlflow.log_params({**table, "models": models, "max_depth": max_depth, "random_state": random_state})
+        log_working_tree()
+        mlflow.log_inputs(datasets=list(data), contexts=["training", "test"], tags_list=[None, None])
+        results = []
+        for number, (name, classifier) in enumerate(classifiers.items(), start=1):
+            with mlflow.start_run(run_name=name, nested=True):
+                mlflow.log_params(parameters(name, classifier))
+                result = fit_and_log(name, classifier, split, data, random_state)
+            results.append(result)
+            figures = f"roc_auc {result.metrics['roc_auc']:.4f}  fitted in {result.metrics['fit_seconds']:.2f} s"
+            click.echo(f"[{number}/{len(names)}] {name:<19} {figures}")
+
+        board = leaderboard(results)
+        best = next(result for result in results if result.run_id == board["run_id"][0])
+        mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
+        title = f"{len(split.y_test):,} test rows of {Path(split.source).name}"
+        mlflow.log_figure(leaderboard_figure(board, title), "leaderboard.png")
+        mlflow.log_figure(curves_figure(results, split), "curves.png")
+        mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=data[1])
+        mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})
+        click.echo()
+        click.echo(board.drop(columns="run_id").to_string(index=False, float_format="{:.4f}".format))
+        click.echo(f"\nBest model: {best.name}, {best.model_uri}")
+        say_where_to_look()
+
+
+if __name__ == "__main__":
+    run_command(compare)

@@ -1,0 +1,213 @@
+"""Train one classifier on a table with a class column and track it: `python train.py knn --n_neighbors 25`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import skops.io
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Metric
+from mlflow.models import infer_signature
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import InvalidParameterError
+
+from classifiers import CLASSIFIERS
+from evaluation import evaluation_figure, scores
+from features import Split, load_split, with_preprocessing
+from project import FiniteRange, log_working_tree, run_command, say_where_to_look
+from table import bad
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trained and tracked classifier leaves behind. `probabilities`: (test rows, classes)."""
+
+    name: str
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float]
+    probabilities: np.ndarray
+
+
+def table_options(command: Any) -> Any:
+    """The options that say which table to learn from and how to split it."""
+    for option in reversed(
+        [
+            click.option("--data", default="data/churn.csv", help="Path or URL of a CSV or Parquet file."),
+            click.option("--target", default="churn", help="The column that holds the classes."),
+            click.option(
+                "--positive", default="", help="The positive one of two classes; default: yes, true, 1, else the rarer."
+            ),
+            click.option("--drop", default="", help="Columns to ignore, comma-separated."),
+            click.option("--test_size", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.25),
+            click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def parameters(name: str, classifier: BaseEstimator) -> dict[str, Any]:
+    """The parameters of a classifier that its entry point offers, with their values."""
+    offered = {option.name for option in CLASSIFIERS[name].params}
+    values = {key.rpartition("__")[2]: value for key, value in classifier.get_params().items()}
+    return {key: value for key, value in values.items() if key in offered}
+
+
+def datasets(split: Split) -> tuple[Any, Any]:
+    """The training and the test part as MLflow datasets, with source and digest."""
+    train = split.X_train.assign(**{split.target: split.y_train})
+    test = split.X_test.assign(**{split.target: split.y_test})
+    name = Path(split.source).stem
+    return (
+        from_pandas(train, source=split.source, targets=split.target, name=f"{name}_train"),
+        from_pandas(test, source=split.source, targets=split.target, name=f"{name}_test"),
+    )
+
+
+def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[Any, Any], random_state: int) -> Result:
+    """Fit a classifier on the training part, score it on the test part, and log it all to the active run.
+
+    name: the classifier's entry point.
+    data: what `datasets` made of the split.
+
+    Raises click.UsageError where scikit-learn refuses the parameters.
+    """
+    run = mlflow.active_run()
+    assert run is not None
+    if "random_state" in classifier.get_params():
+        classifier.set_params(random_state=random_state)
+    if getattr(classifier, "n_neighbors", 0) > len(split.X_train):
+        raise bad("n_neighbors", classifier.n_neighbors, f"is more than the {len(split.X_train)} training rows.")
+    mlflow.log_inputs(datasets=list(data), contexts=["training", "test"], tags_list=[None, None])
+
+    pipeline = with_preprocessing(classifier, split.columns)
+    started = time.perf_counter()
+    try:
+        pipeline.fit(split.X_train, split.y_train)
+    except InvalidParameterError as error:
+        raise click.UsageError(str(error)) from None
+    fitted = time.perf_counter()
+    probabilities = pipeline.predict_proba(split.X_test)
+    predicted = time.perf_counter()
+
+    model_uri, model_id = _log_model(pipeline, split)
+    metrics = scores(split.y_test, probabilities, split.classes, split.positive)
+    metrics |= {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted}
+    mlflow.log_metrics(metrics, dataset=data[1], model_id=model_id)
+    if hasattr(classifier, "history_"):
+        _log_epochs(run.info.run_id, classifier.history_)
+    title = f"{name}: {len(split.y_test):,} test rows of {Path(split.source).name}"
+    figure = evaluation_figure(split.y_test, probabilities, split.classes, split.positive, title)
+    mlflow.log_figure(figure, "evaluation.png")
+    mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
+    return Result(name, run.info.run_id, model_uri, metrics, probabilities)
+
+
+def _log_model(pipeline: Pipeline, split: Split) -> tuple[str, str]:
+    """Log the pipeline as `model`; returns its `runs:/` URI and the id of the logged model."""
+    example = split.X_train.head(5)
+    described: dict[str, Any] = {
+        "name": "model",
+        "input_example": example,
+        "metadata": {
+            "target": split.target,
+            "classes": split.classes,
+            "categories": {
+                name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical
+            },
+        },
+    }
+    if hasattr(pipeline[-1], "network_"):
+        with tempfile.TemporaryDirectory() as folder:
+            skops.io.dump(pipeline[:-1], f"{folder}/preprocessing.skops")
+            pipeline[-1].network_.save(f"{folder}/network.keras")
+            info = mlflow.pyfunc.log_model(
+                python_model=str(Path(__file__).with_name("ann_model.py")),
+                artifacts={
+                    "preprocessing": f"{folder}/preprocessing.skops",
+                    "network": f"{folder}/network.keras",
+                },
+                model_config={"classes": split.classes},
+                signature=infer_signature(
+                    split.X_train, pipeline.predict(example), params={"predict_method": "predict"}
+                ),
+                pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy", "keras", "tensorflow"),
+                **described,
+            )
+    else:
+        info = mlflow.sklearn.log_model(
+            pipeline,
+            signature=infer_signature(split.X_train, pipeline.predict(example)),
+            # The types in a model that was fitted here are scikit-learn's and numpy's own.
+            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
+            pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
+            **described,
+        )
+    return f"runs:/{info.run_id}/model", info.model_id
+
+
+def _pins(*packages: str) -> list[str]:
+    pins = []
+    for package in packages:
+        try:
+            pins.append(f"{package}=={version(package)}")
+        except PackageNotFoundError:  # TensorFlow for Linux comes as tensorflow-cpu
+            pins.append(f"{package}-cpu=={version(f'{package}-cpu')}")
+    return pins
+
+
+def _log_epochs(run_id: str, history: dict[str, list[float]]) -> None:
+    """Log the curves of a training in one call, as train_loss, train_accuracy, val_loss and val_accuracy."""
+    now = int(time.time() * 1000)
+    points = [
+        Metric(key if key.startswith("val_") else f"train_{key}", value, now, epoch)
+        for key, values in history.items()
+        for epoch, value in enumerate(values, start=1)
+    ]
+    for start in range(0, len(points), 1000):  # the most that a call takes
+        mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + 1000])
+
+
+@click.group(commands=CLASSIFIERS)
+@table_options
+def train(**_: Any) -> None:
+    """Train one classifier and track it."""
+
+
+@train.result_callback()
+@click.pass_context
+def _train(
+    context: click.Context,
+    classifier: BaseEstimator,
+    data: str,
+    target: str,
+    positive: str,
+    drop: str,
+    test_size: float,
+    random_state: int,
+) -> None:
+    name = str(context.invoked_subcommand)
+    split = load_split(data, target, positive, drop, test_size, random_state)
+    with mlflow.start_run() as run:
+        if not run.data.params:  # `mlflow run` has logged them
+            mlflow.log_params({**context.params, **parameters(name, classifier)})
+        log_working_tree()
+        result = fit_and_log(name, classifier, split, datasets(split), random_state)
+        shown = ("roc_auc", "average_precision", "accuracy", "recall", "precision", "f1")
+        click.echo(f"{name}: " + "  ".join(f"{key} {result.metrics[key]:.4f}" for key in shown))
+        click.echo(f"Model: {result.model_uri}")
+        say_where_to_look()
+
+
+if __name__ == "__main__":
+    run_command(train)

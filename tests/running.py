@@ -1,0 +1,121 @@
+"""Run MLflow Projects as a user does, with the real `mlflow run`, and look at what they leave in the tracking store."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+COLLECTION = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Outcome:
+    """What a finished `mlflow run` printed and left behind."""
+
+    code: int
+    output: str
+    run: Run | None
+
+    @property
+    def error(self) -> str:
+        """The one line that begins with "Error:"."""
+        lines = [line for line in self.output.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, self.output
+        return lines[0].removeprefix("Error: ")
+
+
+@dataclass
+class Store:
+    """A tracking store of its own (SQLite, artifacts beside it), and the environment of processes that use it."""
+
+    folder: Path
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
+        interpreter = str(Path(sys.executable).parent)
+        self.environment = {
+            **kept,
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PATH": f"{interpreter}{os.pathsep}{kept['PATH']}",
+        }
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri, self.uri)
+
+    def children(self, run: Run) -> list[Run]:
+        """The child runs of a run, the first started first."""
+        found = self.client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`mlflow.parentRunId` = '{run.info.run_id}'",
+            order_by=["attributes.start_time ASC"],
+        )
+        return list(found)
+
+    def artifacts(self, run: Run) -> set[str]:
+        """The names of the files and folders at the top of a run's artifacts."""
+        return {item.path for item in self.client.list_artifacts(run.info.run_id)}
+
+    def artifact(self, run: Run, name: str) -> Path:
+        """A local copy of an artifact."""
+        return Path(self.client.download_artifacts(run.info.run_id, name))
+
+    def mlflow_run(
+        self,
+        project: str | Path,
+        entry_point: str = "main",
+        parameters: Mapping[str, object] | None = None,
+        *arguments: str,
+        env_manager: str | None = "local",
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 600,
+    ) -> Outcome:
+        """`mlflow run PROJECT -e ENTRY_POINT -P NAME=VALUE ...`, from the store's folder."""
+        command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point, *arguments]
+        for name, value in (parameters or {}).items():
+            command += ["-P", f"{name}={value}"]
+        if env_manager:
+            command += ["--env-manager", env_manager]
+        return self.run(command, environment=environment, timeout=timeout)
+
+    def run(
+        self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600
+    ) -> Outcome:
+        """Any command, from the store's folder; the run is the one that `mlflow run` announces, if it does."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        announced = re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout)
+        run = self.client.get_run(announced[1]) if announced else None
+        return Outcome(done.returncode, done.stdout, run)
+
+
+def model_uri(run: Run) -> str:
+    """The URI of the model that a run logged under the name `model`."""
+    return f"runs:/{run.info.run_id}/model"
+
+
+def metrics_without_times(run: Run) -> dict[str, Any]:
+    """The metrics of a run that do not depend on how busy the machine is."""
+    return {name: value for name, value in run.data.metrics.items() if not name.endswith("_seconds")}
