@@ -13,7 +13,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A fresh environment without compiled bytecode starts twice as slowly.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run ui test check lock upgrade clean
+SHELL := /bin/bash
+
+.PHONY: run ui test check types lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -24,9 +26,11 @@ ui: .venv/classification.installed
 test: check
 	pytest
 
-check: .venv/everything.installed
+check: types
 	ruff check .
 	ruff format --check .
+
+types: .venv/everything.installed
 	mypy tests
 	for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .) || exit 1; done
 

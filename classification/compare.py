@@ -17,7 +17,7 @@ from evaluation import draw_precision_recall, draw_roc, finish_precision_recall,
 from features import Split, load_split
 from project import log_working_tree, run_command, say_where_to_look
 from table import bad
-from train import Result, datasets, fit_and_log, parameters, table_options
+from train import Result, datasets, fit_and_log, parameters, prepare, table_options
 
 # What the leaderboard shows; it is sorted by the first.
 SHOWN = [
@@ -66,6 +66,8 @@ def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
 def curves_figure(results: list[Result], split: Split) -> Figure:
     """ROC and precision-recall curves of all classifiers on the same axes."""
     figure = Figure(figsize=(13, 6), layout="constrained")
+    if split.positive is None:
+        figure.suptitle("All classes pooled, each against the rest (micro-average)")
     roc, pr = figure.subplots(1, 2)
     truth = np.asarray(split.y_test)
     counted = [split.positive] if split.positive is not None else split.classes
@@ -94,6 +96,8 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         raise bad("models", models, f"names no classifier; choose from: {', '.join(CLASSIFIERS)}.")
     classifiers = {name: build(name, max_depth) for name in names}
     split = load_split(random_state=random_state, **table)
+    for classifier in classifiers.values():
+        prepare(classifier, split, random_state)
     data = datasets(split)
 
     with mlflow.start_run() as parent:
@@ -105,7 +109,7 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         for number, (name, classifier) in enumerate(classifiers.items(), start=1):
             with mlflow.start_run(run_name=name, nested=True):
                 mlflow.log_params(parameters(name, classifier))
-                result = fit_and_log(name, classifier, split, data, random_state)
+                result = fit_and_log(name, classifier, split, data)
             results.append(result)
             figures = f"roc_auc {result.metrics['roc_auc']:.4f}  fitted in {result.metrics['fit_seconds']:.2f} s"
             click.echo(f"[{number}/{len(names)}] {name:<19} {figures}")

@@ -58,7 +58,7 @@ def log_working_tree() -> None:
     """
     import mlflow
 
-    own = [".", ":(exclude)mlruns", ":(exclude)mlflow.db*"]
+    own = [".", ":(exclude)mlruns", ":(exclude)mlflow.db*", ":(exclude,glob)**/__pycache__/**"]
     status = _git("status", "--porcelain", "--", *own)
     if status is None:
         return

@@ -189,10 +189,12 @@ def _json_batches(path: Path, batch_size: int | None) -> Iterator[pd.DataFrame]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
                 if number > 1:
-                    raise json.JSONDecodeError(error.msg, "\n" * (number - 1) + line, number - 1 + error.pos) from None
+                    raise json.JSONDecodeError(
+                        error.msg, "\n" * (number - 1) + line.rstrip("\n"), number - 1 + error.pos
+                    ) from None
                 record = None
             if not isinstance(record, dict):
                 break  # not one object a line: an array, or one object over several lines

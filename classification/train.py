@@ -74,7 +74,15 @@ def datasets(split: Split) -> tuple[Any, Any]:
     )
 
 
-def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[Any, Any], random_state: int) -> Result:
+def prepare(classifier: BaseEstimator, split: Split, random_state: int) -> None:
+    """Seed a classifier, and refuse it by click.BadParameter where it asks for more rows than there are."""
+    if "random_state" in classifier.get_params():
+        classifier.set_params(random_state=random_state)
+    if getattr(classifier, "n_neighbors", 0) > len(split.X_train):
+        raise bad("n_neighbors", classifier.n_neighbors, f"is more than the {len(split.X_train)} training rows.")
+
+
+def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[Any, Any]) -> Result:
     """Fit a classifier on the training part, score it on the test part, and log it all to the active run.
 
     name: the classifier's entry point.
@@ -84,10 +92,6 @@ def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[
     """
     run = mlflow.active_run()
     assert run is not None
-    if "random_state" in classifier.get_params():
-        classifier.set_params(random_state=random_state)
-    if getattr(classifier, "n_neighbors", 0) > len(split.X_train):
-        raise bad("n_neighbors", classifier.n_neighbors, f"is more than the {len(split.X_train)} training rows.")
     mlflow.log_inputs(datasets=list(data), contexts=["training", "test"], tags_list=[None, None])
 
     pipeline = with_preprocessing(classifier, split.columns)
@@ -198,11 +202,12 @@ def _train(
 ) -> None:
     name = str(context.invoked_subcommand)
     split = load_split(data, target, positive, drop, test_size, random_state)
+    prepare(classifier, split, random_state)
     with mlflow.start_run() as run:
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params({**context.params, **parameters(name, classifier)})
         log_working_tree()
-        result = fit_and_log(name, classifier, split, datasets(split), random_state)
+        result = fit_and_log(name, classifier, split, datasets(split))
         shown = ("roc_auc", "average_precision", "accuracy", "recall", "precision", "f1")
         click.echo(f"{name}: " + "  ".join(f"{key} {result.metrics[key]:.4f}" for key in shown))
         click.echo(f"Model: {result.model_uri}")

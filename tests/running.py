@@ -93,9 +93,7 @@ class Store:
             command += ["--env-manager", env_manager]
         return self.run(command, environment=environment, timeout=timeout)
 
-    def run(
-        self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600
-    ) -> Outcome:
+    def run(self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600) -> Outcome:
         """Any command, from the store's folder; the run is the one that `mlflow run` announces, if it does."""
         done = subprocess.run(
             command,

@@ -1,0 +1,16 @@
+"""Runs of the classification example that several tests look at."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow.entities import Run
+from running import COLLECTION, Store
+
+
+@pytest.fixture(scope="session")
+def tree(store: Store) -> Run:
+    """A decision tree trained on the bundled table."""
+    outcome = store.mlflow_run(COLLECTION / "classification", "decision_tree")
+    assert outcome.code == 0, outcome.output
+    assert outcome.run
+    return outcome.run

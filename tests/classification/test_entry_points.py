@@ -1,0 +1,111 @@
+"""Each classifier, then `predict`, through `mlflow run` on three tables: the bundled one, a second with two classes, and
+one with three."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from running import COLLECTION, Store, model_uri
+
+CLASSIFICATION = COLLECTION / "classification"
+CLASSIFIERS = ["ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"]
+
+# The least ROC AUC that a working classifier reaches on the table.
+TABLES = {
+    "churn": ({}, 0.78),
+    "credit": ({"target": "Status"}, 0.72),
+    "penguins": ({"target": "species", "drop": "year", "random_state": 1}, 0.98),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_trains_on_any_table_with_classes(
+    classifier: str, table: str, store: Store, credit: Path, penguins: Path
+) -> None:
+    parameters, least = TABLES[table]
+    if table != "churn":
+        parameters = {**parameters, "data": {"credit": credit, "penguins": penguins}[table]}
+    if classifier == "ann" and table == "penguins":  # 344 rows are few steps an epoch
+        parameters = {**parameters, "epochs": 100, "learning_rate": 0.005}
+
+    outcome = store.mlflow_run(CLASSIFICATION, classifier, parameters)
+
+    assert outcome.code == 0, outcome.output
+    assert outcome.run
+    assert outcome.run.info.status == "FINISHED"
+    assert outcome.run.data.metrics["roc_auc"] >= least
+    assert outcome.run.data.tags["positive"] == {"churn": "Yes", "credit": "bad", "penguins": "None"}[table]
+    assert "evaluation.png" in store.artifacts(outcome.run)
+    assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("classifier", ["ann", "random_forest"])
+def test_predicts_on_raw_rows_of_the_same_table(
+    classifier: str, table: str, store: Store, credit: Path, penguins: Path, tmp_path: Path
+) -> None:
+    parameters, _ = TABLES[table]
+    path = {"churn": CLASSIFICATION / "data" / "churn.csv", "credit": credit, "penguins": penguins}[table]
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    trained = store.mlflow_run(CLASSIFICATION, classifier, {**parameters, "data": path}).run
+    assert trained
+    new = tmp_path / "new.jsonl"
+    frame.tail(40).to_json(new, orient="records", lines=True)
+
+    outcome = store.mlflow_run(CLASSIFICATION, "predict", {"model_uri": model_uri(trained), "data": new})
+
+    assert outcome.code == 0, outcome.output
+    assert outcome.run
+    predictions = pd.read_csv(store.artifact(outcome.run, "predictions.csv"))
+    target = str(parameters.get("target", "churn"))
+    classes = sorted(frame[target].unique())
+    probabilities = predictions[[f"probability_{label}" for label in classes]]
+    assert len(predictions) == 40
+    assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert (probabilities.idxmax(axis=1) == "probability_" + predictions["prediction"]).all()
+    assert (predictions["prediction"] == frame[target].tail(40).to_numpy()).mean() > 0.6
+
+
+@pytest.mark.parametrize("table", ["credit", "penguins"])
+def test_main_compares_on_any_table_with_classes(table: str, store: Store, credit: Path, penguins: Path) -> None:
+    parameters, least = TABLES[table]
+    path = {"credit": credit, "penguins": penguins}[table]
+    outcome = store.mlflow_run(CLASSIFICATION, parameters={**parameters, "data": path, "models": "knn,svm,gaussian_nb"})
+    assert outcome.code == 0, outcome.output
+    assert outcome.run
+    assert [run.data.tags["classifier"] for run in store.children(outcome.run)] == ["knn", "svm", "gaussian_nb"]
+    assert outcome.run.data.metrics["best_roc_auc"] >= least
+
+
+def test_column_kinds_are_inferred_and_useless_ones_left_out(store: Store, tmp_path: Path) -> None:
+    rows = 60
+    table = pd.DataFrame(
+        {
+            "row_number": range(rows),
+            "account": [f"A-{number:05}" for number in range(rows)],
+            "country": "FR",
+            "member": [number % 3 == 0 for number in range(rows)],
+            "amount (€)": [number % 7 for number in range(rows)],
+            "left": [number % 2 for number in range(rows)],
+        }
+    )
+    table.to_csv(tmp_path / "table.csv", index=False, sep=";")
+    outcome = store.mlflow_run(
+        CLASSIFICATION, "decision_tree", {"data": tmp_path / "table.csv", "target": "left", "min_samples_leaf": 1}
+    )
+    assert outcome.code == 0, outcome.output
+    assert outcome.run
+    for name, reason in [("row_number", "identifier"), ("account", "identifier"), ("country", "constant")]:
+        warning = next(line for line in outcome.output.splitlines() if f"Warning: column {name!r}" in line)
+        assert reason in warning
+    model = store.client.get_logged_model(outcome.run.outputs.model_outputs[0].model_id)
+    signature = (Path(model.artifact_location) / "MLmodel").read_text().split("signature:")[1]
+    assert '"boolean", "name": "member"' in signature
+    assert '"double"' in signature
+    assert "row_number" not in signature
+    assert outcome.run.data.tags["positive"] == "1"
+    assert json.loads(outcome.run.inputs.dataset_inputs[0].dataset.profile)["num_rows"] in (15, 45)

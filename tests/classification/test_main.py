@@ -1,0 +1,87 @@
+"""`mlflow run classification` trains seven classifiers on the bundled table and ranks them."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from running import COLLECTION, Outcome, Store
+
+CLASSIFIERS = {"ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"}
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store) -> Outcome:
+    outcome = store.mlflow_run(COLLECTION / "classification", parameters={"max_depth": 5})
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def parent(finished: Outcome) -> Run:
+    assert finished.run
+    return finished.run
+
+
+@pytest.fixture(scope="module")
+def children(store: Store, parent: Run) -> dict[str, Run]:
+    return {child.data.tags["classifier"]: child for child in store.children(parent)}
+
+
+def test_each_classifier_is_a_finished_child_run(parent: Run, children: dict[str, Run]) -> None:
+    assert set(children) == CLASSIFIERS
+    assert {run.info.status for run in [parent, *children.values()]} == {"FINISHED"}
+    assert {name: child.info.run_name for name, child in children.items()} == {name: name for name in CLASSIFIERS}
+
+
+def test_max_depth_bounds_the_tree_models_alone(children: dict[str, Run]) -> None:
+    bounded = {name for name, child in children.items() if child.data.params.get("max_depth") == "5"}
+    assert bounded == {"decision_tree", "random_forest"}
+
+
+def test_quality_on_the_bundled_table(children: dict[str, Run]) -> None:
+    roc_auc = {name: child.data.metrics["roc_auc"] for name, child in children.items()}
+    assert max(roc_auc.values()) >= 0.84
+    assert roc_auc["ann"] >= 0.83
+
+
+def test_leaderboard_ranks_the_children_by_roc_auc(store: Store, parent: Run, children: dict[str, Run]) -> None:
+    board = pd.read_csv(io.StringIO(store.artifact(parent, "leaderboard.csv").read_text()))
+    assert set(board["run_id"]) == {child.info.run_id for child in children.values()}
+    assert board["roc_auc"].is_monotonic_decreasing
+    for row in board.itertuples():
+        assert row.roc_auc == pytest.approx(children[row.classifier].data.metrics["roc_auc"], abs=1e-12)
+    best = children[board["classifier"][0]]
+    assert parent.data.tags["best_model_uri"] == f"runs:/{best.info.run_id}/model"
+    assert parent.data.metrics["best_roc_auc"] == best.data.metrics["roc_auc"]
+
+
+def test_pictures_of_the_comparison(store: Store, parent: Run) -> None:
+    assert {"leaderboard.png", "curves.png"} <= store.artifacts(parent)
+
+
+def test_progress_and_where_to_look_are_printed(finished: Outcome, parent: Run) -> None:
+    assert "[7/7]" in finished.output
+    assert "logistic_regression   0.8" in finished.output
+    assert f"Best model: {parent.data.tags['best_classifier']}" in finished.output
+    assert "mlflow ui" in finished.output
+    assert parent.info.run_id in finished.output.split("See the run")[1]
+    assert "Warning" not in finished.output
+
+
+def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
+    assert not list((COLLECTION / "classification").glob("mlflow.db*"))
+    assert not (COLLECTION / "classification" / "mlruns").exists()
+
+
+def test_the_same_run_gives_the_same_metrics_to_the_last_digit(store: Store, children: dict[str, Run]) -> None:
+    again = store.mlflow_run(COLLECTION / "classification", parameters={"max_depth": 5})
+    assert again.run
+    for child in store.children(again.run):
+        first = children[child.data.tags["classifier"]]
+        timeless = {name for name in first.data.metrics if not name.endswith("_seconds")}
+        assert {name: child.data.metrics[name] for name in timeless} == {
+            name: first.data.metrics[name] for name in timeless
+        }
