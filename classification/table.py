@@ -186,15 +186,15 @@ def _json_batches(path: Path, batch_size: int | None) -> Iterator[pd.DataFrame]:
     with open(path, encoding="utf-8-sig") as file:
         records: list[dict[str, Any]] = []
         for number, line in enumerate(file, start=1):
-            if not line.strip():
+            text = line.strip()
+            if not text:
                 continue
             try:
-                record = json.loads(line.rstrip("\n"))
+                record = json.loads(text)
             except json.JSONDecodeError as error:
                 if number > 1:
-                    raise json.JSONDecodeError(
-                        error.msg, "\n" * (number - 1) + line.rstrip("\n"), number - 1 + error.pos
-                    ) from None
+                    before = "\n" * (number - 1)
+                    raise json.JSONDecodeError(error.msg, before + text, len(before) + error.pos) from None
                 record = None
             if not isinstance(record, dict):
                 break  # not one object a line: an array, or one object over several lines

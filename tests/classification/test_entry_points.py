@@ -1,5 +1,4 @@
-"""Each classifier, then `predict`, through `mlflow run` on three tables: the bundled one, a second with two classes, and
-one with three."""
+"""Each classifier, then `predict`, through `mlflow run` on three tables, the bundled one and two others."""
 
 from __future__ import annotations
 
