@@ -1,21 +1,20 @@
-# make run   the first example: seven classifiers compared
-# make ui    the Tracking UI on what has been run
-# make test  everything the project asserts
-# make lock  regenerate every requirements.txt from pyproject.toml (make upgrade: with newer versions)
-
-EXAMPLES := classification
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-UV = .venv/bin/uv
-
-export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
-# `mlflow run --env-manager local` starts the first `python` on the path.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# A fresh environment without compiled bytecode starts twice as slowly.
-export UV_COMPILE_BYTECODE := 1
+# make run    the first example: seven classifiers compared
+# make ui     the Tracking UI on what has been run
+# make test   everything that the project asserts
+# make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 
 SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .venv/bin/uv
+EXAMPLES = $(patsubst %/MLproject,%,$(wildcard */MLproject))
 
-.PHONY: run ui test check types lock upgrade clean
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+# `mlflow run --env-manager local` starts the first python on the path.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# An environment without compiled bytecode starts half as fast.
+export UV_COMPILE_BYTECODE := 1
+
+.PHONY: run ui test check lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -26,36 +25,30 @@ ui: .venv/classification.installed
 test: check
 	pytest
 
-check: types
+check: .venv/everything.installed
 	ruff check .
 	ruff format --check .
+	mypy *.py
+	MYPYPATH=tests mypy --explicit-package-bases --disable-error-code union-attr tests benchmarks
+	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
 
-types: .venv/everything.installed
-	mypy tests
-	for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .) || exit 1; done
+lock: .venv/everything.installed
+	python lock.py
 
-lock: $(UV)
-	$(COMPILE) --output-file requirements.txt $(addprefix --group ,$(EXAMPLES)) --group development
-	for example in $(EXAMPLES); do \
-	  $(COMPILE) --no-annotate --constraint requirements.txt --output-file $$example/requirements.txt --group $$example || exit 1; \
-	done
-
-upgrade:
-	$(MAKE) lock UPGRADE=--upgrade
+upgrade: .venv/everything.installed
+	python lock.py --upgrade
 
 clean:
 	rm -rf .venv
-
-COMPILE = $(UV) pip compile --quiet --universal --no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
 
 $(UV):
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
 
 .venv/classification.installed: classification/requirements.txt | $(UV)
-	$(UV) pip install --quiet --python .venv -r $<
+	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
 	touch $@
 
 .venv/everything.installed: requirements.txt | $(UV)
-	$(UV) pip install --quiet --python .venv -r $<
+	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
 	touch $@

@@ -6,8 +6,8 @@ Each round runs, back to back on the same table and with the same parameters,
     main      all of them in one `mlflow run --env-manager local`,
     floor     the same fits and predictions with no MLflow, imports included, in one process,
 
-and reports ratios of processor seconds (user and system, children included), which hardly depend on how busy the machine
-is. The three must reach the same ROC AUC, or the benchmark fails.
+and reports ratios of processor seconds (user and system, children included), which hardly depend on how busy the
+machine is. The three must reach the same ROC AUC, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -105,11 +105,9 @@ def measure(folder: Path) -> dict[str, float]:
 def main(rounds: int) -> None:
     if os.environ.get("PYTHONDONTWRITEBYTECODE"):
         print("Warning: PYTHONDONTWRITEBYTECODE is set: every start compiles anew, and no figure here is typical.")
-    print(
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ",
-        end="",
-    )
-    print(", ".join(f"{name} {version(name)}" for name in ("mlflow", "scikit-learn", "keras")))
+    versions = [f"{name} {version(name)}" for name in ("mlflow", "scikit-learn", "keras")]
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    print(", ".join([machine, f"Python {platform.python_version()}", *versions]))
     ratios: dict[str, list[float]] = {"apart / main": [], "main / floor": []}
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory() as folder:

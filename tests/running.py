@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 
 COLLECTION = Path(__file__).resolve().parent.parent
 
@@ -23,7 +24,12 @@ class Outcome:
 
     code: int
     output: str
-    run: Run | None
+    begun: Run | None  # None where no run was begun
+
+    @property
+    def run(self) -> Run:
+        assert self.begun, self.output
+        return self.begun
 
     @property
     def error(self) -> str:
@@ -41,6 +47,8 @@ class Store:
     environment: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
+        with chdir(self.folder):  # where a new store puts its artifacts
+            self.client.search_experiments()
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
         interpreter = str(Path(sys.executable).parent)
         self.environment = {
@@ -66,6 +74,11 @@ class Store:
             order_by=["attributes.start_time ASC"],
         )
         return list(found)
+
+    def model(self, run: Run) -> LoggedModel:
+        """The model that a run logged."""
+        assert run.outputs, "the run logged no model"
+        return self.client.get_logged_model(run.outputs.model_outputs[0].model_id)
 
     def artifacts(self, run: Run) -> set[str]:
         """The names of the files and folders at the top of a run's artifacts."""

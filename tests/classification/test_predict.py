@@ -16,10 +16,10 @@ CLASSIFICATION = COLLECTION / "classification"
 INSTANCES = CLASSIFICATION / "data" / "new_customers.jsonl"
 
 
-def predictions(store: Store, tree: Run, data: Path, **parameters: object) -> pd.DataFrame:
-    outcome = store.run(script(tree, data, **parameters))
+def predictions(store: Store, tree: Run, data: Path, output: Path, **parameters: object) -> pd.DataFrame:
+    outcome = store.run(script(tree, data, output=output, **parameters))
     assert outcome.code == 0, outcome.output
-    return pd.read_csv(parameters["output"])
+    return pd.read_csv(output)
 
 
 def script(tree: Run, data: Path, **parameters: object) -> list[str]:
@@ -33,12 +33,11 @@ def script(tree: Run, data: Path, **parameters: object) -> list[str]:
 def test_the_bundled_instances_are_predicted_by_default(store: Store, tree: Run) -> None:
     outcome = store.mlflow_run(CLASSIFICATION, "predict", {"model_uri": model_uri(tree)})
     assert outcome.code == 0, outcome.output
-    assert outcome.run
     table = pd.read_csv(store.artifact(outcome.run, "predictions.csv"))
     assert table["prediction"].tolist() == ["Yes", "No", "Yes", "No"]
     assert outcome.run.data.metrics["instances"] == 4
     assert outcome.run.inputs.dataset_inputs[0].dataset.name == "new_customers"
-    assert outcome.run.inputs.model_inputs[0].model_id == tree.outputs.model_outputs[0].model_id
+    assert outcome.run.inputs.model_inputs[0].model_id == store.model(tree).model_id
     assert "probability_Yes" in outcome.output
 
 
@@ -85,8 +84,7 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
 ) -> None:
     """In a new environment made of the model's requirements.txt, from an empty folder, raw rows go in."""
     run = store.mlflow_run(CLASSIFICATION, classifier).run
-    assert run
-    logged = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    logged = store.model(run)
     uv = [sys.executable, "-m", "uv"]
     environment = tmp_path / "environment"
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
@@ -117,7 +115,6 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
 
 def test_all_seven_models_load_in_an_empty_folder(store: Store, tmp_path: Path) -> None:
     parent = store.mlflow_run(CLASSIFICATION).run
-    assert parent
     program = (
         "import sys, mlflow\n"
         "for path in sys.argv[1:]:\n"
@@ -125,10 +122,7 @@ def test_all_seven_models_load_in_an_empty_folder(store: Store, tmp_path: Path) 
         "    assert set(model.predict(model.input_example)) <= {'Yes', 'No'}\n"
         "print('loaded', len(sys.argv) - 1)\n"
     )
-    locations = [
-        store.client.get_logged_model(child.outputs.model_outputs[0].model_id).artifact_location
-        for child in store.children(parent)
-    ]
+    locations = [store.model(child).artifact_location for child in store.children(parent)]
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, *locations],
         cwd=tmp_path,

@@ -163,7 +163,6 @@ def test_a_refused_run_is_failed_and_says_why(
     assert outcome.code != 0
     assert message in outcome.error
     assert "Traceback" not in outcome.output
-    assert outcome.run
     assert outcome.run.info.status == "FAILED"
     assert outcome.run.data.tags["mlflow.note.content"] == outcome.error
     assert outcome.run.data.tags["error"] == outcome.error
@@ -199,6 +198,7 @@ def test_ctrl_c_leaves_no_run_running(store: Store) -> None:
     process.wait(timeout=60)
 
     experiment = store.client.get_experiment_by_name("interrupted")
+    assert experiment
     runs = store.client.search_runs([experiment.experiment_id])
     assert len(runs) >= 2
     assert process.returncode != 0

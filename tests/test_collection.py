@@ -1,0 +1,89 @@
+"""What holds for every example: self-contained, one lock, one set of defaults, two languages."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from running import COLLECTION
+
+EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
+NAMES = [example.name for example in EXAMPLES]
+SHARED = ("project.py", "table.py")
+
+
+def entry_points(example: Path) -> dict[str, dict]:
+    return yaml.safe_load((example / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+
+
+def test_regenerating_the_requirements_changes_nothing(tmp_path: Path) -> None:
+    kept = [COLLECTION / name for name in ("pyproject.toml", "requirements.txt", "conda.yaml", "lock.py")]
+    kept += [example / name for example in EXAMPLES for name in ("requirements.txt", "conda.yaml")]
+    kept = [path for path in kept if path.exists()]
+    for path in kept:
+        copy = tmp_path / path.relative_to(COLLECTION)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
+    subprocess.run([sys.executable, tmp_path / "lock.py"], check=True)
+    for path in kept:
+        assert (tmp_path / path.relative_to(COLLECTION)).read_text() == path.read_text(), f"run make lock: {path}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_an_example_pins_what_the_collection_pins(example: Path) -> None:
+    def pins(path: Path) -> set[str]:
+        lines = path.read_text().splitlines()
+        return {line.split(" ;")[0].strip() for line in lines if "==" in line and not line.strip().startswith("#")}
+
+    assert pins(example / "requirements.txt") <= pins(COLLECTION / "requirements.txt")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_conda_environment_is_python_pip_and_the_requirements(example: Path) -> None:
+    conda = yaml.safe_load((example / "conda.yaml").read_text())
+    assert conda == {
+        "name": example.name,
+        "channels": ["conda-forge"],
+        "dependencies": ["python=3.11", "pip", {"pip": ["-r requirements.txt"]}],
+    }
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_modules_shared_by_examples_are_the_same_to_the_byte(example: Path) -> None:
+    for name in SHARED:
+        if (example / name).exists():
+            assert (example / name).read_bytes() == (COLLECTION / "classification" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_no_module_or_folder_shadows_an_importable_one(example: Path) -> None:
+    ours = {path.stem for path in example.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert not ours & sys.stdlib_module_names
+    assert not ours & {name for name in packages_distributions() if name != "tests"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_parameters_reach_their_command(example: Path) -> None:
+    for name, entry_point in entry_points(example).items():
+        for parameter in entry_point.get("parameters", {}):
+            assert f"{{{parameter}}}" in entry_point["command"], f"{name}: {parameter}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_readme_stands_in_two_languages(example: Path) -> None:
+    assert "(README.fr.md)" in (example / "README.md").read_text(encoding="utf-8")
+    assert "(README.md)" in (example / "README.fr.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_readme_names_every_entry_point_and_parameter(example: Path) -> None:
+    for page in ("README.md", "README.fr.md"):
+        text = (example / page).read_text(encoding="utf-8")
+        for name, entry_point in entry_points(example).items():
+            for word in (name, *entry_point.get("parameters", {})):
+                assert f"`{word}`" in text, f"{page}: {word}"
