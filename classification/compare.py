@@ -49,6 +49,15 @@ def leaderboard(results: list[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True)
 
 
+def as_markdown(board: pd.DataFrame) -> str:
+    """The leaderboard as a Markdown table, for the page of the run."""
+    header = f"| {' | '.join(board.columns)} |\n|{'---|' * len(board.columns)}"
+    rows = [
+        " | ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row) for row in board.values
+    ]
+    return "\n".join([header, *(f"| {row} |" for row in rows)])
+
+
 def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
     """The leaderboard as bars, one panel a metric, so that near ties are seen to be near."""
     figure = Figure(figsize=(11, 1.5 + 0.45 * len(board)), layout="constrained")
@@ -121,9 +130,11 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         mlflow.log_figure(leaderboard_figure(board, title), "leaderboard.png")
         mlflow.log_figure(curves_figure(results, split), "curves.png")
         mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=data[1])
+        shown = board.drop(columns="run_id")
         mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})
+        mlflow.set_tag("mlflow.note.content", as_markdown(shown))
         click.echo()
-        click.echo(board.drop(columns="run_id").to_string(index=False, float_format="{:.4f}".format))
+        click.echo(shown.to_string(index=False, float_format="{:.4f}".format))
         click.echo(f"\nBest model: {best.name}, {best.model_uri}")
         say_where_to_look()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import COLLECTION, Store, model_uri
+from running import COLLECTION, Outcome, Store, model_uri
 
 CLASSIFICATION = COLLECTION / "classification"
 CLASSIFIERS = ["ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"]
@@ -20,22 +22,37 @@ TABLES: dict[str, tuple[dict[str, object], float]] = {
 }
 
 
+Trained = Callable[[str, str], Outcome]
+
+
+@pytest.fixture(scope="module")
+def paths(credit: Path, penguins: Path) -> dict[str, Path]:
+    return {"churn": CLASSIFICATION / "data" / "churn.csv", "credit": credit, "penguins": penguins}
+
+
+@pytest.fixture(scope="module")
+def trained(store: Store, paths: dict[str, Path]) -> Trained:
+    """Train a classifier on a table, once for all the tests that look at it."""
+
+    @functools.cache
+    def train(classifier: str, table: str) -> Outcome:
+        parameters, _ = TABLES[table]
+        if table != "churn":
+            parameters = {**parameters, "data": paths[table]}
+        if classifier == "ann" and table == "penguins":  # 344 rows are few steps an epoch
+            parameters = {**parameters, "epochs": 100, "learning_rate": 0.005}
+        return store.mlflow_run(CLASSIFICATION, classifier, parameters)
+
+    return train
+
+
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_trains_on_any_table_with_classes(
-    classifier: str, table: str, store: Store, credit: Path, penguins: Path
-) -> None:
-    parameters, least = TABLES[table]
-    if table != "churn":
-        parameters = {**parameters, "data": {"credit": credit, "penguins": penguins}[table]}
-    if classifier == "ann" and table == "penguins":  # 344 rows are few steps an epoch
-        parameters = {**parameters, "epochs": 100, "learning_rate": 0.005}
-
-    outcome = store.mlflow_run(CLASSIFICATION, classifier, parameters)
-
+def test_trains_on_any_table_with_classes(classifier: str, table: str, store: Store, trained: Trained) -> None:
+    outcome = trained(classifier, table)
     assert outcome.code == 0, outcome.output
     assert outcome.run.info.status == "FINISHED"
-    assert outcome.run.data.metrics["roc_auc"] >= least
+    assert outcome.run.data.metrics["roc_auc"] >= TABLES[table][1]
     assert outcome.run.data.tags["positive"] == {"churn": "Yes", "credit": "bad", "penguins": "None"}[table]
     assert "evaluation.png" in store.artifacts(outcome.run)
     assert "Traceback" not in outcome.output
@@ -44,20 +61,20 @@ def test_trains_on_any_table_with_classes(
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("classifier", ["ann", "random_forest"])
 def test_predicts_on_raw_rows_of_the_same_table(
-    classifier: str, table: str, store: Store, credit: Path, penguins: Path, tmp_path: Path
+    classifier: str, table: str, store: Store, trained: Trained, paths: dict[str, Path], tmp_path: Path
 ) -> None:
-    parameters, _ = TABLES[table]
-    path = {"churn": CLASSIFICATION / "data" / "churn.csv", "credit": credit, "penguins": penguins}[table]
+    path = paths[table]
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    trained = store.mlflow_run(CLASSIFICATION, classifier, {**parameters, "data": path}).run
     new = tmp_path / "new.jsonl"
     frame.tail(40).to_json(new, orient="records", lines=True)
 
-    outcome = store.mlflow_run(CLASSIFICATION, "predict", {"model_uri": model_uri(trained), "data": new})
+    outcome = store.mlflow_run(
+        CLASSIFICATION, "predict", {"model_uri": model_uri(trained(classifier, table).run), "data": new}
+    )
 
     assert outcome.code == 0, outcome.output
     predictions = pd.read_csv(store.artifact(outcome.run, "predictions.csv"))
-    target = str(parameters.get("target", "churn"))
+    target = str(TABLES[table][0].get("target", "churn"))
     classes = sorted(frame[target].unique())
     probabilities = predictions[[f"probability_{label}" for label in classes]]
     assert len(predictions) == 40
@@ -67,10 +84,10 @@ def test_predicts_on_raw_rows_of_the_same_table(
 
 
 @pytest.mark.parametrize("table", ["credit", "penguins"])
-def test_main_compares_on_any_table_with_classes(table: str, store: Store, credit: Path, penguins: Path) -> None:
+def test_main_compares_on_any_table_with_classes(table: str, store: Store, paths: dict[str, Path]) -> None:
     parameters, least = TABLES[table]
-    path = {"credit": credit, "penguins": penguins}[table]
-    outcome = store.mlflow_run(CLASSIFICATION, parameters={**parameters, "data": path, "models": "knn,svm,gaussian_nb"})
+    parameters = {**parameters, "data": paths[table], "models": "knn,svm,gaussian_nb"}
+    outcome = store.mlflow_run(CLASSIFICATION, parameters=parameters)
     assert outcome.code == 0, outcome.output
     assert [run.data.tags["classifier"] for run in store.children(outcome.run)] == ["knn", "svm", "gaussian_nb"]
     assert outcome.run.data.metrics["best_roc_auc"] >= least

@@ -77,7 +77,9 @@ def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
 
 def test_the_same_run_gives_the_same_metrics_to_the_last_digit(store: Store, children: dict[str, Run]) -> None:
     again = store.mlflow_run(COLLECTION / "classification", parameters={"max_depth": 5})
-    for child in store.children(again.run):
+    repeated = store.children(again.run)
+    assert len(repeated) == len(children)
+    for child in repeated:
         first = children[child.data.tags["classifier"]]
         timeless = {name for name in first.data.metrics if not name.endswith("_seconds")}
         assert {name: child.data.metrics[name] for name in timeless} == {
