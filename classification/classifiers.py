@@ -32,7 +32,10 @@ class Depth(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value is None or str(value).lower() == "none":
             return None
-        return COUNT.convert(value, param, ctx)
+        try:
+            return COUNT.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither an integer of 1 or more nor none.", param, ctx)
 
 
 class Gamma(click.ParamType):

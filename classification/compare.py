@@ -130,7 +130,7 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         mlflow.log_figure(leaderboard_figure(board, title), "leaderboard.png")
         mlflow.log_figure(curves_figure(results, split), "curves.png")
         mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=data[1])
-        shown = board.drop(columns="run_id")
+        shown = board.drop(columns=["run_id", "fit_seconds"])
         mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})
         mlflow.set_tag("mlflow.note.content", as_markdown(shown))
         click.echo()

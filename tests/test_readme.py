@@ -1,0 +1,155 @@
+"""The pages say what happens: their commands are run in a fresh copy, their quoted output is compared, and the French
+says what the English says.
+
+On a page, an indented line is a command to type in the collection's folder, and a ```text block quotes what the command
+before it prints. `<run id>` stands for the run of the first model that a command on the page printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from git_server import copy_collection
+from running import COLLECTION, Store
+
+PAGES = [
+    COLLECTION / "README.md",
+    *sorted(COLLECTION.glob("[a-z]*/README.md")),
+    *sorted(COLLECTION.glob("[a-z]*/data/README.md")),
+]
+NAMES = [str(page.parent.relative_to(COLLECTION)) for page in PAGES]
+# `make test` is what runs this test.
+NOT_RUN = {"make test"}
+
+
+@dataclass
+class Step:
+    """A command on a page, and what the page quotes of its output."""
+
+    command: str
+    quoted: list[str] = field(default_factory=list)
+
+
+def steps(page: Path) -> list[Step]:
+    """The commands of a page, in order, each with its quoted output."""
+    found: list[Step] = []
+    quoting = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            quoting = line == "```text"
+        elif quoting and found:
+            found[-1].quoted.append(line)
+        elif line.startswith("    ") and line.strip():
+            found.append(Step(line.strip()))
+    return found
+
+
+def figures(line: str) -> list[float]:
+    """The numbers in a line, without those that say how long something took."""
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?(?! s\b)(?![\d.])", line)]
+
+
+def words(line: str) -> list[str]:
+    """What is not a number in a line; the hexadecimal names of runs and models count as numbers."""
+    return re.sub(r"\b[0-9a-f]{32}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?", "#", line).split()
+
+
+def quotes(quoted: str, printed: str) -> bool:
+    """Whether a printed line is the quoted one, its figures within 2 % or 0.02."""
+    return words(quoted) == words(printed) and all(
+        abs(one - other) <= max(0.02, 0.02 * abs(one))
+        for one, other in zip(figures(quoted), figures(printed), strict=False)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_both_languages_have_the_same_parts(page: Path) -> None:
+    def parts(text: str) -> dict[str, list[str]]:
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        return {
+            "headings": [line.split()[0] for line in prose.splitlines() if line.startswith("#")],
+            "rows": [str(line.count("|")) for line in prose.splitlines() if line.startswith("|")],
+            "items": [line[0] for line in prose.splitlines() if line.startswith(("- ", "1. "))],
+            "commands": [line for line in prose.splitlines() if line.startswith("    ")],
+            "code": re.findall(r"```.*?```", text, flags=re.DOTALL),
+            "names": sorted(re.findall(r"`([^`\n]+)`", prose)),
+        }
+
+    french = page.with_name("README.fr.md")
+    assert parts(french.read_text(encoding="utf-8")) == parts(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_french_has_no_break_before_its_high_punctuation(page: Path) -> None:
+    text = page.with_name("README.fr.md").read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```|`[^`\n]*`|^    .*$|https?://\S+", "", text, flags=re.DOTALL | re.MULTILINE)
+    breaking = [line for line in prose.splitlines() if re.search(r"[ \w][;:!?»](?:\s|$)|«[ \w]", line)]
+    assert not [line for line in breaking if not re.match(r"\|[-|: ]+\|$", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for language in (page, page.with_name("README.fr.md")):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", language.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (language.parent / target).exists(), f"{language}: {target}"
+
+
+@pytest.mark.parametrize("page", ["classification"])
+def test_the_page_does_what_it_says(page: str, store: Store, tmp_path: Path) -> None:
+    copy_collection(tmp_path)
+    table = pd.DataFrame(
+        {"customer_id": range(200), "amount": [row % 50 for row in range(200)], "left": ["no", "yes"] * 100}
+    )
+    table.to_csv(tmp_path / "my.csv", index=False)
+    first_model = ""
+    for step in steps(tmp_path / page / "README.md"):
+        assert "<run id>" not in step.command or first_model, "no model before this command"
+        command = step.command.replace("<run id>", first_model)
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=store.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        printed = done.stdout.splitlines()
+        assert (done.returncode == 0) != any(line.startswith("Error:") for line in step.quoted), done.stdout
+        for quoted in filter(str.strip, step.quoted):
+            assert any(quotes(quoted, line) for line in printed), f"{command}\n{quoted}\n{done.stdout}"
+        model = re.search(r"runs:/([0-9a-f]{32})/model", done.stdout)
+        first_model = first_model or (model[1] if model else "")
+
+
+def test_quick_start_on_a_machine_with_python_and_make_alone(tmp_path: Path) -> None:
+    """`make run`, with nothing of this environment within reach."""
+    copy_collection(tmp_path)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "VIRTUAL_", "PYTEST_"))}
+    here = str(Path(sys.executable).parent)
+    kept["PATH"] = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != here)
+    commands = [step for step in steps(COLLECTION / "README.md") if step.command not in NOT_RUN]
+    assert [step.command for step in commands] == ["make run"]
+    quoted = [line for step in steps(COLLECTION / "README.md") for line in step.quoted]
+    done = subprocess.run(
+        ["make", "run"],
+        cwd=tmp_path,
+        env={**kept, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for line in quoted:
+        assert any(quotes(line, printed) for printed in done.stdout.splitlines()), f"{line}\n{done.stdout}"
+    assert (tmp_path / "mlflow.db").exists()
+    assert (tmp_path / "mlruns").is_dir()
+    assert not list((tmp_path / "classification").glob("mlflow.db*"))
