@@ -42,6 +42,11 @@ def lock(*arguments: str) -> None:
     for example in [group for group in groups if (FOLDER / group / "conda.yaml").exists()]:
         compile_requirements(f"{example}/requirements.txt", [example], *narrower)
         write_digest(FOLDER / example / "requirements.txt", FOLDER / example / "conda.yaml")
+    if (FOLDER / "registry_deploy").exists():
+        azure = ["registry_deploy", "registry_deploy_azure"]  # what only a deployment on Azure needs
+        compile_requirements("registry_deploy/requirements-azure.txt", azure, *narrower)
+    if (FOLDER / "conda.yaml").exists():
+        write_digest(FOLDER / "requirements.txt", FOLDER / "conda.yaml")
 
 
 if __name__ == "__main__":
