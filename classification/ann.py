@@ -30,7 +30,7 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        epochs: int = 20,
+        epochs: int = 15,
         batch_size: int = 64,
         units: int = 32,
         learning_rate: float = 0.0005,

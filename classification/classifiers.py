@@ -53,7 +53,7 @@ class Gamma(click.ParamType):
 
 
 @click.command("ann")
-@click.option("--epochs", type=COUNT, default=20)
+@click.option("--epochs", type=COUNT, default=15)
 @click.option("--batch_size", type=COUNT, default=64)
 @click.option("--units", type=COUNT, default=32, help="Units of each of the two hidden layers.")
 @click.option("--learning_rate", type=POSITIVE, default=0.0005)

@@ -17,7 +17,7 @@ from evaluation import draw_precision_recall, draw_roc, finish_precision_recall,
 from features import Split, load_split
 from project import log_working_tree, run_command, say_where_to_look
 from table import bad
-from train import Result, datasets, fit_and_log, parameters, prepare, table_options
+from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
 
 # What the leaderboard shows; it is sorted by the first.
 SHOWN = [
@@ -107,18 +107,18 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
     split = load_split(random_state=random_state, **table)
     for classifier in classifiers.values():
         prepare(classifier, split, random_state)
-    data = datasets(split)
+    description = describe(split)
 
     with mlflow.start_run() as parent:
         if not parent.data.params:  # `mlflow run` has logged them
             mlflow.log_params({**table, "models": models, "max_depth": max_depth, "random_state": random_state})
         log_working_tree()
-        mlflow.log_inputs(datasets=list(data), contexts=["training", "test"], tags_list=[None, None])
+        log_datasets(description)
         results = []
         for number, (name, classifier) in enumerate(classifiers.items(), start=1):
             with mlflow.start_run(run_name=name, nested=True):
                 mlflow.log_params(parameters(name, classifier))
-                result = fit_and_log(name, classifier, split, data)
+                result = fit_and_log(name, classifier, split, description)
             results.append(result)
             figures = f"roc_auc {result.metrics['roc_auc']:.4f}  fitted in {result.metrics['fit_seconds']:.2f} s"
             click.echo(f"[{number}/{len(names)}] {name:<19} {figures}")
@@ -129,7 +129,7 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         title = f"{len(split.y_test):,} test rows of {Path(split.source).name}"
         mlflow.log_figure(leaderboard_figure(board, title), "leaderboard.png")
         mlflow.log_figure(curves_figure(results, split), "curves.png")
-        mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=data[1])
+        mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=description.test)
         shown = board.drop(columns=["run_id", "fit_seconds"])
         mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})
         mlflow.set_tag("mlflow.note.content", as_markdown(shown))

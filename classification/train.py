@@ -15,7 +15,8 @@ import numpy as np
 import skops.io
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ParamSchema, ParamSpec
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
@@ -63,15 +64,34 @@ def parameters(name: str, classifier: BaseEstimator) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in offered}
 
 
-def datasets(split: Split) -> tuple[Any, Any]:
-    """The training and the test part as MLflow datasets, with source and digest."""
+@dataclass(frozen=True)
+class Description:
+    """What is recorded alike with every model of a split; it is made once, because inferring it takes a while."""
+
+    train: Any
+    test: Any
+    signature: ModelSignature
+    metadata: dict[str, Any]
+
+
+def describe(split: Split) -> Description:
+    """The rows of a split as MLflow datasets, with source and digest, and what its models take, give and know."""
+    name = Path(split.source).stem
     train = split.X_train.assign(**{split.target: split.y_train})
     test = split.X_test.assign(**{split.target: split.y_test})
-    name = Path(split.source).stem
-    return (
+    known = {name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical}
+    return Description(
         from_pandas(train, source=split.source, targets=split.target, name=f"{name}_train"),
         from_pandas(test, source=split.source, targets=split.target, name=f"{name}_test"),
+        infer_signature(split.X_train, np.asarray(split.y_train)),
+        {"target": split.target, "classes": split.classes, "categories": known},
     )
+
+
+def log_datasets(description: Description) -> None:
+    """Log the training and the test rows as inputs of the active run."""
+    both = [description.train, description.test]
+    mlflow.log_inputs(datasets=both, contexts=["training", "test"], tags_list=[None, None])
 
 
 def prepare(classifier: BaseEstimator, split: Split, random_state: int) -> None:
@@ -82,17 +102,17 @@ def prepare(classifier: BaseEstimator, split: Split, random_state: int) -> None:
         raise bad("n_neighbors", classifier.n_neighbors, f"is more than the {len(split.X_train)} training rows.")
 
 
-def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[Any, Any]) -> Result:
+def fit_and_log(name: str, classifier: BaseEstimator, split: Split, description: Description) -> Result:
     """Fit a classifier on the training part, score it on the test part, and log it all to the active run.
 
     name: the classifier's entry point.
-    data: what `datasets` made of the split.
+    description: what `describe` made of the split.
 
     Raises click.UsageError where scikit-learn refuses the parameters.
     """
     run = mlflow.active_run()
     assert run is not None
-    mlflow.log_inputs(datasets=list(data), contexts=["training", "test"], tags_list=[None, None])
+    log_datasets(description)
 
     pipeline = with_preprocessing(classifier, split.columns)
     started = time.perf_counter()
@@ -104,10 +124,10 @@ def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[
     probabilities = pipeline.predict_proba(split.X_test)
     predicted = time.perf_counter()
 
-    model_uri, model_id = _log_model(pipeline, split)
+    model_uri, model_id = _log_model(pipeline, split, description)
     metrics = scores(split.y_test, probabilities, split.classes, split.positive)
     metrics |= {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted}
-    mlflow.log_metrics(metrics, dataset=data[1], model_id=model_id)
+    mlflow.log_metrics(metrics, dataset=description.test, model_id=model_id)
     if hasattr(classifier, "history_"):
         _log_epochs(run.info.run_id, classifier.history_)
     title = f"{name}: {len(split.y_test):,} test rows of {Path(split.source).name}"
@@ -117,19 +137,12 @@ def fit_and_log(name: str, classifier: BaseEstimator, split: Split, data: tuple[
     return Result(name, run.info.run_id, model_uri, metrics, probabilities)
 
 
-def _log_model(pipeline: Pipeline, split: Split) -> tuple[str, str]:
+def _log_model(pipeline: Pipeline, split: Split, description: Description) -> tuple[str, str]:
     """Log the pipeline as `model`; returns its `runs:/` URI and the id of the logged model."""
-    example = split.X_train.head(5)
-    described: dict[str, Any] = {
+    alike: dict[str, Any] = {
         "name": "model",
-        "input_example": example,
-        "metadata": {
-            "target": split.target,
-            "classes": split.classes,
-            "categories": {
-                name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical
-            },
-        },
+        "input_example": split.X_train.head(5),
+        "metadata": description.metadata,
     }
     if hasattr(pipeline[-1], "network_"):
         with tempfile.TemporaryDirectory() as folder:
@@ -142,20 +155,22 @@ def _log_model(pipeline: Pipeline, split: Split) -> tuple[str, str]:
                     "network": f"{folder}/network.keras",
                 },
                 model_config={"classes": split.classes},
-                signature=infer_signature(
-                    split.X_train, pipeline.predict(example), params={"predict_method": "predict"}
+                signature=ModelSignature(
+                    description.signature.inputs,
+                    description.signature.outputs,
+                    ParamSchema([ParamSpec("predict_method", "string", "predict")]),
                 ),
                 pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy", "keras", "tensorflow"),
-                **described,
+                **alike,
             )
     else:
         info = mlflow.sklearn.log_model(
             pipeline,
-            signature=infer_signature(split.X_train, pipeline.predict(example)),
+            signature=description.signature,
             # The types in a model that was fitted here are scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
-            **described,
+            **alike,
         )
     return f"runs:/{info.run_id}/model", info.model_id
 
@@ -207,7 +222,7 @@ def _train(
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params({**context.params, **parameters(name, classifier)})
         log_working_tree()
-        result = fit_and_log(name, classifier, split, datasets(split))
+        result = fit_and_log(name, classifier, split, describe(split))
         shown = ("roc_auc", "average_precision", "accuracy", "recall", "precision", "f1")
         click.echo(f"{name}: " + "  ".join(f"{key} {result.metrics[key]:.4f}" for key in shown))
         click.echo(f"Model: {result.model_uri}")
