@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -101,17 +102,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert target.startswith("https://") or (language.parent / target).exists(), f"{language}: {target}"
 
 
-@pytest.mark.parametrize("page", ["classification"])
-def test_the_page_does_what_it_says(page: str, store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["classification", "clustering"])
+def test_the_page_does_what_it_says(page: str, store: Store, penguins: Path, tmp_path: Path) -> None:
     copy_collection(tmp_path)
+    shutil.copy(penguins, tmp_path)
     table = pd.DataFrame(
         {"customer_id": range(200), "amount": [row % 50 for row in range(200)], "left": ["no", "yes"] * 100}
     )
     table.to_csv(tmp_path / "my.csv", index=False)
+    table.drop(columns="left").assign(other=[row % 7 for row in range(200)]).to_parquet(tmp_path / "table.parquet")
     first_model = ""
     for step in steps(tmp_path / page / "README.md"):
         assert "<run id>" not in step.command or first_model, "no model before this command"
-        command = step.command.replace("<run id>", first_model)
+        command = step.command.replace("<run id>", first_model).replace("/full/path/of", str(tmp_path))
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,
@@ -123,7 +126,7 @@ def test_the_page_does_what_it_says(page: str, store: Store, tmp_path: Path) -> 
         )
         printed = done.stdout.splitlines()
         assert (done.returncode == 0) != any(line.startswith("Error:") for line in step.quoted), done.stdout
-        for quoted in filter(str.strip, step.quoted):
+        for quoted in (line for line in step.quoted if line.strip(" .")):
             assert any(quotes(quoted, line) for line in printed), f"{command}\n{quoted}\n{done.stdout}"
         model = re.search(r"runs:/([0-9a-f]{32})/model", done.stdout)
         first_model = first_model or (model[1] if model else "")

@@ -1,0 +1,177 @@
+"""What tracking K-Means costs, and how it grows: `python benchmarks/clustering.py [rounds] [rows ...]`.
+
+First, in each round, back to back on the bundled customers,
+
+    apart     19 runs `mlflow run -e kmeans --env-manager local`, one for each k from 2 to 20,
+    main      one `mlflow run --env-manager local`, all 19 in one process,
+    floor     the same fits and criteria with no MLflow, imports included, in one process,
+
+as ratios of processor seconds (user and system, children included), which hardly depend on how busy the machine is.
+The three must reach the same criteria, or the benchmark fails.
+
+Then, once for each number of rows (10 columns, Parquet; by default 1e5, 1e6 and 1e7), `algorithm=lloyd` on the whole
+table in memory against `algorithm=minibatch`: time, peak memory of the largest process, and the inertia of both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from mlflow import MlflowClient
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "clustering"
+KS = range(2, 21)
+CRITERIA = ("inertia", "silhouette", "davies_bouldin", "calinski_harabasz")
+
+# The silhouettes are the example's own: with scikit-learn's, the floor would be higher than what stands on it.
+FLOOR = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import pandas as pd
+from criteria import elbow, silhouettes
+from sklearn.cluster import KMeans
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+table = pd.read_csv(sys.argv[1] + "/data/customers.csv")
+Z = StandardScaler().fit_transform(table[["tenure", "monthly_charges"]].astype("float64"))
+with threadpool_limits(1):
+    models = [KMeans(k, n_init=10, random_state=0).fit(Z) for k in range(2, 21)]
+coefficients = silhouettes(Z, [model.labels_ for model in models])
+elbow(list(range(2, 21)), [model.inertia_ for model in models])
+print(json.dumps({
+    model.n_clusters: {
+        "inertia": model.inertia_,
+        "silhouette": values.mean(),
+        "davies_bouldin": davies_bouldin_score(Z, model.labels_),
+        "calinski_harabasz": calinski_harabasz_score(Z, model.labels_),
+    }
+    for model, values in zip(models, coefficients)
+}))
+"""
+
+
+def run(command: list[str], environment: dict[str, str], folder: Path) -> tuple[str, dict[str, float]]:
+    """What a command prints, and its seconds, processor seconds and peak memory (MB), children included."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+        printed.seek(0)
+        output = printed.read()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(output)
+    seconds = time.perf_counter() - started
+    return output, {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
+
+
+def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient, list[str]]:
+    """A tracking store in a folder: the environment that uses it, a client, and the beginning of `mlflow run`."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    client = MlflowClient(uri, uri)
+    client.search_experiments()  # the database is made once, and not in anybody's time
+    return environment, client, [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local"]
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """One round: processor seconds of the three ways, after a check that they reach the same criteria."""
+    environment, client, begin = surroundings(folder)
+    apart = [[*begin, "-e", "kmeans", "-P", f"n_clusters={k}"] for k in KS]
+    seconds = {
+        "apart": sum(run(command, environment, folder)[1]["cpu"] for command in apart),
+        "main": run(begin, environment, folder)[1]["cpu"],
+    }
+    output, used = run([sys.executable, "-c", FLOOR, str(EXAMPLE)], environment, folder)
+    seconds["floor"] = used["cpu"]
+
+    expected = json.loads(output.splitlines()[-1])
+    runs = [tracked for tracked in client.search_runs(["0"]) if "n_clusters" in tracked.data.params]
+    assert len(runs) == 2 * len(KS)
+    for tracked in runs:
+        k = tracked.data.params["n_clusters"]
+        for criterion in CRITERIA:
+            found, wanted = tracked.data.metrics[criterion], expected[k][criterion]
+            assert abs(found - wanted) <= 1e-9 * abs(wanted), (k, criterion, found, wanted)
+    return seconds
+
+
+def compare_ways(rounds: int) -> None:
+    """Print the seconds of each round, and the ratios of all."""
+    ratios: dict[str, list[float]] = {"apart / main": [], "main / floor": []}
+    for number in range(1, rounds + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = measure(Path(folder))
+        for ratio, values in ratios.items():
+            above, below = ratio.split(" / ")
+            values.append(seconds[above] / seconds[below])
+        print(f"round {number}: " + "  ".join(f"{name} {value:.1f} s" for name, value in seconds.items()), flush=True)
+    for ratio, values in ratios.items():
+        if values:
+            print(f"{ratio}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+
+
+def write_table(path: Path, rows: int) -> None:
+    """Ten columns: twelve overlapping groups of unequal size, one column with a long tail. A million rows at a time."""
+    generator = np.random.default_rng(0)
+    centres, weights = generator.normal(size=(12, 10)) * 1.2, generator.dirichlet(np.ones(12))
+    names = [f"x{column}" for column in range(10)]
+    schema = pyarrow.schema([(name, pyarrow.float64()) for name in names])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, 1_000_000):
+            size = min(1_000_000, rows - start)
+            values = centres[generator.choice(12, size=size, p=weights)] + generator.normal(size=(size, 10))
+            values[:, 0] = np.exp(values[:, 0])
+            writer.write_table(pyarrow.table(dict(zip(names, values.T, strict=True)), schema=schema))
+
+
+def compare_sizes(sizes: list[int]) -> None:
+    """Print time, peak memory and inertia of both algorithms for tables of so many rows."""
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            environment, client, begin = surroundings(folder)
+            write_table(folder / "table.parquet", rows)
+            inertia = {}
+            for algorithm in ("lloyd", "minibatch"):
+                parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
+                command = [*begin, "-e", "kmeans", *(f"-P{name}={value}" for name, value in parameters.items())]
+                output, used = run(command, environment, folder)
+                found = re.search(r"in run with ID '(\w+)'", output)
+                assert found
+                metrics = client.get_run(found[1]).data.metrics
+                inertia[algorithm] = metrics["inertia"]
+                print(
+                    f"{rows:.0e} rows, {algorithm}: {used['seconds']:.0f} s, processor {used['cpu']:.0f} s, of which "
+                    f"fit {metrics['fit_seconds']:.1f} s; peak {used['peak']:.0f} MB; inertia {metrics['inertia']:.5g}",
+                    flush=True,
+                )
+            print(
+                f"{rows:.0e} rows: inertia minibatch / lloyd {inertia['minibatch'] / inertia['lloyd']:.4f}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        print("Warning: PYTHONDONTWRITEBYTECODE is set: every start compiles anew, and no figure here is typical.")
+    versions = [f"{name} {version(name)}" for name in ("mlflow", "scikit-learn")]
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    print(", ".join([machine, f"Python {platform.python_version()}", *versions]))
+    compare_ways(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    compare_sizes([int(float(rows)) for rows in sys.argv[2:]] or [100_000, 1_000_000, 10_000_000])

@@ -1,0 +1,205 @@
+"""Run projects from Git as child runs of the active run: several at a time, none left RUNNING, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus
+from mlflow.projects.submitted_run import LocalSubmittedRun, SubmittedRun
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV
+
+from pinned import Project
+
+PATIENCE = 20.0  # s that an interrupted child has to end by itself
+
+
+@dataclass
+class Child:
+    """An entry point to run with its parameters, and what became of it."""
+
+    entry_point: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    run: Run | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The entry point and the parameters that were given: `knn n_neighbors=5`."""
+        return " ".join([self.entry_point, *(f"{key}={value}" for key, value in self.parameters.items())])
+
+    @property
+    def status(self) -> str:
+        """The status of its run; where there is none, FAILED or, when it was never its turn, NOT RUN."""
+        if self.run:
+            return self.run.info.status
+        return "FAILED" if self.error else "NOT RUN"
+
+
+def own_env_manager() -> str:
+    """The environment manager that the active run was started with, for its children: MLflow does not hand it on."""
+    run = mlflow.active_run()
+    return (run and run.data.tags.get(MLFLOW_PROJECT_ENV)) or "local"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for all that is temporary within the block, with MLflow's clones, which it would leave behind.
+
+    The first Ctrl-C or SIGTERM in the block raises KeyboardInterrupt. Those that follow are ignored, so that the
+    cleaning up comes to its end: after a Ctrl-C `mlflow run` sends its entry point a SIGTERM on top.
+    """
+
+    def ignore(number: int, frame: FrameType | None) -> None:
+        pass  # unlike SIG_IGN, processes that are started do not inherit it
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, ignore)
+        raise KeyboardInterrupt
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, interrupt)
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="git_project_", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = None
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+
+
+def run_children(
+    project: Project,
+    children: Sequence[Child],
+    *,
+    jobs: int = 1,
+    env_manager: str | None = None,
+    backend: str = "local",
+    backend_config: dict[str, Any] | None = None,
+    ended: Callable[[Child], None] = lambda child: None,
+) -> None:
+    """Run entry points of a project as child runs of the active run, each from a clone of its own at the one commit.
+
+    children: what to run; each is given its run, its seconds and, where it failed, why.
+    jobs: how many at a time.
+    ended: called with each child when it ends.
+
+    A child that fails does not stop the others. Must be called within `temporary_folder`. On Ctrl-C all are ended.
+    """
+    parent = mlflow.active_run()
+    assert parent is not None
+    waiting = list(children)
+    running: list[tuple[Child, SubmittedRun, float]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                child, started = waiting.pop(0), time.monotonic()
+                known = {run.info.run_id for run in _runs_below(parent)}
+                try:
+                    submitted = mlflow.projects.run(
+                        project.uri,
+                        child.entry_point,
+                        project.commit,
+                        dict(child.parameters),
+                        experiment_id=parent.info.experiment_id,
+                        backend=backend,
+                        backend_config=dict(backend_config or {}),
+                        synchronous=False,  # MLflow makes the environment first, then starts a process
+                        run_name=child.name[:200],
+                        env_manager=env_manager,
+                    )
+                except Exception as error:  # a manager that is not there, a package that is not there, a full disk ...
+                    child.error = " ".join(str(error).split())[:500]
+                    child.seconds = time.monotonic() - started
+                    end_below(parent, known)
+                    child.run = next((run for run in _runs_below(parent) if run.info.run_id not in known), None)
+                    ended(child)
+                else:
+                    running.append((child, submitted, started))
+            time.sleep(0.3 if backend == "local" else 5)
+            for entry in list(running):
+                child, submitted, started = entry
+                status = submitted.get_status()
+                if RunStatus.is_terminated(RunStatus.from_string(status)):
+                    running.remove(entry)
+                    child.seconds = time.monotonic() - started
+                    child.run = _finish(submitted, status)
+                    if child.status != "FINISHED":
+                        child.error = child.run.data.tags.get("error", "see what it printed")
+                    ended(child)
+    finally:
+        if running:
+            _stop([submitted for _, submitted, _ in running])
+        end_below(parent)
+        for child, submitted, _ in running:
+            child.run = MlflowClient().get_run(submitted.run_id)
+
+
+def end_below(parent: Run, known: frozenset[str] | set[str] = frozenset()) -> None:
+    """Mark what is still RUNNING below a run as FAILED, save the children in `known`: its processes have ended."""
+    for run in _runs_below(parent):
+        if run.info.run_id not in known:
+            end_below(run)
+            if not RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
+                MlflowClient().set_terminated(run.info.run_id, "FAILED")
+
+
+def children_of(run: Run) -> list[Run]:
+    """The child runs of a run, the first started first."""
+    return sorted(_runs_below(run), key=lambda child: child.info.start_time)
+
+
+def _runs_below(run: Run) -> list[Run]:
+    tag = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
+    return list(MlflowClient().search_runs([run.info.experiment_id], tag))
+
+
+def _finish(submitted: SubmittedRun, status: str) -> Run:
+    """Bring a run whose process has ended with `status` to that status: one that was killed has left it RUNNING."""
+    client = MlflowClient()
+    run = client.get_run(submitted.run_id)
+    if run.info.status != status:
+        _signal(submitted, kill=True)  # the entry point outlives an `mlflow run` that was killed
+        end_below(run)
+        client.set_terminated(submitted.run_id, status)
+    return client.get_run(submitted.run_id)
+
+
+def _stop(submitted: list[SubmittedRun]) -> None:
+    """Interrupt children as Ctrl-C does, so that they can end their own runs, and kill what is then still there."""
+    for each in submitted:
+        _signal(each)
+    patience = time.monotonic() + PATIENCE
+    for each in submitted:
+        if isinstance(each, LocalSubmittedRun):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                each.command_proc.wait(max(0, patience - time.monotonic()))
+        _signal(each, kill=True)
+
+
+def _signal(submitted: SubmittedRun, kill: bool = False) -> None:
+    if not isinstance(submitted, LocalSubmittedRun):
+        if not kill:
+            submitted.cancel()
+    elif hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):  # MLflow makes each child the leader of a group of processes
+            os.killpg(submitted.command_proc.pid, signal.SIGKILL if kill else signal.SIGINT)
+    else:
+        submitted.command_proc.terminate()

@@ -1,0 +1,149 @@
+"""A past run of an MLflow Project: what it is, where it came from, and whether it can be run again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import click
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_GIT_REPO_URL,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_PROJECT_ENV,
+    MLFLOW_SOURCE_NAME,
+)
+
+from children import children_of
+from comparison import pairs
+from repository import check_repository, without_credentials
+from table import bad
+
+DIRTY = "mlflow.source.git.dirty"
+
+
+@dataclass(frozen=True)
+class Past:
+    """A run to be reproduced, and the run of a project that it is or lies below.
+
+    run: the one that the user named.
+    line: the runs from the project's run down to it.
+    """
+
+    run: Run
+    line: list[Run]
+
+    @property
+    def project_run(self) -> Run:
+        """The run that `mlflow run` made."""
+        return self.line[0]
+
+    def tag(self, name: str) -> str:
+        """A tag of the project's run; empty where it has none."""
+        return str(self.project_run.data.tags.get(name, ""))
+
+    @property
+    def commit(self) -> str:
+        """The full hash of its commit."""
+        return self.tag(MLFLOW_GIT_COMMIT)
+
+    @property
+    def repo(self) -> str:
+        """The address of its repository, without a user and password."""
+        return without_credentials(self.tag(MLFLOW_GIT_REPO_URL))
+
+    @property
+    def entry_point(self) -> str:
+        """The entry point that was run."""
+        return self.tag(MLFLOW_PROJECT_ENTRY_POINT)
+
+    @property
+    def env_manager(self) -> str:
+        """What made its environment; empty for local and where it is not recorded."""
+        return self.tag(MLFLOW_PROJECT_ENV)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the files that ran were not those of the commit."""
+        return self.tag(DIRTY) == "true"
+
+    @property
+    def from_a_folder(self) -> bool:
+        """Whether it was run from a checkout of the user, not from a clone that MLflow made."""
+        return self.tag(MLFLOW_SOURCE_NAME).startswith("file:")
+
+    @property
+    def folder(self) -> str:
+        """The project's folder in its repository."""
+        return self.tag(MLFLOW_SOURCE_NAME).partition("#")[2]
+
+
+def find(run_id: str, allow_dirty: bool) -> Past:
+    """The run to reproduce.
+
+    Raises click.BadParameter for a run that is unknown, deleted, unfinished or failed, that did not come from a commit
+    of a repository, or whose files were not those of its commit (unless `allow_dirty`).
+    """
+    run = _get(run_id)
+    line = [run]
+    while MLFLOW_PROJECT_ENTRY_POINT not in line[0].data.tags:
+        if MLFLOW_PARENT_RUN_ID not in line[0].data.tags:
+            raise bad("run_id", run_id, "is no run of an MLflow Project, nor lies below one.")
+        line.insert(0, _get(line[0].data.tags[MLFLOW_PARENT_RUN_ID]))
+    past = Past(run, line)
+    for each in (past.project_run, run):
+        if each.info.lifecycle_stage == "deleted":
+            raise bad("run_id", each.info.run_id, "is a deleted run: mlflow runs restore brings it back.")
+        if each.info.status in ("RUNNING", "SCHEDULED"):
+            raise bad("run_id", each.info.run_id, f"is still {each.info.status}: wait until it ends.")
+        if each.info.status != "FINISHED":
+            raise bad("run_id", each.info.run_id, f"ended as {each.info.status}: there is no result to reproduce.")
+    if not past.commit:
+        raise bad("run_id", run_id, "has no commit: its project did not lie in a Git repository.")
+    if not past.repo:
+        raise bad("run_id", run_id, "has no repository: its project was run from a folder that has no remote.")
+    if past.dirty and not allow_dirty:
+        raise bad(
+            "run_id",
+            run_id,
+            "was run with uncommitted changes (its artifact git.diff), which no commit holds: "
+            "-P allow_dirty=true compares it all the same.",
+        )
+    try:
+        check_repository(past.repo)
+    except click.BadParameter:
+        raise bad("run_id", run_id, f"came from {past.repo}, from which MLflow cannot fetch a commit.") from None
+    return past
+
+
+def _get(run_id: str) -> Run:
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException:
+        raise bad("run_id", run_id, f"is no run of {mlflow.get_tracking_uri()}.") from None
+
+
+def unquoted(value: str) -> str:
+    """A parameter as the user gave it: MLflow records it as it stands on the command line, quoted for the shell."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value
+
+
+def counterpart(past: Past, again: Run) -> Run | None:
+    """The run below `again` that stands where the past run stands below its project's run."""
+    found = again
+    for above, below in zip(past.line, past.line[1:], strict=False):
+        matches = {one.info.run_id: other for one, other in pairs(children_of(above), children_of(found)) if one}
+        match = matches.get(below.info.run_id)
+        if match is None:
+            return None
+        found = match
+    return found

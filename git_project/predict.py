@@ -1,0 +1,159 @@
+"""Score new instances with every model of a `main` run side by side, and with the best one alone."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import LoggedModelInput, Run
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+
+from children import children_of
+from project import log_working_tree, run_command, say_where_to_look
+from table import absolute, bad, conform, read_batches
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was logged below a run: the run's name, its metrics, and the model itself, ready to predict."""
+
+    name: str
+    uri: str
+    metrics: dict[str, float]
+    info: ModelInfo
+    loaded: Any
+
+    @property
+    def schema(self) -> Any:
+        """The named columns that the model asks for; None where it names none."""
+        inputs = self.info.signature.inputs if self.info.signature else None
+        return inputs if inputs is not None and inputs.has_input_names() else None
+
+    def predict(self, frame: pd.DataFrame, first_row: int) -> pd.DataFrame:
+        """What the model says on rows as people write them: one column, or those that the model names."""
+        predicted = self.loaded.predict(conform(frame, self.schema, first_row) if self.schema else frame)
+        if isinstance(predicted, pd.DataFrame):
+            return predicted.set_axis(frame.index)
+        values = np.asarray(predicted)
+        if values.ndim == 1:
+            return pd.DataFrame({"prediction": values}, index=frame.index)
+        return pd.DataFrame(values, index=frame.index).add_prefix("prediction_")
+
+
+def find_models(run_id: str) -> list[Model]:
+    """The models that a run and the runs below it logged, loaded, the first logged first.
+
+    Raises click.BadParameter where there is no such run, or no model, or one that cannot be loaded here.
+    """
+    try:
+        runs = [MlflowClient().get_run(run_id)]
+    except MlflowException as error:
+        raise bad("run_id", run_id, f"is no run of this tracking store: {error.message}") from None
+    models: list[Model] = []
+    for run in runs:
+        runs += children_of(run)  # grows while it is read: the runs below the runs below it
+        for number, output in enumerate(run.outputs.model_outputs if run.outputs else []):
+            name = run.info.run_name if number == 0 else f"{run.info.run_name} {number + 1}"
+            if name in [model.name for model in models]:
+                name = f"{name} {run.info.run_id[:6]}"
+            models.append(_load(name, f"models:/{output.model_id}", run))
+    if not models:
+        raise bad("run_id", run_id, "logged no model, nor did a run below it: give the run of a `main`.")
+    return models
+
+
+def _load(name: str, uri: str, run: Run) -> Model:
+    try:
+        info = mlflow.models.get_model_info(uri)
+        return Model(name, uri, run.data.metrics, info, mlflow.pyfunc.load_model(uri))
+    except (MlflowException, ImportError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise bad("run_id", name, f"has a model that cannot be loaded here: {reason}") from None
+
+
+def best_of(models: list[Model], metric: str, order: str) -> Model:
+    """The model with the best value of a metric.
+
+    order: `max` where more is better, `min` where less is.
+
+    Raises click.BadParameter where no model has the metric.
+    """
+    scored = [model for model in models if not np.isnan(model.metrics.get(metric, np.nan))]
+    if not scored:
+        have = ", ".join(sorted({name for model in models for name in model.metrics})) or "none"
+        raise bad("metric", metric, f"is a metric of none of the models; they have: {have}.")
+    return (max if order == "max" else min)(scored, key=lambda model: model.metrics[metric])
+
+
+@click.command()
+@click.option("--run_id", required=True, help="A run of `main`, or any run that logged models itself or below it.")
+@click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
+@click.option("--metric", default="roc_auc", help="The metric by which the best model is chosen.")
+@click.option("--order", type=click.Choice(["max", "min"]), default="max", help="Which value of the metric is best.")
+@click.option("--output", default="", help="A folder to write the predictions to, besides the run.")
+@click.option("--batch_size", type=click.IntRange(min=1), default=50_000, help="Rows in memory at a time.")
+def predict(run_id: str, data: str, metric: str, order: str, output: str, batch_size: int) -> None:
+    """Write what every model predicts for each new instance, and what the best one predicts."""
+    if output and not Path(output).expanduser().is_dir():
+        raise bad("output", output, "is no folder.")
+    models = find_models(run_id)
+    best = best_of(models, metric, order)
+    asked = [column for model in models if model.schema for column in model.schema.inputs]
+
+    with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+        if not run.data.params:  # `mlflow run` has logged them
+            mlflow.log_params(click.get_current_context().params)
+        log_working_tree()
+        written_to = Path(output).expanduser() if output else Path(folder)
+        every, alone = written_to / "predictions.csv", written_to / "best_predictions.csv"
+        text = tuple({column.name for column in asked if column.type.name == "string"})
+        digest = hashlib.sha256()
+        done = agreed = 0
+        for frame in read_batches(data, batch_size=batch_size, text_columns=text):
+            frame = frame.reset_index(drop=True)
+            predicted = {model.name: model.predict(frame, done + 1) for model in models}
+            # A model that says one thing on a row has the column <name>, one that says several <name>.<column>.
+            columns = {
+                name if list(said.columns) == ["prediction"] else f"{name}.{column}": said[column]
+                for name, said in predicted.items()
+                for column in said
+            }
+            side_by_side = pd.DataFrame(columns)
+            first = pd.DataFrame({name: said.iloc[:, 0] for name, said in predicted.items()})
+            agreed += int((first.nunique(axis=1, dropna=False) == 1).sum())
+            if not done:
+                click.echo(side_by_side.head().to_string())
+            for path, said in ((every, side_by_side), (alone, predicted[best.name])):
+                table = pd.concat([frame, said], axis=1)
+                table.to_csv(path, mode="a" if done else "w", header=not done, index=False)
+            digest.update(frame.to_csv(index=False).encode())
+            done += len(frame)
+        source = resolve_dataset_source(absolute(data))
+        dataset = MetaDataset(source, name=Path(data).stem, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        mlflow.log_input(dataset, context="inference")
+        mlflow.log_artifact(str(every))
+        mlflow.log_artifact(str(alone))
+        mlflow.log_metrics({"instances": done, "agreed": agreed})
+        mlflow.set_tags({"predicts_with": run_id, "best_model": best.name, "best_model_uri": best.uri})
+        used = [LoggedModelInput(model.info.model_id) for model in models if model.info.model_id]
+        MlflowClient().log_inputs(run.info.run_id, models=used)  # shows this run on the pages of the models
+        click.echo(f"\n{done:,} instances, {len(models)} models, which agree on {agreed:,}.")
+        click.echo(f"Best by {metric}: {best.name} ({best.metrics[metric]:.4f}), {best.uri}")
+        where = str(written_to) if output else f"runs:/{run.info.run_id}"
+        click.echo(f"Predictions: {where}/predictions.csv, and those of {best.name}: {where}/best_predictions.csv")
+        say_where_to_look()
+
+
+if __name__ == "__main__":
+    run_command(predict)

@@ -1,0 +1,618 @@
+"""Serves a registered model on an Azure Machine Learning managed online endpoint, blue/green.
+
+Two deployments, `blue` and `green`, stand behind one endpoint. A new version goes to the colour without traffic, must
+answer its own input example as it answers it here, and only then receives requests; the old colour stays for rollback.
+
+It was run with the unmodified Azure client against a local stand-in of Azure, never on a live subscription.
+Credentials come from the environment alone (DefaultAzureCredential): nothing here reads, keeps or logs a secret.
+"""
+
+import dataclasses
+import difflib
+import io
+import json
+import math
+import re
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy
+import pandas
+import requests
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.pyfunc import scoring_server
+
+from target import Colour, DeploymentError, Status
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Model as ModelAsset
+    from azure.ai.ml.entities import OnlineDeployment, OnlineEndpoint
+    from azure.core.polling import LROPoller
+
+HERE = Path(__file__).parent
+COLOURS = ("blue", "green")
+# It asks for pydantic 2.11, so the environment of a model that pins another pydantic cannot be built.
+INFERENCE_SERVER = "azureml-inference-server-http==1.4.1"
+PRICES = "https://azure.microsoft.com/pricing/details/machine-learning/"
+# The client's own 10 retries wait for minutes on a server that is down, and somebody waits for the answer.
+RETRIES = 3
+# Between the two, a model has five minutes to load before Azure gives it up.
+FIRST_PROBE_SECONDS, PROBE_EVERY_SECONDS, PROBES = 10, 10, 30
+LOG_LINES = 60
+ADVICE = {
+    400: "correct what it names in the configuration",
+    401: "sign in (`az login`, or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET) and try again",
+    403: "ask the workspace's owner for the role AzureML Data Scientist, and for the right to upload to its storage",
+    404: "check subscription_id, resource_group, workspace_name and the endpoint's name",
+    409: "another change to this endpoint is under way: wait until it has ended and try again",
+    429: "too many requests or too little quota: wait a minute, or ask for quota, and try again",
+}
+SCORING_ADVICE = {
+    401: "its keys have been changed just now: try again",
+    404: "no version has traffic: deploy one",
+    424: "the model refused the request: send the columns and types of its signature",
+    429: "it has more requests than its instances take: send fewer at once, or raise instance_count",
+}
+
+
+@dataclass(frozen=True)
+class AzureConfig:
+    """Where to deploy and on which machines; holds no secret.
+
+    Attributes:
+        subscription_id: the Azure subscription, a UUID.
+        resource_group: resource group of the workspace.
+        workspace_name: the Azure Machine Learning workspace.
+        instance_type: virtual machine of each instance.
+        instance_count: instances of each colour.
+        request_timeout_seconds: longest time for one request, at most Azure's 180 seconds.
+        public_network_access: whether the endpoint can be reached from outside the workspace's network.
+        base_image: container image under the model's own conda environment.
+
+    Raises:
+        DeploymentError: a value has the wrong form.
+    """
+
+    subscription_id: str
+    resource_group: str
+    workspace_name: str
+    instance_type: str = "Standard_DS3_v2"
+    instance_count: int = 1
+    request_timeout_seconds: int = 60
+    public_network_access: bool = True
+    base_image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not field.type or value == "":
+                raise DeploymentError(f"{field.name}={value!r}: expected a {getattr(field.type, '__name__', '')}")
+        if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", self.subscription_id):
+            raise DeploymentError(f"subscription_id={self.subscription_id!r}: expected a UUID (see `az account show`)")
+        if not 1 <= self.instance_count <= 50:
+            raise DeploymentError(f"instance_count={self.instance_count}: expected 1 to 50")
+        if not 1 <= self.request_timeout_seconds <= 180:
+            raise DeploymentError(f"request_timeout_seconds={self.request_timeout_seconds}: expected 1 to 180")
+
+    @classmethod
+    def read(cls, path: str | Path = HERE / "azure.json", **changes: Any) -> "AzureConfig":
+        """Read the configuration from a JSON file.
+
+        Args:
+            path: the file; default the example beside this module.
+            changes: values that replace the file's; None leaves the file's.
+
+        Raises:
+            DeploymentError: the file cannot be read, lacks a name, has an unknown one or holds a wrong value.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DeploymentError(f"config={path}: expected a JSON file: {error}") from error
+        try:
+            return cls(**{**values, **{name: value for name, value in changes.items() if value is not None}})
+        except TypeError as error:
+            names = ", ".join(field.name for field in dataclasses.fields(cls))
+            raise DeploymentError(f"config={path}: {error}; the names are {names}") from error
+
+
+class AzureTarget:
+    """A managed online endpoint and the two deployments behind it.
+
+    Args:
+        name: the endpoint's name, unique in its Azure region.
+        config: workspace and machines.
+        say: where progress is told; default print.
+
+    Raises:
+        DeploymentError: Azure would refuse the name, or its packages are not installed.
+    """
+
+    def __init__(self, name: str, *, config: AzureConfig, say: Callable[[str], None] = print) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]", name):
+            raise DeploymentError(f"endpoint {name!r}: expected 3 to 32 letters, digits or hyphens, a letter first")
+        self.name = name
+        self._config = config
+        self._say = say
+        self._client = _connect(config)
+
+    def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
+        """Serve a model version, after it has answered its own input example on Azure as it does here.
+
+        A version that already waits in a colour is not deployed again, so the same call with a higher `canary` takes
+        a canary further. Nothing but the percentages changes for the requests that arrive meanwhile.
+
+        Args:
+            model_uri: `models:/name@alias` or `models:/name/version`; an alias is pinned to its version.
+            canary: share of the requests, in percent, that the new version answers; the first version gets 100.
+
+        Returns:
+            The endpoint afterwards.
+
+        Raises:
+            DeploymentError: nothing changed: the traffic is as it was, and what was begun is removed.
+        """
+        if not 1 <= canary <= 100:
+            raise DeploymentError(f"canary={canary}: expected a percentage from 1 to 100")
+        with tempfile.TemporaryDirectory() as folder:
+            model = _fetch(model_uri, Path(folder))
+            self._check_workspace()
+            before = self._read()
+            colour, ready = self._place(model, before)
+            traffic = _traffic(before.endpoint) if before else {}
+            if traffic.get(colour) == 100 and ready:
+                self._say(f"{self.name} already serves {model.title} from {colour}")
+                return self.status()
+            other = next((name for name in traffic if name != colour), "")
+            previous = _tag(before.deployments[other], "deploy") if before and other else ""
+            wanted = {colour: canary, other: 100 - canary} if other and canary < 100 else {colour: 100}
+            mark = uuid.uuid4().hex
+            try:
+                if not ready:
+                    self._say_cost(model, colour, before)
+                    self._create(model, colour, before, mark)
+                self._smoke_test(model, colour)
+                self._set_traffic(wanted, previous)
+            except BaseException as error:
+                trouble = self._undo(before, colour, wanted, mark)
+                if trouble:
+                    raise DeploymentError(f"{error or type(error).__name__}; {trouble}") from error
+                raise
+        self._say(f"{self.name}: {model.title} answers {wanted[colour]} % of the requests, from {colour}")
+        return self.status()
+
+    def status(self) -> Status:
+        """Report the endpoint and its colours; without scoring URI and colours when nothing is deployed.
+
+        Raises:
+            DeploymentError: Azure refused, or does not answer.
+        """
+        found = self._read()
+        if found is None:
+            return Status(endpoint=self.name, scoring_uri="")
+        traffic = _traffic(found.endpoint)
+        colours = {
+            name: Colour(
+                model_name=_tag(deployment, "mlflow_model"),
+                model_version=_tag(deployment, "mlflow_version"),
+                state=_state(deployment),
+                traffic=traffic.get(name, 0),
+            )
+            for name, deployment in sorted(found.deployments.items())
+        }
+        return Status(endpoint=self.name, scoring_uri=str(found.endpoint.scoring_uri), colours=colours)
+
+    def rollback(self) -> Status:
+        """Send every request to the colour that served before the last `deploy`, in one change of traffic.
+
+        Returns:
+            The endpoint afterwards. A second rollback in a row is refused: the version that was left is not good again.
+
+        Raises:
+            DeploymentError: there is nothing to roll back to, or Azure refused; the traffic is as it was.
+        """
+        endpoint, deployments = self._existing()
+        previous = _tag(endpoint, "previous")
+        kept = [name for name, held in deployments.items() if previous and _tag(held, "deploy") == previous]
+        if not kept or _state(deployments[kept[0]]) != "Succeeded":
+            raise DeploymentError(f"{self.name}: nothing to roll back to; deploy the version that you want instead")
+        self._set_traffic({kept[0]: 100}, previous="")
+        self._say(f"{self.name}: every request goes to {kept[0]} again")
+        return self.status()
+
+    def undeploy(self) -> None:
+        """Delete the endpoint and its deployments; Azure bills no instance of it any more. Model assets stay.
+
+        Raises:
+            DeploymentError: Azure refused.
+        """
+        if self._read() is None:
+            self._say(f"{self.name}: nothing is deployed")
+            return
+        with _explained(f"deleting endpoint {self.name}"):
+            _finish(self._client.online_endpoints.begin_delete(name=self.name))
+        self._say(f"{self.name}: deleted, with its deployments; no instance of it is billed any more")
+
+    def score(self, instances: pandas.DataFrame) -> list:
+        """Predict for a table of instances, by the versions that have traffic.
+
+        Args:
+            instances: one row an instance, with the columns of the model's signature.
+
+        Returns:
+            One prediction a row, in order.
+
+        Raises:
+            DeploymentError: there is no such endpoint, or it did not answer; it says which and why.
+        """
+        return self._request(instances)
+
+    def _read(self) -> "_Endpoint | None":
+        """The endpoint and its deployments, or None when there is no such endpoint."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with _explained(f"reading endpoint {self.name}"):
+            try:
+                endpoint = self._client.online_endpoints.get(self.name)
+            except ResourceNotFoundError:
+                return None
+            return _Endpoint(endpoint, {item.name: item for item in self._client.online_deployments.list(self.name)})
+
+    def _existing(self) -> tuple["OnlineEndpoint", Mapping[str, "OnlineDeployment"]]:
+        found = self._read()
+        if found is None:
+            raise DeploymentError(f"{self.name}: no such endpoint in {self._config.workspace_name}; deploy one first")
+        return found.endpoint, found.deployments
+
+    def _check_workspace(self) -> None:
+        """Raise unless subscription, group and workspace exist and their region has the instance type."""
+        wanted, workspace = self._config.instance_type, self._config.workspace_name
+        with _explained(f"looking for workspace {workspace}"):
+            location = self._client.workspaces.get(workspace).location
+            sizes = [str(size.name) for size in self._client.compute.list_sizes(location=location)]
+        if wanted not in sizes:
+            near = difflib.get_close_matches(wanted, sizes, cutoff=0)
+            raise DeploymentError(
+                f"instance_type={wanted!r}: not in {location}, which has {', '.join(near)} and others"
+            )
+
+    def _place(self, model: "_Fetched", before: "_Endpoint | None") -> tuple[str, bool]:
+        """Choose the colour for a model, and whether the model already stands ready in it."""
+        traffic = _traffic(before.endpoint) if before else {}
+        deployments = before.deployments if before else {}
+        machines = (self._config.instance_type, self._config.instance_count)
+        for name in sorted(deployments, key=lambda name: -traffic.get(name, 0)):
+            held = deployments[name]
+            same = _tag(held, "mlflow_id") == model.identity
+            if same and _state(held) == "Succeeded" and (held.instance_type, held.instance_count) == machines:
+                return name, True
+        idle = [colour for colour in COLOURS if colour not in traffic]
+        if not idle:
+            raise DeploymentError(f"{self.name}: a canary is under way {traffic}: take it to 100 or roll it back first")
+        return idle[0], False
+
+    def _say_cost(self, model: "_Fetched", colour: str, before: "_Endpoint | None") -> None:
+        count, machine = self._config.instance_count, self._config.instance_type
+        kept = [name for name in (before.deployments if before else {}) if name != colour]
+        also = f", beside {' and '.join(kept)}, which runs on and is billed as before" if kept else ""
+        self._say(
+            f"{model.title} goes to {colour}: {count} x {machine}{also}. Azure bills every instance from its start"
+            f" until `undeploy`, whether requests come or not. Prices: {PRICES}"
+        )
+
+    def _create(self, model: "_Fetched", colour: str, before: "_Endpoint | None", mark: str) -> None:
+        """Put the model into a colour that has no traffic, and wait until Azure says that it runs."""
+        from azure.ai.ml.entities import (
+            CodeConfiguration,
+            Environment,
+            ManagedOnlineDeployment,
+            ManagedOnlineEndpoint,
+            OnlineRequestSettings,
+            ProbeSettings,
+        )
+
+        config = self._config
+        if before is None:
+            access = "enabled" if config.public_network_access else "disabled"
+            endpoint = ManagedOnlineEndpoint(
+                name=self.name, auth_mode="key", public_network_access=access, tags={"deploy": mark}
+            )
+            with _explained(f"creating endpoint {self.name}"):
+                _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
+        machines = (config.instance_type, config.instance_count)
+        held = before.deployments.get(colour) if before else None
+        if held and (held.instance_type, held.instance_count) != machines:
+            # Whether Azure takes new machines and a new model in one update was not tried: a fresh one is sure.
+            with _explained(f"deleting {colour} of {self.name}"):
+                _finish(self._client.online_deployments.begin_delete(colour, self.name))
+        asset = self._register(model)
+        probe = ProbeSettings(
+            initial_delay=FIRST_PROBE_SECONDS, period=PROBE_EVERY_SECONDS, timeout=10, failure_threshold=PROBES
+        )
+        deployment = ManagedOnlineDeployment(
+            name=colour,
+            endpoint_name=self.name,
+            model=asset,
+            environment=Environment(image=config.base_image, conda_file=model.conda),
+            code_configuration=CodeConfiguration(code=str(HERE / "azure_scoring"), scoring_script="score.py"),
+            instance_type=config.instance_type,
+            instance_count=config.instance_count,
+            request_settings=OnlineRequestSettings(request_timeout_ms=1000 * config.request_timeout_seconds),
+            liveness_probe=probe,
+            readiness_probe=probe,
+            tags=model.tags | {"deploy": mark},
+        )
+        with _explained(f"deploying {model.title} to {colour} of {self.name}"):
+            _finish(self._client.online_deployments.begin_create_or_update(deployment))
+
+    def _register(self, model: "_Fetched") -> str:
+        """The id of the model's asset in the workspace, created unless it is there."""
+        from azure.ai.ml.constants import AssetTypes
+        from azure.ai.ml.entities import Model as ModelAsset
+        from azure.core.exceptions import ResourceNotFoundError
+
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", model.name)
+        with _explained(f"registering {model.title}"):
+            try:
+                asset = self._client.models.get(name, version=model.version)
+            except ResourceNotFoundError:
+                asset = ModelAsset(
+                    name=name,
+                    version=model.version,
+                    path=str(model.folder),
+                    type=AssetTypes.MLFLOW_MODEL,
+                    tags=model.tags,
+                )
+                asset = self._client.models.create_or_update(asset)
+        if _tag(asset, "mlflow_id") != model.identity:
+            # A registry that was made anew counts from 1 again, and Azure would serve the model of the old one.
+            raise DeploymentError(
+                f"{model.title}: the workspace's model {name}:{model.version} is another model (of another registry?);"
+                " register yours under another name"
+            )
+        return str(asset.id)
+
+    def _smoke_test(self, model: "_Fetched", colour: str) -> None:
+        """Raise unless the colour answers the model's input example as the model does in this process."""
+        answer = self._request(model.example, colour)
+        if not _same(answer, model.expected):
+            raise DeploymentError(
+                f"{model.title}: wrong answer from {colour} of {self.name}: {_short(answer)} for the model's input"
+                f" example, {_short(model.expected)} here; compare the package versions of the model with those here"
+            )
+        self._say(f"{model.title}: {colour} answers the model's input example as it should")
+
+    def _set_traffic(self, traffic: dict[str, int], previous: str) -> None:
+        """Change who answers, in one PUT that also notes which deployment to roll back to."""
+        endpoint, _ = self._existing()
+        endpoint.traffic = traffic
+        endpoint.tags = {**(endpoint.tags or {}), "previous": previous}
+        with _explained(f"changing the traffic of {self.name}"):
+            _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
+
+    def _undo(self, before: "_Endpoint | None", colour: str, wanted: dict[str, int], mark: str) -> str:
+        """Take back what a failed deploy has changed, and nothing that another has; returns what could not be."""
+        try:
+            now = self._read()
+            if now is None:
+                return ""
+            ours = colour in now.deployments and _tag(now.deployments[colour], "deploy") == mark
+            if ours:
+                self._say_log(colour)
+            if before is None and _tag(now.endpoint, "deploy") == mark:
+                with _explained(f"deleting endpoint {self.name}"):
+                    _finish(self._client.online_endpoints.begin_delete(name=self.name))
+                return ""
+            if before is not None and _traffic(now.endpoint) == wanted != _traffic(before.endpoint):
+                self._set_traffic(_traffic(before.endpoint), _tag(before.endpoint, "previous"))
+            if ours:
+                with _explained(f"deleting {colour} of {self.name}"):
+                    _finish(self._client.online_deployments.begin_delete(colour, self.name))
+        except DeploymentError as error:
+            return f"and cleaning up failed ({error}): look at endpoint {self.name}, what runs there is billed"
+        return ""
+
+    def _say_log(self, colour: str) -> None:
+        """Tell the last lines of a deployment's log, which its deletion takes away."""
+        with suppress(DeploymentError), _explained("reading the log"):
+            log = self._client.online_deployments.get_logs(colour, self.name, lines=LOG_LINES)
+            self._say(f"Last lines of {colour}'s log:\n{log.strip()}")
+
+    def _request(self, instances: Any, colour: str = "") -> list:
+        """Send instances to the endpoint, or to one of its colours whatever its traffic."""
+        # The client's own `invoke` keeps the colour in a class-level header, and so pins every later call to it.
+        endpoint, _ = self._existing()
+        with _explained(f"reading the keys of {self.name}"):
+            key = self._client.online_endpoints.get_keys(self.name).primary_key
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        if colour:
+            headers["azureml-model-deployment"] = colour
+        where = f"{self.name}{f' ({colour})' if colour else ''}"
+        try:
+            answer = requests.post(
+                str(endpoint.scoring_uri),
+                data=json.dumps({"input_data": _payload(instances)}, default=str),
+                headers=headers,
+                timeout=self._config.request_timeout_seconds + 10,
+            )
+            if answer.ok:
+                return list(answer.json())
+        except (requests.RequestException, ValueError, TypeError) as error:
+            raise DeploymentError(f"{where} did not answer: {_line(error)}; try again") from error
+        advice = SCORING_ADVICE.get(answer.status_code, "see its log in Azure Machine Learning studio")
+        try:
+            reason = answer.json()["error"]["message"]
+        except (ValueError, LookupError, TypeError):
+            # MLflow repeats the data before it comes to the point.
+            reason = answer.text.rpartition(". Error: ")[2]
+        raise DeploymentError(f"{where} answered {answer.status_code}: {_line(reason)}; {advice}")
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """An endpoint and its deployments as Azure reports them."""
+
+    endpoint: "OnlineEndpoint"
+    deployments: Mapping[str, "OnlineDeployment"]
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A registered model on this machine, and how it answers here."""
+
+    name: str
+    version: str
+    identity: str
+    folder: Path
+    conda: dict[str, Any]
+    example: Any
+    expected: list
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} version {self.version}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"mlflow_model": self.name, "mlflow_version": self.version, "mlflow_id": self.identity}
+
+
+def _connect(config: AzureConfig) -> "MLClient":
+    try:
+        from azure.ai.ml import MLClient
+        from azure.identity import DefaultAzureCredential
+    except ImportError as error:
+        raise DeploymentError(
+            f"target=azureml: {error}; install registry_deploy/requirements-azure.txt into this environment"
+        ) from error
+    with _explained("connecting to Azure"):
+        return MLClient(
+            DefaultAzureCredential(),
+            config.subscription_id,
+            config.resource_group,
+            config.workspace_name,
+            # Without its progress bar, azure-ai-ml 1.35.2 never looks at a failed upload, and waits for it for ever.
+            show_progress=True,
+            enable_telemetry=False,
+            retry_total=RETRIES,
+        )
+
+
+def _fetch(model_uri: str, folder: Path) -> _Fetched:
+    """Pin a model URI to its version, download it, and let it answer its own input example."""
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model_uri)
+    if not parts:
+        raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
+    name, alias, number = parts.groups()
+    client = mlflow.MlflowClient()
+    try:
+        version = number or str(client.get_model_version_by_alias(name, alias).version)
+        path = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder / "model")))
+    except (MlflowException, OSError) as error:
+        raise DeploymentError(
+            f"model_uri={model_uri!r}: {_line(error)}; see the registry's names and aliases"
+        ) from error
+    try:
+        description = Model.load(str(path))
+        model = mlflow.pyfunc.load_model(str(path))
+        conda = yaml.safe_load((path / "conda.yaml").read_text(encoding="utf-8"))
+        example = description.load_input_example(str(path))
+        if example is None:
+            raise DeploymentError(f"{model_uri}: has no input example to test it with; log it with input_example=")
+        text = io.StringIO()
+        scoring_server.predictions_to_json(model.predict(example), text)
+    except DeploymentError:
+        raise
+    except Exception as error:  # a model may raise anything while it loads or predicts
+        raise DeploymentError(f"{model_uri}: does not work in this environment: {_line(error)}") from error
+    for entry in conda["dependencies"]:
+        if isinstance(entry, dict):
+            entry["pip"].append(INFERENCE_SERVER)
+    return _Fetched(
+        name=name,
+        version=version,
+        identity=str(description.model_id or description.model_uuid),
+        folder=path,
+        conda=conda,
+        example=example,
+        expected=json.loads(text.getvalue())["predictions"],
+    )
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn whatever Azure answers into one line: what was being done, the answer, what to do."""
+    from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+
+    try:
+        yield
+    except AzureError as error:
+        status = error.status_code if isinstance(error, HttpResponseError) else None
+        if isinstance(error, ClientAuthenticationError):
+            status = 401
+        advice = ADVICE.get(status or 0, "try again, and look at the workspace in Azure Machine Learning studio")
+        # A long-running operation that failed is reported inside a 200.
+        code = f"Azure answered {status}" if status and status >= 400 else "it failed"
+        raise DeploymentError(f"{doing}: {code}: {_line(error)}; {advice}") from error
+
+
+def _finish(operation: "LROPoller[Any]") -> None:
+    """Wait for an operation to end; the client's dots go to stderr, out of what is told on stdout."""
+    with redirect_stdout(sys.stderr):
+        operation.result()
+
+
+def _traffic(endpoint: "OnlineEndpoint") -> dict[str, int]:
+    """The colours that have traffic, in percent."""
+    return {name: percent for name, percent in endpoint.traffic.items() if percent}
+
+
+def _tag(resource: "OnlineEndpoint | OnlineDeployment | ModelAsset", name: str) -> str:
+    """A tag of something in the workspace, empty when it has none.
+
+    The tag `deploy` says which call of `deploy` has put it, so that no call takes what another has put for its own.
+    """
+    return str((resource.tags or {}).get(name, ""))
+
+
+def _state(deployment: "OnlineDeployment") -> str:
+    """Azure's word for a deployment's condition, which the client gives as an enumeration or as text."""
+    return str(getattr(deployment.provisioning_state, "value", deployment.provisioning_state))
+
+
+def _payload(instances: Any) -> Any:
+    """Instances as the scoring script reads them; floats keep every digit, a missing value becomes null."""
+    if isinstance(instances, pandas.DataFrame):
+        return instances.astype(object).where(instances.notna(), None).to_dict("split")
+    return numpy.asarray(instances).tolist()
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether two predictions are equal, but for the rounding of two processors."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-8) or (math.isnan(left) and math.isnan(right))
+    return bool(left == right)
+
+
+def _line(message: object) -> str:
+    """A message in one line that one reads: of a long one the start, and the end, where the reason often is."""
+    line = " ".join(str(message).split()) or type(message).__name__
+    return line if len(line) <= 400 else f"{line[:200]} ... {line[-200:]}"
+
+
+def _short(value: object) -> str:
+    return str(value) if len(str(value)) <= 80 else f"{str(value)[:80]}..."

@@ -1,0 +1,251 @@
+"""Put a registered model behind an endpoint, here or on Azure; look at it, roll it back, take it down, score."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from local_target import LocalTarget
+from project import run_command
+from table import bad, conform, read_table
+from target import Colour, DeploymentError, Status
+from versions import DEPLOYED, deployments_folder, explained, first_line, now, step_back
+
+if TYPE_CHECKING:
+    from azure_target import AzureTarget
+
+_log = logging.getLogger(__name__)
+
+
+def target_options(command: Any) -> Any:
+    """The options that say which endpoint is meant."""
+    for option in reversed(
+        [
+            click.option("--target", type=click.Choice(["local", "azureml"]), default="local"),
+            click.option("--endpoint", default="churn", help="The endpoint's name."),
+            click.option("--directory", default="", help="local: where models, logs and state go; one endpoint each."),
+            click.option("--config", default="azure.json", help="azureml: JSON file with workspace and machines."),
+            click.option("--subscription_id", default="", help="azureml: instead of the file's."),
+            click.option("--resource_group", default="", help="azureml: instead of the file's."),
+            click.option("--workspace_name", default="", help="azureml: instead of the file's."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def make_target(
+    target: str,
+    endpoint: str,
+    directory: str,
+    config: str,
+    *,
+    host: str = "",
+    port: int = 0,
+    env_manager: str = "local",
+    **azure: Any,
+) -> LocalTarget | AzureTarget:
+    """The target of the options; empty ones mean its defaults.
+
+    Raises click.BadParameter for a name that cannot be an endpoint's, DeploymentError for what the target refuses.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", endpoint):
+        raise bad("endpoint", endpoint, "is no name for an endpoint: letters, digits, - and _.")
+    if target == "local":
+        folder = Path(directory).expanduser() if directory else deployments_folder() / endpoint
+        return LocalTarget(endpoint, directory=folder, host=host or None, port=port or None, env_manager=env_manager)
+    from azure_target import AzureConfig, AzureTarget  # its packages are in requirements-azure.txt
+
+    file = Path(__file__).with_name("azure.json") if config == "azure.json" else Path(config).expanduser()
+    changes = {key: value for key, value in azure.items() if value}
+    return AzureTarget(endpoint, config=AzureConfig.read(file, **changes), say=click.echo)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn a target's error into one line; what stands below it, such as the end of a log, is printed before."""
+    with explained():
+        try:
+            yield
+        except DeploymentError as error:
+            line, _, log = str(error).partition("\n")
+            if log:
+                click.echo(log, err=True)
+            hint = "; env_manager=uv serves the model with its own packages" if "No module named" in log else ""
+            raise click.ClickException(f"{line.rstrip(':.')}{hint}.") from None
+
+
+def note_deployment(target: str, endpoint: str, status: Status) -> None:
+    """Tag the versions behind an endpoint `deployed.<target>.<endpoint>`, and take the tag off all others.
+
+    It is what keeps `delete` from a version that is in use, whichever machine it is served from. Where the tracking
+    server is away, that is said: the deployment itself needs no tracking server.
+    """
+    key = f"{DEPLOYED}{target}.{endpoint}"
+    client = MlflowClient()
+    wanted = {
+        (colour.model_name, colour.model_version): f"{name} on {socket.gethostname()}, {now()}"
+        for name, colour in status.colours.items()
+        if registered(colour)
+    }
+    try:
+        for version in client.search_model_versions(f"tags.`{key}` LIKE '%'"):
+            if (version.name, str(version.version)) not in wanted:
+                client.delete_model_version_tag(version.name, version.version, key)
+        for (name, number), value in wanted.items():
+            client.set_model_version_tag(name, number, key, value)
+    except MlflowException as error:
+        _log.warning("the registry was not told of this deployment: %s", first_line(error))
+
+
+def registered(colour: Colour) -> bool:
+    """Whether a colour serves a registered version, not a run's model or a folder."""
+    return bool(re.fullmatch(r"[^/:@]+", colour.model_name)) and colour.model_version.isdigit()
+
+
+def serving(status: Status) -> Colour | None:
+    """The colour that answers every request, None where none or several do."""
+    return next((colour for colour in status.colours.values() if colour.traffic == 100), None)
+
+
+def table_of(status: Status) -> str:
+    """What is deployed, as text."""
+    if not status.colours:
+        return f"{status.endpoint}: nothing is deployed."
+    rows = [
+        {"colour": name, "model": colour.model_name, "version": colour.model_version, "traffic": f"{colour.traffic} %"}
+        | {"state": colour.state}
+        for name, colour in status.colours.items()
+    ]
+    return f"{status.endpoint}: {status.scoring_uri}\n{pd.DataFrame(rows).to_string(index=False)}"
+
+
+@click.group()
+def deployment() -> None:
+    """Deploy registered models."""
+    logging.basicConfig(format="%(message)s")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+@deployment.command()
+@target_options
+@click.option(
+    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
+)
+@click.option("--canary", type=click.IntRange(1, 100), default=100, help="Percent of the requests that it gets.")
+@click.option("--host", default="", help="local: address to listen on; default 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="local: default 5001.")
+@click.option("--env_manager", type=click.Choice(["local", "uv"]), default="local", help="local: the model's packages.")
+@click.option("--instance_type", default="", help="azureml: instead of the file's.")
+@click.option("--instance_count", type=click.IntRange(0, 50), default=0, help="azureml: instead of the file's.")
+def deploy(model_uri: str, canary: int, **options: Any) -> None:
+    """Serve a version beside the live one, test it, and give it its share of the requests."""
+    with one_line():
+        status = make_target(**options).deploy(model_uri, canary=canary)
+        note_deployment(options["target"], options["endpoint"], status)
+        click.echo(table_of(status))
+
+
+@deployment.command()
+@target_options
+def status(**options: Any) -> None:
+    """Tell what is deployed."""
+    with one_line():
+        click.echo(table_of(make_target(**options).status()))
+
+
+@deployment.command()
+@target_options
+def start(**options: Any) -> None:
+    """local: bring back what was deployed, after the proxy was killed or the machine was off."""
+    with one_line():
+        target = make_target(**options)
+        if not isinstance(target, LocalTarget):
+            raise bad("target", options["target"], "starts by itself; start is for target=local.")
+        click.echo(table_of(target.start()))
+
+
+@deployment.command()
+@target_options
+@click.option("--alias", type=bool, default=True, help="Whether the champion of the registry goes back too.")
+def rollback(alias: bool, **options: Any) -> None:
+    """Give all requests back to the version that had them before."""
+    with one_line():
+        target = make_target(**options)
+        roll_back(target, options["target"], alias=alias, say=click.echo)
+
+
+def roll_back(target: LocalTarget | AzureTarget, kind: str, *, alias: bool, say: Callable[[str], object]) -> Status:
+    """Roll an endpoint back, and the alias champion with it where the version that is left holds it."""
+    before = target.status()
+    status = target.rollback()
+    note_deployment(kind, target.name, status)
+    say(table_of(status))
+    live = serving(status)
+    left = [colour for colour in before.colours.values() if live and colour.model_version != live.model_version]
+    if alias and live and registered(live) and left and left[0].model_name == live.model_name:
+        with explained():
+            if step_back(live.model_name, live.model_version, left[0].model_version):
+                say(f"champion of {live.model_name} is version {live.model_version} again.")
+    return status
+
+
+@deployment.command()
+@target_options
+def undeploy(**options: Any) -> None:
+    """Stop an endpoint and remove what its deployment wrote."""
+    with one_line():
+        make_target(**options).undeploy()
+        note_deployment(options["target"], options["endpoint"], Status(options["endpoint"], ""))
+        click.echo(f"{options['endpoint']}: nothing is deployed.")
+
+
+@deployment.command()
+@target_options
+@click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
+@click.option("--output", default="", help="Where to write the predictions: a path ending in .csv.")
+def score(data: str, output: str, **options: Any) -> None:
+    """Send a file of instances to an endpoint."""
+    if output and not Path(output).expanduser().parent.is_dir():
+        raise bad("output", output, "lies in a folder that does not exist.")
+    with one_line():
+        target = make_target(**options)
+        frame = read_table(data)
+        predictions = target.score(_as_asked(frame, target.status()))
+    written = frame.assign(prediction=predictions)
+    click.echo(written.iloc[:5, -min(written.shape[1], 3) :].to_string())
+    counts = ", ".join(f"{label} {times:,}" for label, times in written["prediction"].value_counts().head(10).items())
+    click.echo(f"{len(written):,} instances: {counts}")
+    if output:
+        written.to_csv(Path(output).expanduser(), index=False)
+        click.echo(f"Predictions: {output}")
+
+
+def _as_asked(frame: pd.DataFrame, status: Status) -> pd.DataFrame:
+    """The columns that the deployed model asks for, with their types; all columns where its signature is not known."""
+    colour = serving(status)
+    if colour is None or not registered(colour):
+        return frame
+    try:
+        info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")
+    except MlflowException:  # the endpoint answers without the registry too
+        return frame
+    if info.signature is None or not info.signature.inputs.has_input_names():
+        return frame
+    return conform(frame, info.signature.inputs)
+
+
+if __name__ == "__main__":
+    run_command(deployment)

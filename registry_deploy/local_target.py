@@ -1,0 +1,530 @@
+"""Deploys a model on this machine, blue/green: MLflow's own scoring servers behind a reverse proxy on a fixed port."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mlflow
+import pandas
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.models.flavor_backend_registry import get_flavor_backend
+from mlflow.pyfunc import scoring_server
+from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+import local_proxy
+from local_proxy import TOKEN_VARIABLE, Server, State, holder, read_state, write_state
+from target import Colour, DeploymentError, Status
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 5001  # `mlflow ui` and `mlflow models serve` have 5000
+
+_log = logging.getLogger(__name__)
+
+
+class LocalTarget:
+    """One endpoint on this machine, with at most two versions behind it, `blue` and `green`.
+
+    What it starts goes on when the program that called it ends. All its state is in `directory`: every new instance on
+    the same directory finds what an earlier one deployed. Needs Linux or macOS.
+
+    Args:
+        name: the endpoint's name, for messages.
+        directory: where the downloaded models, the logs and the state go; one endpoint each.
+        host: address to listen on; default that of the endpoint already in `directory`, else 127.0.0.1. Any other than
+            this machine's own loopback needs a token.
+        port: likewise, else 5001.
+        token: requests then need ``Authorization: Bearer <token>``; default the environment variable DEPLOYMENT_TOKEN.
+            It is handed to the proxy by the environment and written nowhere.
+        env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
+        start_timeout: seconds that a server may take until it answers /ping.
+        drain_timeout: seconds that a replaced server may take to finish its requests before it is stopped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        directory: Path,
+        host: str | None = None,
+        port: int | None = None,
+        token: str | None = None,
+        env_manager: str = "local",
+        start_timeout: float = 120,
+        drain_timeout: float = 75,
+    ) -> None:
+        if sys.platform == "win32":
+            raise DeploymentError("target=local needs Linux or macOS (on Windows: WSL)")
+        if env_manager not in ("local", "uv"):
+            raise DeploymentError(f"env_manager={env_manager!r} is unknown here: 'local' or 'uv'")
+        self.name = name
+        self.directory = Path(directory).absolute()
+        self.host = host
+        self.port = port
+        self.token = token or os.environ.get(TOKEN_VARIABLE) or None
+        self.env_manager = env_manager
+        self.start_timeout = start_timeout
+        self.drain_timeout = drain_timeout
+
+    def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
+        """Serve a model version: start it beside the live one, test it, then give it its share of the requests.
+
+        A version that is already up is not started again, only its share changes: `canary=10` and later `canary=100`
+        with the same version shift the traffic in two steps. The version that had the traffic stays up for `rollback`.
+
+        Args:
+            model_uri: `models:/churn@champion` (pinned to the version that the alias means now), `models:/churn/3`,
+                `runs:/<id>/model`, a folder; any pyfunc model.
+            canary: percent of the requests that this version gets, 1 to 100; 100 when nothing else is deployed.
+
+        Raises:
+            DeploymentError: nothing has changed, except that a proxy which had been killed runs again.
+        """
+        if not 1 <= canary <= 100:
+            raise DeploymentError(f"canary={canary} is not a percentage from 1 to 100")
+        with self._lock("deploy"):
+            state = self._read()
+            if state is None:
+                state = State(self.name, self.host or DEFAULT_HOST, self.port or DEFAULT_PORT, bool(self.token), {}, {})
+                self._check_address(state)
+            elif self.token and not state.token_required:
+                raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")
+            else:
+                self._revive(state)
+            self._sweep()  # what a deploy left that was killed
+            uri, version, uuid = _pin(model_uri)
+            for colour, server in state.servers.items():
+                if (server.model_uri, server.model_uuid) == (uri, uuid):
+                    if state.traffic[colour] not in (canary, 100):
+                        self._wait_ready(server)
+                        self._apply(_shifted(state, colour, canary))
+                    return self.status()
+
+            live = [colour for colour, percent in state.traffic.items() if percent]
+            if len(live) > 1:
+                shares = ", ".join(f"version {state.servers[c].version} {state.traffic[c]} %" for c in live)
+                raise DeploymentError(f"a canary is under way ({shares}): finish it (canary=100) or roll it back first")
+            if not live and canary < 100:
+                _log.warning("nothing else is deployed: version %s gets all requests, not %s %%", version, canary)
+                canary = 100
+            new = "green" if live == ["blue"] else "blue"
+            with self._started(uri, version, uuid) as server:
+                self._smoke_test(server)
+                replaced = state.servers.get(new)
+                self._apply(_shifted(dataclasses.replace(state, servers={**state.servers, new: server}), new, canary))
+            if replaced:
+                self._drain(replaced)
+            self._sweep()
+            return self.status()
+
+    def status(self) -> Status:
+        """What is deployed now; a colour's state is `healthy` or says in words what is wrong."""
+        state = self._read()
+        if state is None:
+            return Status(endpoint=self.name, scoring_uri="")
+        view = self._ask(state, "GET", "/-/status")
+        colours = {}
+        for colour, server in sorted(state.servers.items()):
+            if view is None:
+                condition = "unreachable: the proxy is not running, start() or a deploy brings it back"
+            elif not view.get(server.folder, {}).get("ready") or not _answers_ping(server):
+                condition = f"down: it is being started again, see {server.folder}/server.log"
+            elif restarts := view[server.folder]["restarts"]:
+                condition = f"healthy; it had died and was started again ({restarts} x)"
+            else:
+                condition = "healthy"
+            model = server.model_uri.removeprefix("models:/").removesuffix(f"/{server.version}")
+            colours[colour] = Colour(model, server.version, condition, state.traffic[colour])
+        return Status(endpoint=self.name, scoring_uri=_url(state, "/invocations"), colours=colours)
+
+    def start(self) -> Status:
+        """Bring back what was deployed after the proxy was killed or the machine was switched off.
+
+        Raises:
+            DeploymentError: nothing is deployed, or it does not start.
+        """
+        with self._lock("start"):
+            state = self._deployed()
+            self._revive(state)
+            for colour, percent in state.traffic.items():
+                if percent:
+                    self._wait_ready(state.servers[colour])
+            return self.status()
+
+    def rollback(self) -> Status:
+        """Give all requests back to the colour that had them before the last deploy.
+
+        The version that is rolled back stays up without requests; to take it again, deploy it again.
+
+        Raises:
+            DeploymentError: there is nothing to go back to, or it does not run; the traffic is as it was.
+        """
+        with self._lock("rollback"):
+            state = self._deployed()
+            if state.fallback is None:
+                raise DeploymentError(f"{self.name} has no previous version to roll back to")
+            self._revive(state)
+            self._wait_ready(state.servers[state.fallback])
+            # No fallback: the version that was rolled back must not take over when this one has to be restarted.
+            self._apply(dataclasses.replace(_shifted(state, state.fallback, 100), fallback=None))
+            return self.status()
+
+    def undeploy(self) -> None:
+        """Finish the requests under way, stop every process that was started here and remove what was written here."""
+        with self._lock("undeploy"):
+            self._read()  # refuses another endpoint's directory
+            _stop(self.directory, "proxy", self.drain_timeout)
+            (self.directory / "state.json").unlink(missing_ok=True)
+            self._sweep()
+            for leftover in ("servers", "state.json.new", "proxy.lock", "proxy.log", "failed.log", "operation.lock"):
+                path = self.directory / leftover
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else lies there: not ours to remove
+            self.directory.rmdir()
+
+    def score(self, instances: pandas.DataFrame) -> list[Any]:
+        """Predictions of the endpoint, one for each row.
+
+        Raises:
+            DeploymentError: nothing is deployed, it cannot be reached, or the model refuses the instances.
+        """
+        url = _url(self._deployed(), "/invocations")
+        body = mlflow.models.convert_input_example_to_serving_input(instances)
+        try:
+            reply = self._request("POST", url, timeout=2 * local_proxy.REQUEST_TIMEOUT, data=body)
+        except requests.RequestException as error:
+            raise DeploymentError(f"{url} cannot be reached ({type(error).__name__}): see status()") from error
+        if reply.status_code != 200:
+            raise DeploymentError(f"{url} answered {reply.status_code}: {_reason(reply)}")
+        predictions = reply.json()["predictions"]
+        return predictions if isinstance(predictions, list) else [predictions]
+
+    # State and lock
+
+    def _read(self) -> State | None:
+        state = read_state(self.directory)
+        if state is not None:
+            for key, wanted in (("name", self.name), ("host", self.host), ("port", self.port)):
+                if wanted is not None and wanted != getattr(state, key):
+                    raise DeploymentError(
+                        f"{key}={wanted}: in {self.directory} {state.name} is deployed on {state.host}:{state.port}; "
+                        "take these, or undeploy it first"
+                    )
+        return state
+
+    def _deployed(self) -> State:
+        state = self._read()
+        if state is None:
+            raise DeploymentError(f"{self.name} is not deployed in {self.directory}")
+        return state
+
+    @contextlib.contextmanager
+    def _lock(self, operation: str) -> Iterator[None]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "operation.lock"
+        with open(path, "a+") as file:
+            if not local_proxy.lock(file):
+                file.seek(0)
+                other = file.read() or "another operation"
+                raise DeploymentError(f"{other} of {self.name} is under way: try again when it has ended")
+            file.truncate(0)
+            file.write(f"{operation} by process {os.getpid()}")
+            file.flush()
+            yield
+
+    def _apply(self, state: State) -> None:
+        """Put a state in force: for the running proxy in one step, and for every proxy started later."""
+        before = read_state(self.directory)
+        write_state(self.directory, state)
+        try:
+            self._follow(state)
+        except BaseException:
+            if before is None:
+                _stop(self.directory, "proxy", 5)
+                (self.directory / "state.json").unlink()
+            else:
+                write_state(self.directory, before)
+                with contextlib.suppress(DeploymentError, requests.RequestException):
+                    self._follow(before)
+            raise
+
+    # The proxy
+
+    def _check_address(self, state: State) -> None:
+        """Say what stands against listening there before a server is started for it."""
+        host, port = state.host, state.port
+        if not local_proxy.is_loopback(host) and not self.token:
+            raise DeploymentError(f"host={host} lets other machines in: set a token in {TOKEN_VARIABLE} first")
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise DeploymentError(f"port={port} of {host} is taken by another program: choose another") from error
+            raise DeploymentError(f"cannot listen on host={host} port={port}: {error.strerror}") from error
+
+    def _revive(self, state: State) -> None:
+        if self._follow(state):
+            _log.warning("the proxy of %s was not running: it was started again", self.name)
+
+    def _follow(self, state: State) -> bool:
+        """Have the proxy follow the state file; whether it had to be started for that."""
+        if self._ask(state, "POST", "/-/reload") is not None:
+            return False
+        if state.token_required and not self.token:
+            raise DeploymentError(f"{self.name} was deployed with a token: set it in {TOKEN_VARIABLE}")
+        # By the environment: the command line of a process can be read by every user of the machine.
+        environment = {TOKEN_VARIABLE: self.token} if self.token and state.token_required else {}
+        command = [sys.executable, str(Path(local_proxy.__file__).absolute()), str(self.directory)]
+        local_proxy.launch(command, self.directory, "proxy", environment, state.port)
+        if self._ask(state, "GET", "/-/status") is None:
+            tail = local_proxy.log_tail(self.directory / "proxy.log", 3)
+            raise DeploymentError(f"the proxy of {self.name} did not start: {tail}")
+        return True
+
+    def _ask(self, state: State, method: str, path: str) -> dict[str, Any] | None:
+        """What the proxy says of its servers, by folder; None when there is no proxy."""
+        deadline = time.monotonic() + 30
+        while holder(self.directory, "proxy") is not None:
+            try:
+                reply = self._request(method, _url(state, path), timeout=30)
+            except requests.RequestException as error:  # it may just be starting, or ending
+                if time.monotonic() > deadline:
+                    log = self.directory / "proxy.log"
+                    raise DeploymentError(f"the proxy of {self.name} does not answer: see {log}") from error
+                time.sleep(0.05)
+                continue
+            if reply.status_code == 401:
+                raise DeploymentError(
+                    f"{self.name} was deployed with a token, not this one: set it in {TOKEN_VARIABLE}"
+                )
+            if reply.status_code != 200:
+                raise DeploymentError(f"the proxy of {self.name} answered {reply.status_code}: {_reason(reply)}")
+            view: dict[str, Any] = reply.json()
+            return view
+        return None
+
+    def _request(self, method: str, url: str, *, timeout: float, data: str | None = None) -> requests.Response:
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        with requests.Session() as session:
+            session.trust_env = False  # a company's HTTP_PROXY must not get between us and this machine
+            return session.request(method, url, timeout=timeout, data=data, headers=headers)
+
+    # The servers
+
+    @contextlib.contextmanager
+    def _started(self, uri: str, version: str, uuid: str) -> Iterator[Server]:
+        """A running, healthy server of a model; stopped and removed when the block fails."""
+        (self.directory / "servers").mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{version}-", dir=self.directory / "servers"))
+        try:
+            model = _download(uri, folder)
+            server = Server(str(folder), str(model), uri, version, uuid, python_of(model, self.env_manager))
+            _log.info("starting version %s", version)
+            self._wait_healthy(server, local_proxy.launch_server(server))
+            yield server
+        except BaseException:  # Ctrl-C too
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(folder / "server.log", self.directory / "failed.log")
+            self._sweep()
+            raise
+
+    def _wait_healthy(self, server: Server, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + self.start_timeout
+        while True:
+            answers = _answers_ping(server)
+            if process.poll() is not None:
+                self._fail(server, f"ended while starting (exit code {process.returncode})")
+            if answers:
+                return
+            if time.monotonic() > deadline:
+                self._fail(server, f"did not answer /ping in {self.start_timeout:g} s")
+            time.sleep(0.1)
+
+    def _smoke_test(self, server: Server) -> None:
+        """The server must answer the model's own input example as the model does without a server."""
+        example = Model.load(server.model).get_serving_input(server.model)
+        if example is None:
+            _log.warning("version %s has no input example: its smoke test was /ping only", server.version)
+            return
+        try:
+            reply = self._request("POST", _server_url(server, "/invocations"), timeout=self.start_timeout, data=example)
+            answer = reply.json() if reply.status_code == 200 else None
+        except requests.RequestException as error:
+            self._fail(server, f"broke off at its input example ({type(error).__name__})")
+        if answer is None:
+            self._fail(server, f"refused its own input example ({reply.status_code}: {_reason(reply)})")
+        try:
+            expected = self._predict_without_server(server, example)
+        except Exception as error:  # whatever the code of a model raises
+            self._fail(server, f"answers its input example only in the server, not here ({_first_line(error)})")
+        if not _same(answer, expected):
+            answered, right = json.dumps(answer)[:200], json.dumps(expected)[:200]
+            self._fail(server, f"answered its input example with {answered}, the model itself says {right}")
+
+    def _predict_without_server(self, server: Server, example: str) -> Any:
+        if self.env_manager == "local":
+            model = mlflow.pyfunc.load_model(server.model)
+            answer = scoring_server.invocations(example, "application/json", model, model.metadata.get_input_schema())
+            return json.loads(answer.response)
+        example_path, answer_path = (Path(server.folder) / name for name in ("example.json", "expected.json"))
+        example_path.write_text(example)
+        # Not mlflow.models.predict: it would make a second environment.
+        backend = get_flavor_backend(server.model, env_manager=self.env_manager)
+        backend.predict(server.model, str(example_path), str(answer_path), "json")
+        return json.loads(answer_path.read_text())
+
+    def _fail(self, server: Server, what: str) -> NoReturn:
+        message = f"version {server.version} ({server.model_uri}) {what}; the traffic is as it was"
+        tail = local_proxy.log_tail(Path(server.folder) / "server.log")
+        raise DeploymentError(f"{message}. The last lines of its log ({self.directory / 'failed.log'}):\n{tail}")
+
+    def _wait_ready(self, server: Server) -> None:
+        deadline = time.monotonic() + self.start_timeout
+        while not _answers_ping(server):
+            if time.monotonic() > deadline:
+                raise DeploymentError(
+                    f"version {server.version} does not answer, so it gets no traffic: see {server.folder}/server.log"
+                )
+            time.sleep(0.1)
+
+    def _drain(self, server: Server) -> None:
+        deadline = time.monotonic() + self.drain_timeout
+        while time.monotonic() < deadline:
+            view = self._ask(self._deployed(), "GET", "/-/status")
+            if view is None or server.folder not in view:
+                return
+            time.sleep(0.05)
+        _log.warning("version %s still has requests after %g s: stopping it", server.version, self.drain_timeout)
+
+    def _sweep(self) -> None:
+        """Stop and remove every server that the state does not name."""
+        state = read_state(self.directory)
+        wanted = {server.folder for server in state.servers.values()} if state else set()
+        for folder in (self.directory / "servers").glob("*"):
+            if str(folder) not in wanted:
+                _stop(folder, "server", 10)
+                shutil.rmtree(folder)
+
+
+def python_of(model: Path, env_manager: str) -> list[str]:
+    """The command that runs Python for a model: this program's own, or that of the environment that the model asks for.
+
+    Args:
+        model: folder of the model.
+        env_manager: `local` or `uv`; `uv` makes the environment unless it is there.
+
+    Raises:
+        DeploymentError: there is no environment.
+    """
+    if env_manager == "local":
+        return [sys.executable]
+    # What `mlflow models serve --env-manager uv` does before it starts the server.
+    backend = get_flavor_backend(str(model), env_manager=env_manager)
+    try:
+        activate = backend.prepare_env(str(model)).get_activate_command()
+    except Exception as error:  # MLflow raises what uv, the network or its own checks make of it
+        raise DeploymentError(f"env_manager={env_manager}: no environment ({_first_line(error)})") from error
+    return ["bash", "-c", " && ".join([*activate, 'exec "$@"']), "bash", "python"]
+
+
+def _pin(model_uri: str) -> tuple[str, str, str]:
+    """A URI that always means the same model, its version, and the model's own id."""
+    try:
+        version = None
+        if model_uri.startswith("models:/"):
+            parts = get_model_name_and_version(mlflow.MlflowClient(), model_uri)
+            if len(parts) == 2:  # else models:/<model id>
+                version = str(parts[1])
+                model_uri = f"models:/{parts[0]}/{version}"
+        info = mlflow.models.get_model_info(model_uri)
+    except (MlflowException, OSError, requests.RequestException) as error:
+        raise DeploymentError(f"model_uri={model_uri} cannot be found: {_first_line(error)}") from error
+    return model_uri, version or info.model_id or info.model_uuid, info.model_uuid
+
+
+def _download(uri: str, folder: Path) -> Path:
+    destination = folder / "model"
+    destination.mkdir()
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
+    except (MlflowException, OSError, requests.RequestException) as error:
+        raise DeploymentError(f"model_uri={uri} cannot be downloaded: {_first_line(error)}") from error
+
+
+def _shifted(state: State, colour: str, percent: int) -> State:
+    """The state in which a colour has `percent` of the traffic, the other one the rest and the role of fallback."""
+    other = next((name for name in state.servers if name != colour), None)
+    traffic = {colour: percent, other: 100 - percent} if other else {colour: 100}
+    return dataclasses.replace(state, traffic=traffic, fallback=other)
+
+
+def _stop(folder: Path, name: str, timeout: float) -> None:
+    """End a process started by `launch`, with SIGTERM and after `timeout` seconds with SIGKILL."""
+    for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 10.0)):
+        record = holder(folder, name)
+        if record is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(record["pid"], number)  # with what it started itself
+        deadline = time.monotonic() + patience
+        while holder(folder, name) is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _server_url(server: Server, path: str) -> str:
+    record = holder(Path(server.folder), "server") or {"port": 0}
+    return f"http://127.0.0.1:{record['port']}{path}"
+
+
+def _answers_ping(server: Server) -> bool:
+    with contextlib.suppress(requests.RequestException), requests.Session() as session:
+        session.trust_env = False
+        return session.get(_server_url(server, "/ping"), timeout=5).status_code == 200
+    return False
+
+
+def _url(state: State, path: str) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(state.host, state.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{state.port}{path}"
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    """Equal JSON values; numbers may differ by rounding, which depends on the number of threads."""
+    if isinstance(answer, dict) and isinstance(expected, dict):
+        return answer.keys() == expected.keys() and all(_same(answer[key], expected[key]) for key in answer)
+    if isinstance(answer, list) and isinstance(expected, list):
+        return len(answer) == len(expected) and all(map(_same, answer, expected))
+    if isinstance(answer, float) and isinstance(expected, float):
+        both_nan = math.isnan(answer) and math.isnan(expected)
+        return both_nan or math.isclose(answer, expected, rel_tol=1e-5, abs_tol=1e-8)
+    return bool(answer == expected)
+
+
+def _reason(reply: requests.Response) -> str:
+    try:
+        # MLflow repeats all the data that it was sent before it comes to the point.
+        return _first_line(reply.json()["message"].rpartition("Error: ")[2])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return _first_line(reply.text)
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

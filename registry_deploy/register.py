@@ -1,0 +1,133 @@
+"""Register a model as a version: the one of a URI, or the best of an experiment, with where it comes from as tags."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+
+from project import run_command
+from table import bad
+from versions import CHALLENGER, exclusive, explained, first_line, versions
+
+
+def best_model(experiment: str, metric: str, ascending: bool) -> str:
+    """The URI of the logged model of an experiment with the best value of a metric.
+
+    ascending: whether less is better.
+
+    Raises click.BadParameter where the experiment, or a model with that metric, is not there.
+    """
+    found = MlflowClient().get_experiment_by_name(experiment)
+    if found is None:
+        raise bad("experiment", experiment, "is not there: give the name that the Tracking UI shows.")
+    order = [{"field_name": f"metrics.{metric}", "ascending": ascending}]
+    models = mlflow.search_logged_models([found.experiment_id], order_by=order, max_results=1, output_format="list")
+    if not models:
+        raise bad("experiment", experiment, "holds no logged model.")
+    if not any(each.key == metric for each in models[0].metrics or []):
+        have = sorted({each.key for each in models[0].metrics or []})
+        raise bad("metric", metric, f"is a metric of no model there; one has: {', '.join(have) or 'none'}.")
+    return f"models:/{models[0].model_id}"
+
+
+def register_version(model_uri: str, name: str, description: str = "", alias: str = CHALLENGER) -> ModelVersion:
+    """Register a model, unless it is registered under that name already; tell where it comes from in tags.
+
+    model_uri: `runs:/<run id>/<model>` or `models:/<model id>`.
+    alias: moved to the version when it is new; empty for none.
+
+    Tags of the version: `source_run`, `git_commit`, `git_dirty`, `dataset` (name and digest), `metric.<name>`.
+
+    Raises click.BadParameter where there is no such model or the name cannot be one.
+    """
+    info = _model_info(model_uri)
+    # MLflow leaves ModelVersion.model_id empty; the source names the model all the same.
+    source = f"models:/{info.model_id}" if info.model_id else model_uri
+    client = MlflowClient()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise bad("name", name, f"cannot be the name of a model: {first_line(error)}") from None
+    with exclusive(name, "registration"):
+        for version in versions(name):
+            if version.source == source:
+                return client.get_model_version(name, version.version)
+        try:
+            version = client.create_model_version(
+                name,
+                source,
+                run_id=info.run_id,
+                tags=_origin(info),
+                description=description or None,
+                model_id=info.model_id,
+            )
+        except MlflowException as error:
+            raise bad("model_uri", model_uri, f"cannot be registered: {first_line(error)}") from None
+        if alias:
+            client.set_registered_model_alias(name, alias, version.version)
+    return client.get_model_version(name, version.version)
+
+
+def _model_info(model_uri: str) -> ModelInfo:
+    try:
+        return mlflow.models.get_model_info(model_uri)
+    except (MlflowException, OSError) as error:
+        raise bad("model_uri", model_uri, f"is no logged model: {first_line(error)}") from None
+
+
+def _origin(info: ModelInfo) -> dict[str, str]:
+    """Where a model comes from, as tags."""
+    client = MlflowClient()
+    tags = {}
+    if info.run_id:
+        run = client.get_run(info.run_id)
+        tags["source_run"] = info.run_id
+        for tag, key in {"git_commit": "mlflow.source.git.commit", "git_dirty": "mlflow.source.git.dirty"}.items():
+            if key in run.data.tags:
+                tags[tag] = run.data.tags[key]
+        for used in run.inputs.dataset_inputs if run.inputs else []:
+            if any(tag.key == "mlflow.data.context" and tag.value == "training" for tag in used.tags):
+                tags["dataset"] = f"{used.dataset.name} {used.dataset.digest}"
+    if info.model_id:
+        for metric in client.get_logged_model(info.model_id).metrics or []:
+            tags[f"metric.{metric.key}"] = f"{metric.value:.6g}"
+    return tags
+
+
+@click.command()
+@click.option("--model_uri", default="", help="runs:/<run id>/model or models:/<model id>; default: by experiment.")
+@click.option("--experiment", default="", help="Take the best model of this experiment.")
+@click.option("--metric", default="roc_auc", help="What best means.")
+@click.option("--ascending", type=bool, default=False, help="Whether less is better.")
+@click.option("--name", default="churn", help="The registered model.")
+@click.option("--description", default="", help="Of the version, in Markdown.")
+@click.option("--alias", default=CHALLENGER, help="Moved to the version when it is new; may be empty.")
+def register(
+    model_uri: str, experiment: str, metric: str, ascending: bool, name: str, description: str, alias: str
+) -> None:
+    """Register a model as a version."""
+    if bool(model_uri) == bool(experiment):
+        raise click.UsageError("Give either model_uri or experiment.")
+    if not name.strip() or re.search(r"[/:]", name):
+        raise bad("name", name, "cannot be the name of a model: it must not be empty nor hold / or :.")
+    with explained():
+        chosen = model_uri or best_model(experiment, metric, ascending)
+        known = {version.version for version in versions(name)}
+        version = register_version(chosen, name, description, alias)
+        if version.version in known:
+            click.echo(f"{chosen} is registered already, as {name} version {version.version}.")
+        else:
+            click.echo(f"{chosen} is {name} version {version.version} now.")
+            if alias:
+                click.echo(f"{alias} -> version {version.version}")
+
+
+if __name__ == "__main__":
+    run_command(register)

@@ -1,0 +1,250 @@
+"""Look at the registry and keep it in order: list, describe, load, history, rename, archive, delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from project import run_command
+from table import bad
+from versions import (
+    CHALLENGER,
+    CHAMPION,
+    DEPLOYED,
+    HISTORY,
+    deployments,
+    explained,
+    find_model,
+    find_version,
+    first_line,
+    now,
+    versions,
+    who,
+)
+
+
+def table_of_versions(name: str, metric: str) -> pd.DataFrame:
+    """One row a version, the newest first: aliases, when it was registered, a metric, what uses it."""
+    model = find_model(name)
+    rows = []
+    for version in versions(name):
+        rows.append(
+            {
+                "name": name,
+                "version": version.version,
+                "aliases": ", ".join(a for a, number in model.aliases.items() if str(number) == str(version.version)),
+                "registered": _moment(version.creation_timestamp),
+                metric: version.tags.get(f"metric.{metric}", ""),
+                "deployed": ", ".join(key.removeprefix(DEPLOYED) for key in version.tags if key.startswith(DEPLOYED)),
+                "archived": version.tags.get("archived_at", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def reigns(name: str) -> pd.DataFrame:
+    """Who was champion when, the first first, from the tags that `promote` and `rollback` leave on the model."""
+    model = find_model(name)
+    entries = [
+        (key.removeprefix(HISTORY), json.loads(value)) for key, value in model.tags.items() if key.startswith(HISTORY)
+    ]
+    entries.sort(key=lambda entry: entry[0])
+    rows = [
+        {
+            "version": entry["version"],
+            "from": at,
+            "until": following[0] if following else "",
+            "how": "promoted" if entry["run"] else "rolled back",
+            "by": entry["by"],
+            "evaluation_run": entry["run"] or "",
+        }
+        for (at, entry), following in zip(entries, [*entries[1:], None], strict=True)
+    ]
+    today = str(model.aliases.get(CHAMPION, ""))
+    if today != (rows[-1]["version"] if rows else ""):
+        how = "alias moved by other means" if today else "alias removed by other means"
+        rows.append({"version": today or "none", "from": "?", "until": "", "how": how, "by": "?", "evaluation_run": ""})
+    return pd.DataFrame(rows)
+
+
+def description_of(version: ModelVersion) -> str:
+    """All that is known of a version, one fact a line."""
+    uri = f"models:/{version.name}/{version.version}"
+    info = mlflow.models.get_model_info(uri)
+    facts: dict[str, Any] = {
+        "model": uri,
+        "aliases": ", ".join(version.aliases) or "none",
+        "registered": _moment(version.creation_timestamp),
+        "description": version.description or "none",
+        "model id": info.model_id or info.model_uuid,
+        "flavours": ", ".join(info.flavors),
+        "inputs": _columns(info.signature.inputs) if info.signature else "not declared",
+        "outputs": _columns(info.signature.outputs) if info.signature else "not declared",
+        "input example": "yes" if info.saved_input_example_info else "none",
+        **dict(sorted(version.tags.items())),
+    }
+    return "\n".join(f"{key:<18} {value}" for key, value in facts.items())
+
+
+def _columns(schema: Any) -> str:
+    if schema is None:
+        return "not declared"
+    if not schema.has_input_names():
+        return ", ".join(map(str, schema.inputs))
+    return ", ".join(f"{column.name} ({column.type.name})" for column in schema.inputs)
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def refuse_used(version: ModelVersion, parameter: str, doing: str) -> None:
+    """Raise click.BadParameter where an alias or a deployment uses a version."""
+    uri = f"models:/{version.name}/{version.version}"
+    if version.aliases:
+        raise bad(parameter, uri, f"is {', '.join(version.aliases)}: move or remove the alias before you {doing} it.")
+    refuse_deployed(version, parameter, doing)
+
+
+def refuse_deployed(version: ModelVersion, parameter: str, doing: str) -> None:
+    """Raise click.BadParameter where a deployment uses a version."""
+    used = deployments(version)
+    if used:
+        uri = f"models:/{version.name}/{version.version}"
+        raise bad(parameter, uri, f"is deployed: {', '.join(used)}. Undeploy it before you {doing} it.")
+
+
+@click.group()
+def registry() -> None:
+    """Look at registered models and keep them in order."""
+
+
+@registry.command("list")
+@click.option("--name", default="", help="One registered model; default: all.")
+@click.option("--metric", default="roc_auc", help="Which metric to show.")
+def list_versions(name: str, metric: str) -> None:
+    """List the versions of one registered model, or of all."""
+    with explained():
+        names = [name] if name else [model.name for model in _all_models()]
+        tables = [table for table in (table_of_versions(each, metric) for each in names) if len(table)]
+        click.echo(pd.concat(tables).to_string(index=False) if tables else "No version is registered.")
+
+
+def _all_models() -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = MlflowClient().search_registered_models(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+@registry.command()
+@click.option(
+    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
+)
+def describe(model_uri: str) -> None:
+    """Tell all that is known of a version."""
+    with explained():
+        click.echo(description_of(find_version(model_uri)))
+
+
+@registry.command()
+@click.option(
+    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
+)
+def load(model_uri: str) -> None:
+    """Load a version and let it answer its own input example."""
+    with explained():
+        version = find_version(model_uri)
+        uri = f"models:/{version.name}/{version.version}"
+        try:
+            model = mlflow.pyfunc.load_model(uri)
+            example = model.input_example
+            answer = None if example is None else model.predict(example)
+        except Exception as error:  # a model may raise anything
+            raise bad("model_uri", model_uri, f"cannot be loaded here: {first_line(error)}") from None
+        click.echo(f'{uri}: mlflow.pyfunc.load_model("{model_uri}") gives a {type(model.get_raw_model()).__name__}.')
+        if answer is None:
+            click.echo("It has no input example to try it on.")
+        else:
+            click.echo(f"Its answer to its own input example: {pd.Series(list(answer)).tolist()}")
+
+
+@registry.command()
+@click.option("--name", default="churn", help="The registered model.")
+def history(name: str) -> None:
+    """Tell who was champion when."""
+    with explained():
+        table = reigns(name)
+        click.echo(table.to_string(index=False) if len(table) else f"{name} has never had a {CHAMPION}.")
+
+
+@registry.command()
+@click.option("--name", required=True, help="The registered model.")
+@click.option("--new_name", required=True, help="What it is to be called.")
+def rename(name: str, new_name: str) -> None:
+    """Give a registered model another name; versions, aliases, tags and history go along."""
+    with explained():
+        find_model(name)
+        for version in versions(name):
+            refuse_deployed(version, "name", "rename")
+        try:
+            MlflowClient().rename_registered_model(name, new_name)
+        except MlflowException as error:
+            raise bad("new_name", new_name, f"cannot be the new name: {first_line(error)}") from None
+        click.echo(f"{name} is called {new_name} now. Whoever loads models:/{name}... must change that.")
+
+
+@registry.command()
+@click.option("--model_uri", required=True, help="models:/<name>@<alias> or models:/<name>/<version>.")
+def archive(model_uri: str) -> None:
+    """Mark a version as archived: it is kept, loses the alias challenger and is not promoted any more."""
+    with explained():
+        client = MlflowClient()
+        version = find_version(model_uri)
+        version.aliases = [alias for alias in version.aliases if alias != CHALLENGER]
+        refuse_used(version, "model_uri", "archive")
+        if client.get_registered_model(version.name).aliases.get(CHALLENGER) == version.version:
+            client.delete_registered_model_alias(version.name, CHALLENGER)
+        for key, value in {"archived_at": now(), "archived_by": who()}.items():
+            client.set_model_version_tag(version.name, version.version, key, value)
+        click.echo(f"models:/{version.name}/{version.version} is archived.")
+
+
+@registry.command()
+@click.option("--name", required=True, help="The registered model.")
+@click.option("--version", default="", help="One version; default: the model with all its versions.")
+@click.option("--confirm", default="", help="The exact name of what goes: churn/3, or churn for all its versions.")
+def delete(name: str, version: str, confirm: str) -> None:
+    """Delete a version, or a registered model with all its versions, for good; the runs and logged models stay."""
+    with explained():
+        wanted = f"{name}/{version}" if version else name
+        doomed = [find_version(f"models:/{name}/{version}", "version")] if version else versions(name)
+        find_model(name)
+        for each in doomed:
+            refuse_used(MlflowClient().get_model_version(name, each.version), "name", "delete")
+        if not confirm and sys.stdin.isatty():
+            confirm = click.prompt(f"This deletes {wanted} for good. Type its exact name to go on")
+        if confirm != wanted:
+            raise bad("confirm", confirm, f"is not the exact name: {wanted} deletes {len(doomed)} version(s) for good.")
+        if version:
+            MlflowClient().delete_model_version(name, version)
+        else:
+            MlflowClient().delete_registered_model(name)
+        click.echo(f"{wanted} is deleted.")
+
+
+if __name__ == "__main__":
+    run_command(registry)

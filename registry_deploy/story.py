@@ -1,0 +1,299 @@
+"""A model's life after training, told step by step on the bundled table: register, gate, deploy, switch, roll back."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version as installed
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Any
+
+import click
+import mlflow
+import pandas as pd
+import requests
+import skops.io
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.models import convert_input_example_to_serving_input, infer_signature
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+import gate
+from deploy import note_deployment, one_line, roll_back
+from local_proxy import VERSION_HEADER
+from local_target import LocalTarget
+from project import log_working_tree, run_command, say_where_to_look
+from promote import Judged, Rules, promote_version, quiet
+from register import register_version
+from registry import description_of, reigns
+from table import absolute, bad, read_table
+from target import Status
+from versions import CHAMPION, PREVIOUS, aliases, find_version
+
+TRAINING, VALIDATION, TARGET = "data/churn_training.csv", "data/churn_validation.csv", "churn"
+STORY = "story"  # the tag of a registered model that this story made
+STEPS = 10
+CLIENTS = 4  # that send requests at the same time
+
+
+def features_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """The features with one type a kind: numbers as float64, so that missing values fit in, and text as objects."""
+    X = frame.drop(columns=TARGET)
+    numbers = X.select_dtypes("number").columns
+    return X.astype({name: "float64" if name in numbers else object for name in X.columns})
+
+
+def with_preprocessing(classifier: BaseEstimator) -> Pipeline:
+    """A Pipeline that takes the raw columns: missing numbers become the median, text is one-hot encoded."""
+    columns = ColumnTransformer(
+        [
+            ("numbers", SimpleImputer(strategy="median"), make_column_selector(dtype_include="number")),
+            (
+                "text",
+                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+                make_column_selector(dtype_include=object),
+            ),
+        ]
+    )
+    return Pipeline([("columns", columns), ("classifier", classifier)])
+
+
+def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, dataset: Any) -> str:
+    """Fit a classifier and track it as a child run; returns the URI of its model."""
+    with mlflow.start_run(run_name=name, nested=True) as run:
+        mlflow.log_params({"classifier": name, **classifier.get_params()})
+        mlflow.log_input(dataset, context="training")
+        log_working_tree()
+        pipeline = with_preprocessing(classifier).fit(X, y)
+        info = mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            signature=infer_signature(X, pipeline.predict(X.head())),
+            input_example=X.head(),
+            # The types in a model that was fitted here are scikit-learn's and numpy's own.
+            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
+            pip_requirements=[
+                f"{package}=={installed(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")
+            ],
+            metadata={"target": TARGET, "classes": pipeline.classes_.tolist()},
+        )
+        scored = pipeline.predict_proba(X)[:, 1]
+        mlflow.log_metrics(
+            {"training_roc_auc": float(roc_auc_score(y == pipeline.classes_[1], scored))},
+            dataset=dataset,
+            model_id=info.model_id,
+        )
+    return f"runs:/{run.info.run_id}/model"
+
+
+@contextmanager
+def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[Counter[str]]:
+    """Send requests from several clients for as long as the block runs; counts the answers by version."""
+    body = convert_input_example_to_serving_input(rows)
+    counts: Counter[str] = Counter()
+    stop = Event()
+
+    def client() -> Counter[str]:
+        mine: Counter[str] = Counter()
+        with requests.Session() as session:
+            session.trust_env = False
+            while not stop.is_set():
+                try:
+                    reply = session.post(
+                        status.scoring_uri, data=body, headers={"Content-Type": "application/json"}, timeout=120
+                    )
+                    answered = reply.status_code == 200 and len(reply.json()["predictions"]) == len(rows)
+                except (requests.RequestException, ValueError):
+                    answered = False
+                mine[f"version {reply.headers[VERSION_HEADER]}" if answered else "lost"] += 1
+                time.sleep(0.02)
+        return mine
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client) for _ in range(CLIENTS)]
+        try:
+            yield counts
+        finally:
+            stop.set()
+            for each in clients:
+                counts += each.result()
+
+
+class Teller:
+    """Says what is being done, numbered, and what came of it."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def begin(self, what: str) -> None:
+        self.step += 1
+        click.echo(f"\n[{self.step}/{STEPS}] {what}")
+
+    def result(self, what: str) -> None:
+        click.echo("\n".join(f"    {line}" for line in what.splitlines()))
+
+
+def fresh_start(name: str) -> None:
+    """A registered model of the story's own, without a champion, so that the story can be told again."""
+    client = MlflowClient()
+    found = [model for model in client.search_registered_models(f"name='{name}'")]
+    if not found:
+        client.create_registered_model(name, tags={STORY: "true"}, description="Made by the story of registry_deploy.")
+    elif STORY not in found[0].tags:
+        raise bad("name", name, "is a registered model that this story did not make: choose another name.")
+    else:
+        for alias in found[0].aliases:
+            client.delete_registered_model_alias(name, alias)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tell(name: str, random_state: int, env_manager: str, directory: Path) -> None:
+    """The story itself, within an active run.
+
+    directory: for the deployment; empty again at the end.
+    """
+    say = Teller()
+    fresh_start(name)
+    training = read_table(TRAINING)
+    X, y = features_of(training), training[TARGET]
+    dataset = from_pandas(X.assign(**{TARGET: y}), source=absolute(TRAINING), targets=TARGET, name=Path(TRAINING).stem)
+
+    say.begin(f"Two models learn from {len(X):,} customers who will leave.")
+    tree = train("decision_tree", DecisionTreeClassifier(max_depth=3, random_state=random_state), X, y, dataset)
+    boosted = train("gradient_boosting", GradientBoostingClassifier(random_state=random_state), X, y, dataset)
+    say.result(f"a decision tree: {tree}\ngradient-boosted trees: {boosted}")
+
+    say.begin("Both are registered. Registering a model again changes nothing.")
+    first = register_version(tree, name, "A decision tree, three questions deep.")
+    second = register_version(boosted, name, "Gradient-boosted trees: more exact, slower.")
+    again = register_version(tree, name)
+    say.result(f"{name} versions {first.version} and {second.version}; the tree once more: version {again.version}")
+
+    say.begin(f"What the registry knows of version {first.version}.")
+    known = description_of(find_version(f"models:/{name}/{first.version}")).splitlines()
+    say.result(
+        "\n".join(
+            line[:110] for line in known if line.startswith(("model ", "description", "dataset", "git_", "source"))
+        )
+    )
+
+    say.begin(f"The first {CHAMPION}: the gate knows no champion yet, so only the thresholds count.")
+    judged = promote(f"models:/{name}/{first.version}", Rules(env_manager=env_manager), "first champion")
+    say.result(f"{gate.table(judged.rows)}\n{name}@{CHAMPION} -> version {first.version}")
+
+    say.begin(f"Version {second.version} is compared with it, under a rule that nobody can fulfil.")
+    judged = promote(
+        f"models:/{name}/{second.version}", Rules(thresholds="roc_auc>=0.99", env_manager=env_manager), "too strict"
+    )
+    say.result(f"{gate.table(judged.rows)}\nrefused, nothing has moved: {judged.reasons}")
+
+    say.begin(f"The gate judges version {second.version} by the ordinary rules.")
+    judged = promote(f"models:/{name}/{second.version}", Rules(env_manager=env_manager), "challenger")
+    if not judged.promoted:
+        raise click.ClickException(f"the gate refused the challenger: {judged.reasons}.")
+    moved = aliases(name)
+    say.result(
+        f"{gate.table(judged.rows)}\n"
+        f"{name}@{CHAMPION} -> version {moved[CHAMPION]}, {name}@{PREVIOUS} -> version {moved[PREVIOUS]}"
+    )
+
+    target = LocalTarget(name, directory=directory, port=free_port(), env_manager=env_manager)
+    try:
+        say.begin(f"{name}@{PREVIOUS} is deployed on this machine.")
+        status = target.deploy(f"models:/{name}@{PREVIOUS}")
+        note_deployment("local", name, status)
+        say.result(f"version {first.version} answers at {status.scoring_uri}: {', '.join(target.score(X.head(3)))}")
+
+        say.begin(
+            f"While {CLIENTS} clients send requests, {name}@{CHAMPION} takes over, first with 20 %, then with all."
+        )
+        with requests_under_way(status, X.head(3)) as counts:
+            target.deploy(f"models:/{name}@{CHAMPION}", canary=20)
+            time.sleep(2)
+            note_deployment("local", name, target.deploy(f"models:/{name}@{CHAMPION}"))
+            time.sleep(1)
+            say.result("both versions are up: the old one stays for a way back")
+
+            say.begin("Second thoughts: one command rolls back, the alias goes along, and still the requests come in.")
+            roll_back(target, "local", alias=True, say=lambda _: None)
+            time.sleep(1)
+        answered = ", ".join(f"{count:,} by {what}" for what, count in sorted(counts.items()) if what != "lost")
+        say.result(
+            f"{name}@{CHAMPION} -> version {aliases(name)[CHAMPION]}\nanswers: {answered}; lost: {counts['lost']}"
+        )
+        mlflow.log_metrics({"requests_answered": counts.total() - counts["lost"], "requests_lost": counts["lost"]})
+
+        say.begin("The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")
+    finally:
+        target.undeploy()
+        note_deployment("local", name, Status(name, ""))
+    say.result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
+
+
+def promote(model_uri: str, rules: Rules, run_name: str) -> Judged:
+    """Judge a version in a child run."""
+    judged = promote_version(model_uri, VALIDATION, TARGET, rules, run_name)
+    assert judged is not None
+    return judged
+
+
+@contextmanager
+def stopped_once() -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into KeyboardInterrupt, and let no other cut the clean-up short.
+
+    `mlflow run` sends a SIGTERM on top of the terminal's Ctrl-C.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@click.command()
+@click.option("--name", default="churn_story", help="The registered model that the story makes.")
+@click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0)
+@click.option("--env_manager", type=click.Choice(["local", "uv"]), default="local", help="uv: models in their own.")
+def story(name: str, random_state: int, env_manager: str) -> None:
+    """Tell a model's whole life after training."""
+    quiet()
+    started = time.monotonic()
+    with stopped_once(), one_line(), mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+        if not run.data.params:  # `mlflow run` has logged them
+            mlflow.log_params({"name": name, "random_state": random_state, "env_manager": env_manager})
+        log_working_tree()
+        tell(name, random_state, env_manager, Path(folder) / "endpoint")
+        click.echo(f"\nTold in {time.monotonic() - started:.0f} s. The versions and their evaluations are still there:")
+        say_where_to_look()
+
+
+if __name__ == "__main__":
+    run_command(story)

@@ -1,0 +1,249 @@
+"""What the registry's verbs share: find a version, see who uses it, move the champion, one change at a time."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from local_proxy import read_state
+from table import bad
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+CHALLENGER = "challenger"
+
+# Tags of ours. `deployed.<target>.<endpoint>` stands on a version, the others on a registered model.
+DEPLOYED = "deployed."
+HISTORY = "champion."
+LOCK = "lock."
+
+LOCK_SECONDS = 60.0  # what is done under the lock takes a second: an older lock was left by a process that died
+LOCK_WAIT = 10.0  # seconds to wait for the lock of another process
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the tracking server or the registry refuses into one line.
+
+    Raises click.ClickException.
+    """
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        raise click.ClickException(f"MLflow: {first_line(error)}") from None
+
+
+def first_line(error: object) -> str:
+    """The first line of a message, not longer than one reads."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}..."
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond, as ISO 8601; sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def who() -> str:
+    """Who runs this: the user of the tracking server, else of this machine."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+
+
+def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
+    """The registered version behind `models:/<name>@<alias>` or `models:/<name>/<version>`.
+
+    Raises click.BadParameter where there is none.
+    """
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model_uri)
+    if parts is None:
+        raise bad(parameter, model_uri, "names no version: give models:/<name>@<alias> or models:/<name>/<version>.")
+    name, alias, number = parts.groups()
+    client = MlflowClient()
+    try:
+        found = client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        raise bad(parameter, model_uri, f"is not in the registry: {first_line(error)}") from None
+    return found
+
+
+def find_model(name: str, parameter: str = "name") -> Any:
+    """A registered model with its aliases and tags.
+
+    Raises click.BadParameter where there is none.
+    """
+    try:
+        return MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        raise bad(parameter, name, f"is not in the registry: {first_line(error)}") from None
+
+
+def aliases(name: str) -> dict[str, str]:
+    """Alias -> version of a registered model."""
+    return {alias: str(version) for alias, version in MlflowClient().get_registered_model(name).aliases.items()}
+
+
+def versions(name: str) -> list[ModelVersion]:
+    """All versions of a registered model, the newest first."""
+    quoted = name.replace("'", "''")
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = MlflowClient().search_model_versions(f"name='{quoted}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: -int(version.version))
+
+
+def deployments_folder() -> Path:
+    """Where local deployments lie unless a `directory` is given, one folder an endpoint."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "registry_deploy"
+
+
+def deployments(version: ModelVersion) -> list[str]:
+    """The deployments that use a version: those that its tags tell of, and those in this machine's default folder."""
+    found = [
+        f"{key.removeprefix(DEPLOYED)} ({value})" for key, value in version.tags.items() if key.startswith(DEPLOYED)
+    ]
+    if not found:
+        for directory in sorted(deployments_folder().glob("*/")):
+            state = read_state(directory)
+            uris = [server.model_uri for server in state.servers.values()] if state else []
+            if f"models:/{version.name}/{version.version}" in uris:
+                found.append(f"local.{directory.name} (state in {directory})")
+    return found
+
+
+@contextmanager
+def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
+    """Let one process at a time change a registered model; yields a function that raises when the lock was lost.
+
+    The registry has no compare-and-swap, and needs none for this: each process first writes a tag of its own
+    (`lock.<id>`) on the registered model and then reads all. Of two processes, the one that writes later sees the
+    other's tag and steps back; when both do, both try again after a random pause. That holds for every tracking server
+    whose reads see earlier writes (one database, whatever the number of servers before it).
+
+    A lock older than LOCK_SECONDS was left by a process that died, and is removed: clocks must agree better than that.
+
+    Raises click.ClickException when another process keeps the lock for LOCK_WAIT seconds.
+    """
+    client = MlflowClient()
+    key = f"{LOCK}{uuid.uuid4().hex}"
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        taken = time.time()
+        client.set_registered_model_tag(name, key, json.dumps({"what": what, "by": who(), "at": taken}))
+        others = _locks(name, key)
+        if not others:
+            break
+        client.delete_registered_model_tag(name, key)
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"{others[0]} of {name} is under way: try again when it has ended.")
+        time.sleep(random.uniform(0.1, 0.5))
+
+    def still_held() -> None:
+        if time.time() - taken > LOCK_SECONDS / 2 or key not in client.get_registered_model(name).tags:
+            raise click.ClickException(
+                f"{what} of {name} took too long and lost its lock: nothing has moved, try again."
+            )
+
+    try:
+        yield still_held
+    finally:
+        with suppress(MlflowException, requests.RequestException):  # it goes stale by itself
+            client.delete_registered_model_tag(name, key)
+
+
+def _locks(name: str, own: str) -> list[str]:
+    """Who else holds a lock; stale ones are removed."""
+    client = MlflowClient()
+    held = []
+    for key, value in client.get_registered_model(name).tags.items():
+        if key.startswith(LOCK) and key != own:
+            record = json.loads(value)
+            if time.time() - record["at"] > LOCK_SECONDS:
+                click.echo(f"Warning: {record['what']} by {record['by']} left a lock on {name}: removed.", err=True)
+                with suppress(MlflowException):  # another process has removed it
+                    client.delete_registered_model_tag(name, key)
+            else:
+                held.append(f"{record['what']} by {record['by']}")
+    return held
+
+
+def move_champion(name: str, version: str, *, judged_against: str | None, run_id: str) -> None:
+    """Make a version the champion; the former champion becomes `previous`. Both are tagged with when, who and the run.
+
+    judged_against: the version that must still be champion, None where there must be none.
+    run_id: the run that holds the evaluation; empty for a roll back.
+
+    Raises click.ClickException when another process was faster: nothing has moved.
+    """
+    client = MlflowClient()
+    with exclusive(name, f"promotion of version {version}") as still_held:
+        before = aliases(name)
+        former = before.get(CHAMPION)
+        if former != judged_against:
+            holder = f"version {former}" if former else "no version"
+            rival = f"version {judged_against}" if judged_against else "none"
+            raise click.ClickException(
+                f"{CHAMPION} of {name} is {holder} now, and version {version} was judged against {rival}: "
+                "nothing has moved, promote again."
+            )
+        still_held()
+        at, by = now(), who()
+        try:
+            if former is not None:
+                client.set_registered_model_alias(name, PREVIOUS, former)
+            client.set_registered_model_alias(name, CHAMPION, version)  # last: the one step that requests can see
+        except BaseException:
+            with suppress(MlflowException, requests.RequestException):
+                if former is not None:
+                    _put_alias(client, name, PREVIOUS, before.get(PREVIOUS))
+            raise
+        if before.get(CHALLENGER) == version:
+            client.delete_registered_model_alias(name, CHALLENGER)
+        entry = {"version": version, "former": former, "by": by, "run": run_id}
+        client.set_registered_model_tag(name, f"{HISTORY}{at}", json.dumps(entry))
+        # A roll back brings no evaluation: what `promote` has noted stays.
+        gained, lost = ("promoted", "replaced") if run_id else ("restored", "rolled_back")
+        for number, verb, tag in ((version, gained, "evaluation_run"), (former, lost, "replaced_in_run")):
+            if number is not None:
+                noted = {f"{verb}_at": at, f"{verb}_by": by} | ({tag: run_id} if run_id else {})
+                for key, value in noted.items():
+                    client.set_model_version_tag(name, number, key, value)
+
+
+def step_back(name: str, version: str, left: str) -> bool:
+    """Make `version` the champion again after `left` was rolled back; False where `left` is not the champion.
+
+    `previous` is taken away: the version that was left is not good to go back to.
+    """
+    if aliases(name).get(CHAMPION) != left:
+        return False
+    move_champion(name, version, judged_against=left, run_id="")
+    MlflowClient().delete_registered_model_alias(name, PREVIOUS)
+    return True
+
+
+def _put_alias(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
+    if version is None:
+        client.delete_registered_model_alias(name, alias)
+    else:
+        client.set_registered_model_alias(name, alias, version)

@@ -1,0 +1,79 @@
+"""`predict` assigns customers as people write them, with the model as it was logged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from running import COLLECTION, Outcome, Store, model_uri
+
+CLUSTERING = COLLECTION / "clustering"
+INSTANCES = CLUSTERING / "data" / "new_customers.jsonl"
+CUSTOMERS = CLUSTERING / "data" / "customers.csv"
+
+
+@pytest.fixture(scope="module")
+def predicted(store: Store, segmented: Run) -> Outcome:
+    """The bundled new customers."""
+    outcome = store.mlflow_run(CLUSTERING, "predict", {"model_uri": model_uri(segmented)})
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+def segments(store: Store, run: Run, data: Path, output: Path, *arguments: str) -> pd.DataFrame:
+    """What the entry point writes, without `mlflow run` before it (other tests have that)."""
+    command = [sys.executable, str(CLUSTERING / "predict.py"), "--model_uri", model_uri(run)]
+    outcome = store.run([*command, "--data", str(data), "--output", str(output), *arguments])
+    assert outcome.code == 0, outcome.output
+    return pd.read_csv(output)
+
+
+def test_the_bundled_instances_are_assigned_by_default(store: Store, segmented: Run, predicted: Outcome) -> None:
+    table = pd.read_csv(store.artifact(predicted.run, "segments.csv"))
+    assert table["segment"].tolist() == [0, 1, 2, 3, 0, 1]
+    assert table["segment_name"][3] == "high tenure, low monthly_charges"
+    assert table["contract"][1] == "Two year"
+    assert predicted.run.data.metrics["instances"] == 6
+    assert predicted.run.data.metrics["segment_0"] == 2
+    assert predicted.run.inputs.dataset_inputs[0].dataset.name == "new_customers"
+    assert predicted.run.inputs.model_inputs[0].model_id == store.model(segmented).model_id
+    assert "segment 0: 2 (33.3%)" in predicted.output
+
+
+def test_an_instance_far_from_every_centre_is_pointed_out(predicted: Outcome) -> None:
+    assert "Warning: 1 of 6 instances lie farther from their centre than any" in predicted.output
+    assert predicted.run.data.metrics["far_from_centre"] == 1
+
+
+def test_every_way_of_writing_the_instances_gives_the_same_segments(
+    store: Store, segmented: Run, predicted: Outcome, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in INSTANCES.read_text().splitlines()]
+    frame = pd.DataFrame(rows)
+    (tmp_path / "array.json").write_text(json.dumps(rows, indent=2))
+    frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";", decimal=",")
+    frame.to_parquet(tmp_path / "table.parquet")
+    expected = pd.read_csv(store.artifact(predicted.run, "segments.csv"))
+    for name in ("array.json", "semicolon.csv", "table.parquet"):
+        written = segments(store, segmented, tmp_path / name, tmp_path / "written.csv")
+        pd.testing.assert_frame_equal(
+            written[["segment", "segment_distance"]], expected[["segment", "segment_distance"]]
+        )
+
+
+def test_distances_are_those_to_the_centres_whatever_the_batches(store: Store, segmented: Run, tmp_path: Path) -> None:
+    written = segments(store, segmented, CUSTOMERS, tmp_path / "written.csv", "--batch_size", "1000")
+    model = mlflow.sklearn.load_model(store.model(segmented).artifact_location)
+    Z = model[:-1].transform(pd.read_csv(CUSTOMERS)[["tenure", "monthly_charges"]])
+    distances = np.linalg.norm(Z[:, None] - model[-1].cluster_centers_[None], axis=2)
+    assert len(written) == 7043
+    assert written["segment"].tolist() == distances.argmin(axis=1).tolist()
+    assert written["segment_distance"].to_numpy() == pytest.approx(distances.min(axis=1), abs=1e-9)
+    assert np.bincount(written["segment"]).tolist() == json.loads(segmented.data.tags["sizes"])
+    assert (written["segment_distance"] ** 2).sum() == pytest.approx(segmented.data.metrics["inertia"], rel=1e-6)

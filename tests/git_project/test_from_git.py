@@ -1,0 +1,71 @@
+"""The collection as a Git project: the commands that a newcomer types, from an empty folder, against a Git server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import COLLECTION, Outcome, Store, metrics_without_times
+
+CLASSIFIERS = {"ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"}
+
+
+@pytest.fixture(scope="module")
+def classification(store: Store, collection: Any) -> Outcome:
+    """`mlflow run <git-url>#classification -P max_depth=5 -v <sha>`."""
+    return store.mlflow_run(f"{collection.url}#classification", "main", {"max_depth": 5}, "-v", collection.commit)
+
+
+def test_classification_at_a_commit(classification: Outcome, store: Store, collection: Any) -> None:
+    assert classification.code == 0, classification.output
+    tags = classification.run.data.tags
+    assert tags["mlflow.source.git.commit"] == collection.commit
+    assert tags["mlflow.source.git.repoURL"] == collection.url
+    assert tags["mlflow.source.git.dirty"] == "false"
+    assert {run.info.run_name for run in store.children(classification.run)} == CLASSIFIERS
+
+
+def test_each_of_the_seven_classifiers_is_reproduced(classification: Outcome, store: Store, reproduce: Any) -> None:
+    found = reproduce(classification.run)
+    assert found.outcome.code == 0, found.outcome.output
+    verdict = (
+        r"\nReproduced: all is the same \(8 runs, \d+ parameters, 16 datasets, \d+ metrics, 7 signatures, 7 predictions"
+    )
+    assert re.search(verdict, found.outcome.output)
+    originals = {run.info.run_name: run for run in store.children(classification.run)}
+    agains = {run.info.run_name: run for run in store.children(store.client.get_run(found.report["again"]))}
+    assert originals.keys() == agains.keys() == CLASSIFIERS
+    for name, original in originals.items():
+        assert original.info.run_id != agains[name].info.run_id
+        assert len(metrics_without_times(original)) > 10
+        assert metrics_without_times(original) == metrics_without_times(agains[name])
+
+
+def test_the_tour(collection: Any, tmp_path: Path, store: Store) -> None:
+    outcome = store.mlflow_run(collection.url)
+    assert outcome.code == 0, outcome.output
+    here = [name for name in ("classification", "clustering") if (COLLECTION / name / "MLproject").exists()]
+    steps = store.children(outcome.run)
+    assert [step.info.run_name for step in steps] == here
+    assert {step.info.status for step in steps} == {"FINISHED"}
+    assert all(store.children(step) for step in steps)
+    assert f"\n[1/{len(here)}] classification\n" in outcome.output
+
+
+def test_a_step_that_the_tour_does_not_have(collection: Any, store: Store) -> None:
+    outcome = store.mlflow_run(collection.url, "main", {"only": "classification,clusterin"})
+    assert outcome.code == 1
+    assert "Invalid value for '--only': 'clusterin' is no step; choose from: classification" in outcome.error
+    assert outcome.run.info.status == "FAILED"
+    assert "Traceback" not in outcome.output
+
+
+@pytest.mark.skipif(not (COLLECTION / "clustering" / "MLproject").exists(), reason="the example is not there yet")
+def test_a_clustering_run_is_reproduced(collection: Any, store: Store, reproduce: Any) -> None:
+    outcome = store.mlflow_run(f"{collection.url}#clustering", "main", {"k_min": 3, "k_max": 5}, "-v", "master")
+    assert outcome.code == 0, outcome.output
+    found = reproduce(outcome.run)
+    assert found.outcome.code == 0, found.outcome.output
+    assert found.report["verdict"].startswith("Reproduced: all is the same (4 runs, ")

@@ -1,0 +1,234 @@
+"""What the tests of registry_deploy share: its scripts as commands, small logged models, a tracking server."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.models import infer_signature
+from running import COLLECTION, Outcome, Store
+from sklearn.linear_model import LogisticRegression
+
+EXAMPLE = COLLECTION / "registry_deploy"
+Run = Callable[..., Outcome]
+Log = Callable[..., str]
+
+# A classifier that takes its time, as a model from code with probabilities on request.
+SLOW = """
+import time
+import mlflow
+
+class Slow(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.seconds = context.model_config["seconds"]
+
+    def predict(self, context, model_input, params=None):
+        time.sleep(self.seconds)
+        chance = 1 / (1 + 2.718281828 ** -model_input["x"].to_numpy())
+        if params and params.get("predict_method") == "predict_proba":
+            return [[1 - each, each] for each in chance]
+        return ["yes" if each > 0.5 else "no" for each in chance]
+
+mlflow.models.set_model(Slow())
+"""
+
+
+# Runs what it reads, [script, arguments, environment], as the script's own `run_command` does; answers [code, output].
+SCRIPTS = """
+import json, os, sys, tempfile, traceback
+import deploy, project, promote, register, registry
+from mlflow.tracking import fluent
+
+COMMANDS = {"deploy.py": deploy.deployment, "promote.py": promote.promote, "register.py": register.register,
+            "registry.py": registry.registry}
+answers, outside = os.fdopen(os.dup(1), "w"), dict(os.environ)
+for line in sys.stdin:
+    script, arguments, environment = json.loads(line)
+    os.environ.clear()
+    os.environ.update(outside | environment)
+    sys.argv = [script, *arguments]
+    with tempfile.TemporaryFile("w+") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        fluent._last_active_run_id.set(None)  # a process of its own would not know of an earlier run
+        try:
+            project.run_command(COMMANDS[script])
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        file.seek(0)
+        print(json.dumps([code, file.read()]), file=answers, flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 rows: `y` is yes or no, told by `x`, hardly by `z`."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"x": generator.normal(size=500), "z": generator.normal(size=500)})
+    table["y"] = np.where(table["x"] + 0.2 * table["z"] + generator.normal(scale=0.5, size=500) > 0, "yes", "no")
+    path = tmp_path_factory.mktemp("validation") / "validation.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def log(store: Store, validation: Path, tmp_path_factory: pytest.TempPathFactory) -> Log:
+    """Logs a small model of a kind, in a run of its own; returns its URI.
+
+    Kinds: `good` and `same` see x and z, `weak` sees z alone, `wide` asks for a third column, `slow` takes `seconds`.
+    """
+    table = pd.read_csv(validation)
+    code = tmp_path_factory.mktemp("slow") / "slow.py"
+    code.write_text(SLOW)
+
+    def log_model(
+        kind: str, *, uri: str = "", seconds: float = 0, experiment: str = "Default", **metrics: float
+    ) -> str:
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(uri or store.uri)
+        try:
+            found = mlflow.get_experiment_by_name(experiment)
+            number = found.experiment_id if found else mlflow.create_experiment(experiment)
+            with mlflow.start_run(experiment_id=number) as run:
+                X = table[["x", "z"]].assign(extra=1.0) if kind == "wide" else table[["x", "z"]]
+                dataset = from_pandas(X, source=str(validation), name="table")
+                mlflow.log_input(dataset, context="training")
+                pins = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas")]
+                if kind == "slow":
+                    info = mlflow.pyfunc.log_model(
+                        name="model",
+                        python_model=str(code),
+                        model_config={"seconds": seconds},
+                        signature=infer_signature(X, np.array(["yes"], object), params={"predict_method": "predict"}),
+                        input_example=X.head(2),
+                        metadata={"classes": ["no", "yes"]},
+                        pip_requirements=pins,
+                    )
+                else:
+                    learned = X.assign(x=0.0) if kind == "weak" else X
+                    model = LogisticRegression().fit(learned, table["y"].astype(object))
+                    info = mlflow.sklearn.log_model(
+                        model,
+                        name="model",
+                        signature=infer_signature(X, model.predict(X)),
+                        input_example=X.head(2),
+                        pip_requirements=pins,
+                    )
+                if metrics:
+                    mlflow.log_metrics(metrics, model_id=info.model_id, dataset=dataset)
+            return f"runs:/{run.info.run_id}/model"
+        finally:
+            mlflow.set_tracking_uri(before)
+
+    return log_model
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where local deployments of these tests lie."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def scripts(store: Store, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the example's scripts one after the other, so that MLflow is imported once."""
+    environment = {**store.environment, "XDG_STATE_HOME": str(home), "PYTHONPATH": str(EXAMPLE)}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPTS],
+        cwd=store.folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def run(scripts: subprocess.Popen[str]) -> Run:
+    """Runs a script of the example: `run("promote.py", model_uri="models:/m/1")`."""
+
+    def run_script(script: str, *verb: str, environment: dict[str, str] | None = None, **options: object) -> Outcome:
+        arguments = [*verb]
+        for name, value in options.items():
+            arguments += [f"--{name}", str(value)]
+        assert scripts.stdin
+        assert scripts.stdout
+        print(json.dumps([script, arguments, environment or {}]), file=scripts.stdin, flush=True)
+        code, output = json.loads(scripts.stdout.readline())
+        assert "Traceback" not in output, output
+        return Outcome(code, output, None)
+
+    return run_script
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """An unmodified `mlflow server` on a database of its own, that can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env={**kept, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                if requests.get(f"{self.uri}/health", timeout=5).status_code == 200:
+                    return
+            except requests.RequestException:
+                time.sleep(0.2)
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, 15)
+            self.process.wait(30)
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("server"))
+    one.start()
+    yield one
+    one.stop()

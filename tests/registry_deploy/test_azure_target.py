@@ -1,0 +1,583 @@
+"""The Azure target: the unmodified Azure client against a stand-in of Azure that really serves what is uploaded."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from sklearn.tree import DecisionTreeRegressor
+
+pytest.importorskip("azure.ai.ml", reason="needs registry_deploy/requirements-azure.txt")
+pytest.importorskip("trustme")
+
+import azure_stand_in
+from azure_stand_in import StandIn
+
+EXAMPLE = Path(__file__).parents[2] / "registry_deploy"
+sys.path.insert(0, str(EXAMPLE))
+
+import azure_target  # noqa: E402
+from azure_target import AzureConfig, AzureTarget  # noqa: E402
+from target import DeploymentError  # noqa: E402
+
+sys.path.remove(str(EXAMPLE))  # another example may have modules of the same names
+
+CONFIG = AzureConfig(azure_stand_in.SUBSCRIPTION, azure_stand_in.GROUP, azure_stand_in.WORKSPACE)
+ROWS = pd.DataFrame({"a": [0.1, np.nan, 1 / 3], "b": [1.0, 2.0, 3.0]})
+PACKAGES = [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")]
+
+# It behaves in this process, and misbehaves beside Azure's inference server, which sets the variable.
+FAULTY = """
+import os
+import mlflow
+
+class Faulty(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.fault = context.model_config["fault"] if "AZUREML_MODEL_DIR" in os.environ else ""
+        if self.fault == "crash":
+            raise RuntimeError("the weights are gone")
+
+    def predict(self, context, model_input, params=None):
+        return [2.0 if self.fault == "wrong" else 1.0] * len(model_input)
+
+mlflow.models.set_model(Faulty())
+"""
+
+# Sends requests from four threads until the file `stop` appears, and prints what became of them. The file `enough`
+# appears with the 2,000th.
+LOAD = """
+import collections, json, pathlib, sys, threading, requests
+
+uri, key = sys.argv[1:3]
+enough, stop = map(pathlib.Path, sys.argv[3:])
+body = {"input_data": {"columns": ["a", "b"], "index": [0, 1, 2], "data": [[0.5, 1.0], [1.5, 2.0], [2.5, 3.0]]}}
+counts = collections.Counter()
+
+def send():
+    with requests.Session() as session:
+        while not stop.exists():
+            counts["sent"] += 1
+            if counts["sent"] >= 2000:
+                enough.touch()
+            try:
+                answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
+                said = answer.json()
+                whole = answer.ok and len(said) == 3 and len(set(said)) == 1
+                counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
+            except Exception as error:
+                counts[f"lost: {error!r}"] += 1
+
+threads = [threading.Thread(target=send) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(counts))
+"""
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[StandIn]:
+    """The stand-in, and an environment in which the Azure client finds nothing else."""
+    cache = pytestconfig.cache
+    assert cache
+    patch = pytest.MonkeyPatch()
+    with StandIn(tmp_path_factory.mktemp("azure"), cache.mkdir("azure_stand_in")) as stand_in:
+        for name, value in stand_in.variables().items():
+            patch.setenv(name, value)
+        yield stand_in
+    patch.undo()
+    servers = [
+        deployment.server for endpoint in stand_in.endpoints.values() for deployment in endpoint.deployments.values()
+    ]
+    assert all(server is None or server.process.poll() is not None for server in servers)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A registry: versions 1 to 3 of `numbers`, which answer their own number, and models with something amiss."""
+    folder = tmp_path_factory.mktemp("registry")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    experiment = mlflow.create_experiment("azure_target", artifact_location=(folder / "artifacts").as_uri())
+    (folder / "faulty.py").write_text(FAULTY)
+
+    def log_tree(name: str, number: int, example: pd.DataFrame | np.ndarray | None) -> None:
+        rows = ROWS if example is None else example
+        mlflow.sklearn.log_model(
+            DecisionTreeRegressor().fit(rows, np.full(len(rows), float(number))),
+            name="tree",
+            registered_model_name=name,
+            input_example=example,
+            pip_requirements=PACKAGES,
+            skops_trusted_types=["sklearn.tree._tree.Tree"],
+        )
+
+    with mlflow.start_run(experiment_id=experiment):
+        for number in (1, 2, 3):
+            log_tree("numbers", number, ROWS)
+        log_tree("a tensor's model", 7, np.ones((2, 3)))
+        log_tree("untested", 1, None)
+        for name in ("new", "newer"):
+            log_tree(name, 1, ROWS)
+        for fault in ("crash", "wrong"):
+            mlflow.pyfunc.log_model(
+                name="faulty",
+                python_model=str(folder / "faulty.py"),
+                model_config={"fault": fault},
+                registered_model_name=fault,
+                input_example=ROWS,
+                pip_requirements=PACKAGES,
+            )
+    mlflow.MlflowClient().set_registered_model_alias("numbers", "champion", "1")
+    yield
+    mlflow.set_tracking_uri(before)
+    patch.undo()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What a target has told."""
+    return []
+
+
+@pytest.fixture
+def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], AzureTarget]]:
+    """Makes targets, and removes their endpoints and all faults afterwards."""
+    made = []
+
+    def make(name: str, config: AzureConfig = CONFIG) -> AzureTarget:
+        made.append(AzureTarget(name, config=config, say=said.append))
+        return made[-1]
+
+    yield make
+    azure.faults.clear()
+    for one in made:
+        if one.name in azure.endpoints:
+            one.undeploy()
+            assert one.name not in azure.endpoints
+
+
+@pytest.fixture(scope="module")
+def live_endpoint(azure: StandIn) -> AzureTarget:
+    """Version 1 deployed, for the tests that must leave it as it is."""
+    live = AzureTarget("live", config=CONFIG)
+    live.deploy("models:/numbers/1")
+    return live
+
+
+@pytest.fixture
+def live(azure: StandIn, live_endpoint: AzureTarget) -> Iterator[AzureTarget]:
+    """Version 1 deployed; what the test did in vain has left no trace."""
+    before = live_endpoint.status()
+    yield live_endpoint
+    azure.faults.clear()
+    assert live_endpoint.status() == before
+    assert list(azure.endpoints["live"].deployments) == ["blue"]
+    assert live_endpoint.score(ROWS) == [1.0] * 3
+
+
+def traffic(target: AzureTarget) -> dict[str, tuple[str, int]]:
+    """Version and percentage of each colour."""
+    return {name: (colour.model_version, colour.traffic) for name, colour in target.status().colours.items()}
+
+
+def refused(action: Callable, *arguments: object, **options: object) -> str:
+    """The message of the error that an action ends with, which must be one line."""
+    with pytest.raises(DeploymentError) as caught:
+        action(*arguments, **options)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+# A life
+
+
+def test_a_life(target: Callable[..., AzureTarget], azure: StandIn, said: list[str]) -> None:
+    life = target("life")
+    assert not life.status().colours
+    first = life.deploy("models:/numbers@champion", canary=10)  # nothing else could answer the other 90 %
+    assert traffic(life) == {"blue": ("1", 100)}
+    assert first == life.status()
+    assert first.scoring_uri == f"{azure.url}/endpoints/life/score"
+    assert (first.colours["blue"].model_name, first.colours["blue"].state) == ("numbers", "Succeeded")
+    assert any("1 x Standard_DS3_v2" in line and azure_target.PRICES in line for line in said)
+    assert life.score(ROWS) == [1.0, 1.0, 1.0]
+    assert "nothing to roll back to" in refused(life.rollback)
+
+    life.deploy("models:/numbers/2", canary=10)
+    assert traffic(life) == {"blue": ("1", 90), "green": ("2", 10)}
+    assert "a canary is under way" in refused(life.deploy, "models:/numbers/3")
+    azure.fail("PUT", "/onlineEndpoints/life$", 429, times=2)  # passes, so nobody should hear of it
+    azure.requests.clear()
+    life.deploy("models:/numbers/2", canary=100)
+    assert traffic(life) == {"blue": ("1", 0), "green": ("2", 100)}
+    assert not any(request.startswith("PUT") and "deployments" in request for request in azure.requests)
+    assert life.score(ROWS) == [2.0, 2.0, 2.0]
+
+    blue = azure.endpoints["life"].deployments["blue"].body["tags"]
+    kept, blue["deploy"] = blue["deploy"], "a deploy that was killed before it changed the traffic"
+    assert "nothing to roll back to" in refused(life.rollback)
+    blue["deploy"] = kept
+    azure.requests.clear()
+    life.rollback()
+    assert traffic(life) == {"blue": ("1", 100), "green": ("2", 0)}
+    assert [request for request in azure.requests if request.startswith("PUT")] == [
+        f"PUT {azure_stand_in.ENDPOINT.format(endpoint='life')}"
+    ]
+    assert life.score(ROWS) == [1.0, 1.0, 1.0]
+    assert "nothing to roll back to" in refused(life.rollback)
+
+    larger = target("life", replace(CONFIG, instance_type="Standard_F4s_v2", instance_count=2))
+    larger.deploy("models:/numbers/1")
+    assert traffic(life) == {"blue": ("1", 0), "green": ("1", 100)}
+    green = azure.endpoints["life"].deployments["green"].body
+    assert (green["properties"]["instanceType"], green["sku"]["capacity"]) == ("Standard_F4s_v2", 2)
+
+    life.undeploy()
+    assert not life.status().colours
+    life.undeploy()
+    assert said[-1] == "life: nothing is deployed"
+    assert "no such endpoint" in refused(life.score, ROWS)
+    assert "no such endpoint" in refused(life.rollback)
+
+
+def test_no_request_is_lost(target: Callable[..., AzureTarget], azure: StandIn, tmp_path: Path) -> None:
+    busy = target("busy")
+    busy.deploy("models:/numbers/1")
+    key, enough, stop = azure.endpoints["busy"].keys["primaryKey"], tmp_path / "enough", tmp_path / "stop"
+    arguments = [busy.status().scoring_uri, key, str(enough), str(stop)]
+    load = subprocess.Popen([sys.executable, "-c", LOAD, *arguments], stdout=subprocess.PIPE, text=True)
+    start, switches, rollbacks = time.monotonic(), 0, 0
+    try:
+        for number, canary in ((2, 20), (2, 100), (3, 50), (3, 100)):
+            busy.deploy(f"models:/numbers/{number}", canary=canary)
+            switches += 1
+        while not enough.exists() or rollbacks < 2:
+            busy.rollback()
+            rollbacks += 1
+            busy.deploy("models:/numbers/3")
+            switches += 1
+        seconds = time.monotonic() - start
+    finally:
+        stop.touch()
+        output = load.communicate(timeout=120)[0]
+    counts = json.loads(output)
+    print(f"{switches} switches and {rollbacks} rollbacks in {seconds:.0f} s under load: {counts}")
+    sent = counts.pop("sent")
+    assert sent >= 2000
+    assert set(counts) == {"version 1", "version 2", "version 3"}
+    assert sum(counts.values()) == sent
+
+
+def test_a_tensor_model_is_served_too(target: Callable[..., AzureTarget]) -> None:
+    tensor = target("tensor")
+    tensor.deploy("models:/a tensor's model/1")
+    assert tensor.score(pd.DataFrame(np.ones((2, 3)))) == [7.0, 7.0]
+
+
+# What goes wrong on Azure
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "sign in"),
+        (403, "role"),
+        (409, "wait until it has ended"),
+        (429, "quota"),
+        (500, "try again"),
+        ("Failed", "internal error"),
+    ],
+)
+def test_a_deployment_that_azure_refuses(live: AzureTarget, azure: StandIn, status: int | str, advice: str) -> None:
+    azure.fail("PUT", "/deployments/green$", status)
+    message = refused(live.deploy, "models:/numbers/2")
+    assert "deploying numbers version 2 to green of live" in message
+    assert (f"Azure answered {status}" if isinstance(status, int) else "it failed") in message
+    assert advice in message
+
+
+def test_a_change_of_traffic_that_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+    azure.fail("PUT", "/onlineEndpoints/live$", "Failed")
+    assert "changing the traffic of live: it failed" in refused(live.deploy, "models:/numbers/2", canary=10)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "doing"),
+    [
+        ("GET", "/workspaces/[^/]+$", "numbers", "looking for workspace"),
+        ("GET", "/onlineEndpoints/live$", "numbers", "reading endpoint live"),
+        ("PUT", "/blob/", "new", "registering new version 1"),
+        ("PUT", "/models/.*/versions/", "newer", "registering newer version 1"),
+    ],
+)
+def test_a_forbidden_route(live: AzureTarget, azure: StandIn, method: str, path: str, name: str, doing: str) -> None:
+    azure.fail(method, path, 403)
+    message = refused(live.deploy, f"models:/{name}/1")
+    assert doing in message
+    assert "Azure answered 403" in message
+
+
+def test_a_rollback_or_undeploy_that_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+    tags = azure.endpoints["live"].body["tags"]
+    tags["previous"] = azure.endpoints["live"].deployments["blue"].body["tags"]["deploy"]
+    azure.fail("PUT", "/onlineEndpoints/live$", 409)
+    azure.fail("DELETE", "/onlineEndpoints/live$", 403)
+    assert "Azure answered 409" in refused(live.rollback)
+    assert "Azure answered 403" in refused(live.undeploy)
+    tags["previous"] = ""
+
+
+def test_a_model_that_crashes_on_azure(live: AzureTarget, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(live.deploy, "models:/crash/1")
+    assert "deploying crash version 1 to green of live: it failed" in message
+    assert "Liveness probe failed" in message
+    assert "the weights are gone" in capsys.readouterr().out  # the log, which goes away with the deployment
+
+
+def test_a_model_that_answers_wrongly_on_azure(live: AzureTarget, azure: StandIn) -> None:
+    azure.requests.clear()
+    message = refused(live.deploy, "models:/wrong/1")
+    assert "wrong answer from green of live: [2.0, 2.0, 2.0]" in message
+    assert "[1.0, 1.0, 1.0] here" in message
+    assert f"PUT {azure_stand_in.ENDPOINT.format(endpoint='live')}" not in azure.requests  # it never had traffic
+
+
+def test_a_clean_up_that_fails_is_said(target: Callable[..., AzureTarget], azure: StandIn) -> None:
+    half = target("half")
+    azure.fail("PUT", "/deployments/blue$", "Failed")
+    azure.fail("DELETE", "/onlineEndpoints/half$", 409)
+    message = refused(half.deploy, "models:/numbers/1")
+    assert "deploying numbers version 1 to blue of half: it failed" in message
+    assert "cleaning up failed (deleting endpoint half: Azure answered 409" in message
+    assert "is billed" in message
+
+
+def test_a_first_deploy_that_fails_leaves_no_endpoint(target: Callable[..., AzureTarget], azure: StandIn) -> None:
+    azure.fail("PUT", "/deployments/blue$", "Failed")
+    refused(target("stillborn").deploy, "models:/numbers/1")
+    assert "stillborn" not in azure.endpoints
+
+
+def test_a_failed_deploy_leaves_alone_what_another_has_begun(live: AzureTarget, azure: StandIn) -> None:
+    deployments = azure.endpoints["live"].deployments
+    other = azure_stand_in.Deployment(json.loads(json.dumps(deployments["blue"].body)))
+    other.body |= {"name": "green", "tags": {"deploy": "another's"}}
+    other.state = "Updating"
+    deployments["green"] = other
+    azure.requests.clear()
+    assert "Azure answered 409" in refused(live.deploy, "models:/numbers/2")
+    assert not [request for request in azure.requests if request.startswith("DELETE")]
+    assert deployments.pop("green") is other
+
+
+def test_scoring_that_fails(live: AzureTarget, azure: StandIn) -> None:
+    message = refused(live.score, ROWS[["a"]])
+    assert "live answered 424" in message
+    assert "missing inputs ['b']" in message
+    azure.fail("POST", "/endpoints/live/score", 500)
+    assert "live answered 500" in refused(live.score, ROWS)
+    azure.faults.clear()
+    azure.fail("POST", "/endpoints/live/score", 401)
+    assert "live answered 401" in refused(live.score, ROWS)
+    azure.faults.clear()
+    azure.fail("POST", "/listKeys$", 403)
+    assert "reading the keys of live: Azure answered 403" in refused(live.score, ROWS)
+
+
+# What a user can cause
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (replace(CONFIG, workspace_name="elsewhere"), "looking for workspace elsewhere: Azure answered 404"),
+        (replace(CONFIG, resource_group="elsewhere"), "check subscription_id, resource_group, workspace_name"),
+        (replace(CONFIG, subscription_id="0" * 8 + CONFIG.subscription_id[8:]), "Azure answered 404"),
+        (
+            replace(CONFIG, instance_type="Standard_Huge"),
+            "instance_type='Standard_Huge': not in stand-in-region, which has Standard_",
+        ),
+    ],
+)
+def test_the_configuration_is_checked_before_anything_is_created(
+    target: Callable[..., AzureTarget], azure: StandIn, said: list[str], config: AzureConfig, expected: str
+) -> None:
+    azure.requests.clear()
+    assert expected in refused(target("nowhere", config).deploy, "models:/numbers/1")
+    assert not [request for request in azure.requests if not request.startswith("GET")]
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("model_uri", "canary", "expected"),
+    [
+        ("models:/numbers@nobody", 100, "alias nobody not found"),
+        ("models:/numbers/99", 100, "version=99) not found"),
+        ("runs:/123/model", 100, "expected models:/name@alias or models:/name/version"),
+        ("models:/untested/1", 100, "has no input example"),
+        ("models:/numbers/1", 0, "canary=0: expected a percentage from 1 to 100"),
+        ("models:/numbers/1", 101, "canary=101"),
+    ],
+)
+def test_a_wrong_argument(
+    target: Callable[..., AzureTarget], azure: StandIn, model_uri: str, canary: int, expected: str
+) -> None:
+    azure.requests.clear()
+    assert expected.lower() in refused(target("nowhere").deploy, model_uri, canary=canary).lower()
+    assert not [request for request in azure.requests if request != "GET /metadata/endpoints"]
+
+
+@pytest.mark.parametrize("name", ["ab", "1st", "under_score", "ends-", "a" * 33])
+def test_a_wrong_name(name: str) -> None:
+    assert "3 to 32 letters" in refused(AzureTarget, name, config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "expected a JSON file"),
+        ('{"subscription_id": "0"}', "missing 2 required positional arguments"),
+        ('{"color": "blue"}', "unexpected keyword argument 'color'"),
+        ("[]", "the names are subscription_id"),
+    ],
+)
+def test_a_wrong_configuration_file(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "azure.json").write_text(text)
+    assert expected in refused(AzureConfig.read, tmp_path / "azure.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("subscription_id", "my subscription"),
+        ("resource_group", ""),
+        ("instance_count", 0),
+        ("instance_count", "1"),
+        ("instance_count", True),
+        ("request_timeout_seconds", 181),
+        ("public_network_access", "no"),
+    ],
+)
+def test_a_wrong_value_in_the_configuration(name: str, value: object) -> None:
+    assert f"{name}={value!r}" in refused(AzureConfig.read, **{name: value})
+
+
+def test_the_example_configuration_has_every_name() -> None:
+    values = json.loads((EXAMPLE / "azure.json").read_text(encoding="utf-8"))
+    assert AzureConfig.read(instance_count=None) == AzureConfig(**values)
+    assert AzureConfig(*list(values.values())[:3]) == AzureConfig(**values)
+
+
+def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
+    assert "install registry_deploy/requirements-azure.txt" in refused(AzureTarget, "nowhere", config=CONFIG)
+
+
+def test_without_credentials(target: Callable[..., AzureTarget], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_HEADER", "wrong")
+    message = refused(target("nowhere").deploy, "models:/numbers/1")
+    assert "Azure answered 401" in message
+    assert "az login" in message
+
+
+def test_a_registry_that_was_made_anew(live: AzureTarget, azure: StandIn) -> None:
+    asset = azure.assets[f"{azure_stand_in.HOME}/models/numbers/versions/1"]
+    green = azure.endpoints["live"].deployments["blue"].body["tags"]
+    kept = green["mlflow_id"], asset["properties"]["tags"]["mlflow_id"]
+    green["mlflow_id"] = asset["properties"]["tags"]["mlflow_id"] = "m-of-another-registry"
+    assert "numbers:1 is another model" in refused(live.deploy, "models:/numbers/1")
+    green["mlflow_id"], asset["properties"]["tags"]["mlflow_id"] = kept
+
+
+def test_no_secret_is_logged(live: AzureTarget, azure: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    live.score(ROWS)
+    azure.fail("PUT", "/deployments/green$", 409)
+    message = refused(live.deploy, "models:/numbers/2")
+    assert "live" in caplog.text
+    for secret in (azure.token, azure.identity_header, *azure.endpoints["live"].keys.values()):
+        assert secret not in caplog.text + message
+
+
+# The stand-in
+
+
+def test_the_stand_in_refuses_what_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+    def change(method: str, path: str, headers: dict[str, str], body: Any = None) -> tuple[int, str]:
+        url = f"{azure.url}{path}"
+        answer = requests.request(method, url, json=body, headers=headers, verify=str(azure.authority), timeout=10)
+        return answer.status_code, answer.text
+
+    path = azure_stand_in.ENDPOINT.format(endpoint="live")
+    token = {"Authorization": f"Bearer {azure.token}"}
+    body = azure.endpoints["live"].body
+
+    def with_traffic(**percent: int) -> dict:
+        return body | {"properties": body["properties"] | {"traffic": percent}}
+
+    assert change("PUT", path, token, with_traffic(blue=90)) == (400, matching("must sum to 0 or 100, not 90"))
+    assert change("PUT", path, token, with_traffic(green=100)) == (400, matching("no deployment green"))
+    assert change("DELETE", f"{path}/deployments/blue", token) == (400, matching("has traffic"))
+    assert change("DELETE", f"{path}/deployments/green", token) == (404, matching("green was not found"))
+    assert change("GET", f"{azure_stand_in.HOME}x", token) == (404, matching("ResourceNotFound"))
+    assert change("GET", path, {}) == (401, matching(""))
+    assert change("GET", path, {"Authorization": "Bearer wrong"}) == (401, matching(""))
+    for headers in ({}, {"Authorization": "Bearer wrong"}, token):
+        assert change("POST", "/endpoints/live/score", headers, {}) == (401, matching("KeyAuthAccessDenied"))
+
+
+class matching(str):  # noqa: N801
+    """Equal to every text that holds it."""
+
+    def __eq__(self, other: object) -> bool:
+        return re.search(re.escape(str(self)), str(other)) is not None
+
+    __hash__ = str.__hash__
+
+
+# Details
+
+
+def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
+    table = pd.DataFrame({"a": [0.1 + 0.2, np.nan], "b": ["x", None], "c": [1, 2], "d": [True, False]}, index=[5, 7])
+    sent = json.loads(json.dumps(azure_target._payload(table), allow_nan=False))
+    assert sent == {
+        "columns": ["a", "b", "c", "d"],
+        "index": [5, 7],
+        "data": [[0.1 + 0.2, "x", 1, True], [None, None, 2, False]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ([1.0, 2.0], [1.0, 2.0 + 1e-9], True),
+        ([1.0, 2.0], [1.0, 2.1], False),
+        ([1.0], [1.0, 1.0], False),
+        ([[0.25, 0.75]], [[0.25, 0.75]], True),
+        ([{"yes": 0.5}], [{"no": 0.5}], False),
+        ([float("nan")], [float("nan")], True),
+        (["yes"], ["no"], False),
+        ([None], [1.0], False),
+    ],
+)
+def test_predictions_are_compared(left: list, right: list, same: bool) -> None:
+    assert azure_target._same(left, right) is same

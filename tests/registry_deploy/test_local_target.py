@@ -1,0 +1,500 @@
+"""The local deployment target, with real model servers, under load and under faults."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import requests
+from sklearn.linear_model import LinearRegression
+
+EXAMPLE = Path(__file__).parents[2] / "registry_deploy"
+sys.path.insert(0, str(EXAMPLE))
+
+import local_proxy  # noqa: E402
+from local_target import LocalTarget, _same  # noqa: E402
+from target import DeploymentError  # noqa: E402
+
+sys.path.remove(str(EXAMPLE))  # another example may have modules of the same names
+
+MODEL = """
+import os, time
+import mlflow
+
+SERVING = "__pyfunc_model_path__" in os.environ  # set for the server, not where the expected answer is worked out
+
+class Numbered(mlflow.pyfunc.PythonModel):
+    '''Answers every row with its own version; its faults show only in a server.'''
+
+    def load_context(self, context):
+        self.number = float(context.model_config["number"])
+        fault = context.model_config["fault"] if SERVING else ""
+        if fault == "crash":
+            raise RuntimeError("the weights are gone")
+        if fault == "hang":
+            time.sleep(600)
+        if fault == "wrong":
+            self.number += 1
+
+    def predict(self, context, model_input, params=None):
+        if SERVING and (model_input["x"] < 0).any():
+            os._exit(9)
+        if SERVING and (model_input["x"] > 100).any():
+            time.sleep(model_input["x"].max() - 100)
+        return [self.number] * len(model_input)
+
+mlflow.models.set_model(Numbered())
+"""
+FAULTS = ("crash", "hang", "wrong")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Versions 1 to 3 of `numbers`, its faulty versions, one without an input example: version by what it is."""
+    folder = tmp_path_factory.mktemp("registry")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    patch.delenv("DEPLOYMENT_TOKEN", raising=False)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    experiment = mlflow.create_experiment("local_target", artifact_location=(folder / "artifacts").as_uri())
+    (folder / "numbered.py").write_text(MODEL)
+    versions = {}
+    for number, kind in enumerate(["1", "2", "3", *FAULTS, "no example"], start=1):
+        with mlflow.start_run(experiment_id=experiment):
+            info = mlflow.pyfunc.log_model(
+                name="numbered",
+                python_model=str(folder / "numbered.py"),
+                model_config={"number": number, "fault": kind},
+                input_example=None if kind == "no example" else pd.DataFrame({"x": [1.0, 2.0]}),
+                pip_requirements=["mlflow"],
+                registered_model_name="numbers",
+            )
+            versions[kind] = str(info.registered_model_version)
+    mlflow.MlflowClient().set_registered_model_alias("numbers", "champion", versions["1"])
+    yield versions
+    mlflow.set_tracking_uri(before)
+    patch.undo()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def local_target(directory: Path, **options: Any) -> Iterator[LocalTarget]:
+    target = LocalTarget("numbers", directory=directory, **{"port": free_port(), **options})
+    try:
+        yield target
+    finally:
+        started = processes(directory)
+        target.undeploy()
+        assert not [process for process in started if process.is_running() and process.status() != "zombie"]
+        assert not directory.exists()
+
+
+@pytest.fixture(scope="module")
+def live(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalTarget]:
+    """Version 1 deployed, for tests that leave the traffic as it was."""
+    with local_target(tmp_path_factory.mktemp("live") / "numbers") as target:
+        target.deploy("models:/numbers/1")
+        yield target
+
+
+def processes(directory: Path) -> list[psutil.Process]:
+    """Everything that runs for a deployment: proxy and model servers."""
+    locks = directory.rglob("*.lock")
+    records = [local_proxy.holder(lock.parent, lock.stem) for lock in locks if lock.stem != "operation"]
+    return [psutil.Process(record["pid"]) for record in records if record]
+
+
+def pid(target: LocalTarget, colour: str | None = None) -> int:
+    """The process of a colour's server, or of the proxy."""
+    if colour is None:
+        record = local_proxy.holder(target.directory, "proxy")
+    else:
+        state = local_proxy.read_state(target.directory)
+        assert state is not None
+        record = local_proxy.holder(Path(state.servers[colour].folder), "server")
+    assert record is not None
+    return record["pid"]
+
+
+def traffic(target: LocalTarget) -> dict[str, tuple[str, int]]:
+    return {name: (colour.model_version, colour.traffic) for name, colour in target.status().colours.items()}
+
+
+def answer(target: LocalTarget) -> list[float]:
+    return target.score(pd.DataFrame({"x": [1.0]}))
+
+
+@contextlib.contextmanager
+def load(target: LocalTarget, minimum: int = 0) -> Iterator[dict[str, int]]:
+    """Constant load from another process; its counts are in the yielded dict when the block has ended."""
+    url = target.status().scoring_uri
+    command = [sys.executable, str(Path(__file__).with_name("load.py")), url, str(minimum)]
+    counts: dict[str, int] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield counts
+        finally:
+            process.send_signal(signal.SIGTERM)
+            counts.update(json.loads(process.stdout.read()))
+    print(f"\n{counts}")
+
+
+def deploy_in_another_process(target: LocalTarget, model_uri: str) -> subprocess.Popen[bytes]:
+    code = (
+        "import sys; from pathlib import Path; from local_target import LocalTarget;"
+        "LocalTarget('numbers', directory=Path(sys.argv[1]), port=int(sys.argv[2])).deploy(sys.argv[3])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLE), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    command = [sys.executable, "-c", code, str(target.directory), str(target.port), model_uri]
+    return subprocess.Popen(command, env=environment)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def assert_nothing_lost(counts: dict[str, int]) -> None:
+    answered = sum(count for what, count in counts.items() if what.startswith("version "))
+    assert answered == counts["sent"], counts
+
+
+def test_no_request_is_lost_over_five_switches_and_two_rollbacks(models: dict[str, str], tmp_path: Path) -> None:
+    pause = 1.0  # s between the steps, so that each has a good share of the requests
+    with local_target(tmp_path / "numbers") as target:
+        assert traffic(target) == {}
+        assert target.deploy("models:/numbers@champion").colours["blue"].state == "healthy"
+        with load(target, minimum=2500) as counts:
+            time.sleep(pause)
+            target.deploy("models:/numbers/2")
+            assert traffic(target) == {"blue": ("1", 0), "green": ("2", 100)}
+            time.sleep(pause)
+            target.deploy("models:/numbers/3")
+            assert traffic(target) == {"blue": ("3", 100), "green": ("2", 0)}
+            time.sleep(pause)
+            target.rollback()
+            assert traffic(target) == {"blue": ("3", 0), "green": ("2", 100)}
+            with pytest.raises(DeploymentError, match="no previous version"):
+                target.rollback()
+            time.sleep(pause)
+            start = time.perf_counter()
+            target.deploy("models:/numbers/3")
+            print(f"a deploy of a version that is up: {time.perf_counter() - start:.2f} s")
+            assert traffic(target) == {"blue": ("3", 100), "green": ("2", 0)}
+            time.sleep(pause)
+            start = time.perf_counter()
+            target.rollback()
+            print(f"a rollback: {time.perf_counter() - start:.2f} s")
+            assert answer(target) == [2.0]
+            time.sleep(pause)
+            target.deploy("models:/numbers/1", canary=25)
+            assert traffic(target) == {"blue": ("1", 25), "green": ("2", 75)}
+            with pytest.raises(DeploymentError, match=r"canary is under way \(version 1 25 %, version 2 75 %\)"):
+                target.deploy("models:/numbers/3")
+            time.sleep(pause)
+            target.deploy("models:/numbers/1", canary=100)
+            assert traffic(target) == {"blue": ("1", 100), "green": ("2", 0)}
+            time.sleep(pause)
+    assert_nothing_lost(counts)
+    assert counts["sent"] >= 2000
+    assert {"version 1", "version 2", "version 3"} < set(counts)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("crash", r"ended while starting \(exit code 1\).*the weights are gone"),
+        ("wrong", r"answered its input example with .*7\.0.*, the model itself says .*6\.0"),
+        ("hang", r"did not answer /ping in 6 s"),
+    ],
+)
+def test_a_faulty_version_changes_nothing(
+    live: LocalTarget, models: dict[str, str], fault: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "start_timeout", 6 if fault == "hang" else 60)
+    before = (live.directory / "state.json").read_text(), traffic(live), pid(live, "blue"), pid(live)
+    with load(live) as counts, pytest.raises(DeploymentError, match=r"(?s)" + message) as caught:
+        live.deploy(f"models:/numbers/{models[fault]}")
+    assert "the traffic is as it was" in str(caught.value)
+    assert_nothing_lost(counts)
+    assert ((live.directory / "state.json").read_text(), traffic(live), pid(live, "blue"), pid(live)) == before
+    assert len(processes(live.directory)) == 2
+
+
+def test_a_killed_server_is_started_again_and_no_request_is_lost(live: LocalTarget) -> None:
+    killed = pid(live, "blue")
+    ping = live.status().scoring_uri.replace("/invocations", "/ping")
+    assert requests.get(ping, timeout=10).status_code == 200
+    with load(live, minimum=300) as counts:
+        time.sleep(0.5)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: requests.get(ping, timeout=10).status_code == 503)
+        wait_until(lambda: "had died" in live.status().colours["blue"].state)
+        time.sleep(0.5)
+    assert_nothing_lost(counts)
+    assert pid(live, "blue") != killed
+    assert "blue (version 1) is not running: starting it" in (live.directory / "proxy.log").read_text()
+
+
+def test_a_request_that_kills_servers_is_given_up(live: LocalTarget) -> None:
+    with pytest.raises(DeploymentError, match="502: given up: 3 model servers in a row broke off at this request"):
+        live.score(pd.DataFrame({"x": [-1.0]}))
+    assert answer(live) == [1.0]
+
+
+def test_the_previous_version_takes_over_while_the_live_one_restarts(models: dict[str, str], tmp_path: Path) -> None:
+    with local_target(tmp_path / "numbers") as target:
+        with deploy_in_another_process(target, "models:/numbers/1") as process:
+            assert process.wait() == 0
+        assert answer(target) == [1.0]  # it goes on when the program that deployed it has ended
+        target.deploy("models:/numbers/2")
+        with load(target) as counts:
+            time.sleep(0.5)
+            os.kill(pid(target, "green"), signal.SIGKILL)
+            wait_until(lambda: "had died" in target.status().colours["green"].state)
+            time.sleep(0.5)
+        assert_nothing_lost(counts)
+        assert counts["version 1"] > 20
+        assert counts["version 2"] > 40
+        assert answer(target) == [2.0]
+
+        servers = pid(target, "blue"), pid(target, "green")
+        os.kill(pid(target), signal.SIGKILL)
+        wait_until(lambda: local_proxy.holder(target.directory, "proxy") is None)
+        assert "the proxy is not running" in target.status().colours["green"].state
+        with pytest.raises(DeploymentError, match="cannot be reached"):
+            answer(target)
+        start = time.perf_counter()
+        assert target.start().colours["green"].state == "healthy"
+        print(f"proxy started again in {time.perf_counter() - start:.2f} s")
+        assert traffic(target) == {"blue": ("1", 0), "green": ("2", 100)}
+        assert (pid(target, "blue"), pid(target, "green")) == servers
+        assert answer(target) == [2.0]
+
+        # The version to go back to cannot be started any more: said, and a good version can be deployed all the same.
+        state = local_proxy.read_state(target.directory)
+        assert state is not None
+        Path(state.servers["blue"].model).rename(tmp_path / "gone")
+        os.kill(servers[0], signal.SIGKILL)
+        wait_until(lambda: target.status().colours["blue"].state.startswith("down"))
+        target.start_timeout = 1
+        with pytest.raises(DeploymentError, match="version 1 does not answer, so it gets no traffic"):
+            target.rollback()
+        assert traffic(target)["green"] == ("2", 100)
+        target.start_timeout = 60
+        os.kill(pid(target), signal.SIGKILL)  # and a deploy brings the proxy back by itself
+        target.deploy("models:/numbers/3")
+        assert traffic(target) == {"blue": ("3", 100), "green": ("2", 0)}
+        assert answer(target) == [3.0]
+        os.kill(pid(target), signal.SIGKILL)  # undeploy stops the servers all the same
+
+
+def test_a_long_request_is_finished_by_the_version_that_began_it(models: dict[str, str], tmp_path: Path) -> None:
+    with local_target(tmp_path / "numbers") as target, ThreadPoolExecutor() as pool:
+
+        def ask(seconds: float) -> Future[list[float]]:
+            reply = pool.submit(target.score, pd.DataFrame({"x": [100 + seconds]}))
+            time.sleep(0.5)
+            return reply
+
+        target.deploy("models:/numbers/1")
+        target.deploy("models:/numbers/2")
+        reply = ask(6)
+        target.rollback()
+        target.deploy("models:/numbers/3")  # takes the place of version 2, but only when that has answered
+        assert reply.done()
+        assert reply.result() == [2.0]
+        reply = ask(2)
+        target.undeploy()
+        assert reply.result() == [3.0]
+
+
+def test_an_interrupted_switch_leaves_the_state_as_it_was(live: LocalTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = local_proxy.read_state(live.directory)
+    assert before is not None
+    follow, calls = live._follow, []
+
+    def interrupted(state: local_proxy.State) -> bool:
+        calls.append(state)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return follow(state)
+
+    monkeypatch.setattr(live, "_follow", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        live._apply(dataclasses.replace(before, fallback="blue"))
+    assert local_proxy.read_state(live.directory) == before
+    assert calls[1] == before
+    assert answer(live) == [1.0]
+
+
+def test_two_deploys_at_once_and_one_that_is_killed(live: LocalTarget, models: dict[str, str]) -> None:
+    with deploy_in_another_process(live, f"models:/numbers/{models['hang']}") as first:
+        wait_until(lambda: len(processes(live.directory)) == 3)
+        message = f"deploy by process {first.pid} of numbers is under way: try again when it has ended"
+        for operation in (lambda: live.deploy("models:/numbers/2"), live.rollback, live.undeploy):
+            with pytest.raises(DeploymentError, match=f"^{message}$"):
+                operation()
+        first.kill()
+    assert len(processes(live.directory)) == 3
+    live.deploy("models:/numbers/1")
+    assert len(processes(live.directory)) == 2
+    assert answer(live) == [1.0]
+
+
+def test_a_port_taken_by_another_program(models: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with local_target(tmp_path / "numbers", port=port) as target:
+            with pytest.raises(DeploymentError, match=f"^port={port} of 127.0.0.1 is taken by another program"):
+                target.deploy("models:/numbers/1")
+            assert target.status().colours == {}
+
+
+def test_a_token(
+    models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DeploymentError, match=r"^host=0\.0\.0\.0 lets other machines in: set a token"):
+        LocalTarget("numbers", directory=tmp_path / "open", host="0.0.0.0").deploy("models:/numbers/1")
+    secret = "s3cret-t0ken"
+    monkeypatch.setenv("DEPLOYMENT_TOKEN", secret)
+    with local_target(tmp_path / "numbers", host="0.0.0.0") as target, caplog.at_level("DEBUG"):
+        status = target.deploy(f"models:/numbers/{models['no example']}", canary=10)
+        assert "no input example: its smoke test was /ping only" in caplog.text
+        assert status.colours["blue"].traffic == 100
+        assert "gets all requests, not 10 %" in caplog.text
+        assert answer(target) == [7.0]
+        for headers in ({}, {"Authorization": "Bearer guess"}, {"Authorization": secret}):
+            for path in ("/invocations", "/ping", "/-/status", "/-/reload", "/docs"):
+                url = status.scoring_uri.replace("/invocations", path)
+                assert requests.post(url, headers=headers, timeout=10).status_code == 401
+        reply = requests.get(
+            status.scoring_uri.replace("/invocations", "/ping"),
+            headers={"Authorization": f"Bearer {secret}"},
+            timeout=10,
+        )
+        assert (reply.status_code, reply.headers["x-mlflow-model-version"]) == (200, "7")
+
+        server = psutil.Process(pid(target, "blue"))
+        assert "DEPLOYMENT_TOKEN" not in server.environ()
+        assert not any(secret in part for process in processes(target.directory) for part in process.cmdline())
+        written = [path.read_bytes() for path in target.directory.rglob("*") if path.is_file()]
+        assert written
+        assert not any(secret.encode() in content for content in written)
+        assert secret not in caplog.text
+
+        monkeypatch.delenv("DEPLOYMENT_TOKEN")
+        with pytest.raises(DeploymentError, match="was deployed with a token, not this one"):
+            LocalTarget("numbers", directory=target.directory).status()
+        os.kill(pid(target), signal.SIGKILL)
+        wait_until(lambda: local_proxy.holder(target.directory, "proxy") is None)
+        with pytest.raises(DeploymentError, match="was deployed with a token: set it in DEPLOYMENT_TOKEN"):
+            LocalTarget("numbers", directory=target.directory).start()
+
+
+def test_a_scikit_learn_model_by_run_and_by_folder(models: dict[str, str], tmp_path: Path) -> None:
+    X = pd.DataFrame({"area": [10.0, 20.0, 40.0], "rooms": [1.0, 2.0, 2.0]})
+    model = LinearRegression().fit(X, [1.0, 2.0, 3.5])
+    experiment = mlflow.get_experiment_by_name("local_target")
+    assert experiment is not None
+    with mlflow.start_run(experiment_id=experiment.experiment_id):
+        info = mlflow.sklearn.log_model(
+            model, name="rent", input_example=X.head(2), pip_requirements=["mlflow", "scikit-learn"]
+        )
+        run_uri = f"runs:/{info.run_id}/rent"
+    mlflow.sklearn.save_model(model, tmp_path / "rent", input_example=X.head(2), pip_requirements=["scikit-learn"])
+    with local_target(tmp_path / "endpoint") as target:
+        target.deploy(run_uri)
+        assert target.status().colours["blue"].model_name == run_uri
+        assert target.score(X) == model.predict(X).tolist()
+        target.deploy(str(tmp_path / "rent"), canary=50)
+        assert target.score(X) == model.predict(X).tolist()
+        with pytest.raises(DeploymentError, match=r"answered 400: .*rooms"):
+            target.score(X[["area"]])
+
+
+@pytest.mark.parametrize(
+    ("model_uri", "canary", "message"),
+    [
+        ("models:/numbers@nobody", 100, r"^model_uri=models:/numbers@nobody cannot be found: .*nobody"),
+        ("models:/absent/1", 100, r"^model_uri=models:/absent/1 cannot be found: .*absent"),
+        ("no/such/folder", 100, r"^model_uri=no/such/folder cannot be found: "),
+        ("models:/numbers/2", 0, r"^canary=0 is not a percentage from 1 to 100$"),
+        ("models:/numbers/2", 101, r"^canary=101 is not a percentage from 1 to 100$"),
+    ],
+)
+def test_bad_parameters(live: LocalTarget, model_uri: str, canary: int, message: str) -> None:
+    with pytest.raises(DeploymentError, match=message) as caught:
+        live.deploy(model_uri, canary=canary)
+    assert "\n" not in str(caught.value)
+    assert len(processes(live.directory)) == 2
+
+
+def test_an_endpoint_is_not_confused_with_another(live: LocalTarget, tmp_path: Path) -> None:
+    elsewhere: list[dict[str, Any]] = [{"port": 1}, {"host": "0.0.0.0", "token": "t"}]
+    for options in elsewhere:
+        with pytest.raises(DeploymentError, match=r"numbers is deployed on 127\.0\.0\.1"):
+            LocalTarget("numbers", directory=live.directory, **options).deploy("models:/numbers/2")
+    with pytest.raises(DeploymentError, match=r"name=letters: in .* numbers is deployed"):
+        LocalTarget("letters", directory=live.directory).undeploy()
+    with pytest.raises(DeploymentError, match="was deployed without a token: undeploy it before you set one"):
+        LocalTarget("numbers", directory=live.directory, token="t").deploy("models:/numbers/2")
+    with pytest.raises(DeploymentError, match="letters is not deployed in"):
+        LocalTarget("letters", directory=tmp_path).rollback()
+
+
+def test_a_canary_gets_exactly_its_share(tmp_path: Path) -> None:
+    async def choose() -> None:
+        servers = {colour: local_proxy.Server(colour, "", "", colour, "", []) for colour in ("blue", "green")}
+        proxy = local_proxy.Proxy(tmp_path, None)
+        proxy.state = local_proxy.State("n", "", 0, False, servers, {"blue": 90, "green": 10}, fallback="blue")
+        async with aiohttp.ClientSession() as session:
+            blue, green = (local_proxy.Backend(colour, server, session) for colour, server in servers.items())
+            proxy.backends = {"blue": blue, "green": green}
+            assert proxy.choose() is None
+            blue.ready = green.ready = True
+            chosen = [proxy.choose() for _ in range(200)]
+            assert [chosen[start : start + 10].count(green) for start in range(0, 200, 10)] == [1] * 20
+            blue.ready = False
+            assert {proxy.choose() for _ in range(20)} == {green}
+
+    asyncio.run(choose())
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "same"),
+    [
+        ({"predictions": [1.0, float("nan")]}, {"predictions": [1.0 + 1e-9, float("nan")]}, True),
+        ({"predictions": [1.0]}, {"predictions": [1.001]}, False),
+        ({"predictions": ["a", None, 1]}, {"predictions": ["a", None, 1]}, True),
+        ({"predictions": ["a"]}, {"predictions": ["b"]}, False),
+        ({"predictions": [1.0]}, {"predictions": [1.0, 1.0]}, False),
+    ],
+)
+def test_answers_are_compared_but_for_rounding(answer: Any, expected: Any, same: bool) -> None:
+    assert _same(answer, expected) is same

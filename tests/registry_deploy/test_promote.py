@@ -1,0 +1,280 @@
+"""The gate as a command: what it lets through, what it refuses, and two of it at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from running import COLLECTION, Outcome, Store
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeClassifier
+
+EXAMPLE = COLLECTION / "registry_deploy"
+
+# Takes the lock of a model again and again, and writes when it had it.
+LOCKING = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import versions
+versions.LOCK_WAIT = 60
+for _ in range(4):
+    with versions.exclusive(sys.argv[2], "a test") as still_held:
+        still_held()
+        begin = time.time()
+        time.sleep(0.05)
+        print(begin, time.time(), flush=True)
+"""
+
+
+@pytest.fixture
+def judge(run: Callable[..., Outcome], validation: Path) -> Callable[..., Outcome]:
+    """`promote` on the small table; a slowdown counts only where the test says so."""
+
+    def promote(model_uri: str, **options: Any) -> Outcome:
+        given = {"max_slowdown": 1000, "max_latency": 10_000, "n_resamples": 300, "thresholds": "", **options}
+        return run("promote.py", model_uri=model_uri, data=validation, target="y", **given)
+
+    return promote
+
+
+@pytest.fixture
+def champion(store: Store, log: Callable[..., str]) -> Callable[..., str]:
+    """Registers models as versions 1, 2 ... of a name, the first being champion."""
+
+    def register(name: str, *uris: str) -> str:
+        store.client.create_registered_model(name)
+        for uri in uris:
+            model = store.client.get_run(uri.split("/")[1]).outputs.model_outputs[0].model_id
+            store.client.create_model_version(name, f"models:/{model}", model_id=model)
+        store.client.set_registered_model_alias(name, "champion", "1")
+        return name
+
+    return register
+
+
+def aliases(store: Store, name: str) -> dict[str, str]:
+    return {alias: str(number) for alias, number in store.client.get_registered_model(name).aliases.items()}
+
+
+def tags(store: Store, name: str) -> dict[str, str]:
+    return dict(store.client.get_registered_model(name).tags)
+
+
+def test_a_better_model_is_let_through(
+    store: Store, log: Callable[..., str], champion: Callable[..., str], judge: Callable[..., Outcome]
+) -> None:
+    name = champion("better", log("weak"), log("good"))
+    outcome = judge(f"models:/{name}/2", thresholds="roc_auc>=0.8,log_loss<=0.5,f1_score>=0.7", margin=0)
+    assert outcome.code == 0, outcome.output
+    assert "FAIL" not in outcome.output
+    assert f"{name} version 2 is the champion now" in outcome.output
+    assert aliases(store, name) == {"champion": "2", "previous": "1"}
+
+    now, before = (store.client.get_model_version(name, number) for number in ("2", "1"))
+    parent = store.client.get_run(now.tags["evaluation_run"])
+    assert parent.data.tags["decision"] == "promoted"
+    assert before.tags["replaced_in_run"] == parent.info.run_id
+    assert now.tags["promoted_at"] == before.tags["replaced_at"]
+    assert now.tags["promoted_by"] == before.tags["replaced_by"]
+    assert parent.data.params["thresholds"] == "roc_auc>=0.8,log_loss<=0.5,f1_score>=0.7"
+    assert "mlflow.source.git.dirty" in parent.data.tags
+    assert {"gate.csv", "gate.png"} <= store.artifacts(parent)
+    reasons = pd.read_csv(store.artifact(parent, "gate.csv"))
+    assert set(reasons["verdict"]) == {"pass"}
+    assert parent.data.metrics["improvement_low"] > 0.2
+
+    evaluations = store.children(parent)
+    assert len(evaluations) == 2
+    assert evaluations[0].data.metrics["roc_auc"] > evaluations[1].data.metrics["roc_auc"] + 0.2
+    for child in evaluations:
+        assert child.inputs.dataset_inputs[0].dataset.name == "validation"
+        assert store.client.get_run(child.info.run_id).inputs.model_inputs
+        assert {"accuracy_score", "latency_ms", "log_loss"} <= set(child.data.metrics)
+
+    again = judge(f"models:/{name}@champion")
+    assert (again.code, "is the champion already" in again.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reasons"),
+    [
+        ("weak", {"metric": "log_loss"}, ["log_loss, worse by 0.01 at most 0.", "its improvement, 95% interval -0."]),
+        ("wide", {}, ["signature needs column 'extra', required takes and gives the same"]),
+        ("good", {"thresholds": "roc_auc>=0.99", "max_latency": 0.001}, ["roc_auc 0.9", "latency "]),
+    ],
+    ids=["worse", "another signature", "below a threshold and too slow"],
+)
+def test_a_candidate_is_refused_and_nothing_moves(
+    kind: str,
+    options: dict[str, object],
+    reasons: list[str],
+    store: Store,
+    log: Callable[..., str],
+    champion: Callable[..., str],
+    judge: Callable[..., Outcome],
+) -> None:
+    name = champion(f"refused {kind}", log("good"), log(kind))
+    outcome = judge(f"models:/{name}/2", **options)
+    assert outcome.code == 2, outcome.output
+    said, _, failed = outcome.error.partition(": ")
+    assert said == f"{name} version 2 is refused, nothing has moved"
+    assert [part.startswith(reason) for part, reason in zip(failed.split("; "), reasons, strict=True)] == [True] * len(
+        reasons
+    )
+    assert outcome.output.count("FAIL") == len(reasons)
+    assert aliases(store, name) == {"champion": "1"}
+    assert tags(store, name) == {}
+    assert store.client.get_model_version(name, "2").tags == {}
+    newest = store.client.search_runs(["0"], f"tags.registered_model = '{name}'", max_results=1)[0]
+    assert newest.data.tags["decision"] == "refused"
+    assert newest.data.tags["error"] == outcome.error
+
+
+def test_a_slower_model_is_refused(
+    store: Store, log: Callable[..., str], champion: Callable[..., str], judge: Callable[..., Outcome]
+) -> None:
+    name = champion("slower", log("slow"), log("slow", seconds=0.1))
+    outcome = judge(f"models:/{name}/2", max_slowdown=3)
+    assert outcome.code == 2
+    assert "nothing has moved: latency 10" in outcome.error
+    assert outcome.error.endswith("required <= 3 x the champion's.")
+    assert aliases(store, name) == {"champion": "1"}
+
+
+def promoting(store: Store, validation: Path, model_uri: str, uri: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, str(EXAMPLE / "promote.py"), "--model_uri", model_uri, "--data", str(validation)]
+    command += ["--target", "y", "--thresholds", "", "--max_slowdown", "1000", "--n_resamples", "200"]
+    environment = store.environment | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
+    return subprocess.Popen(
+        command, env=environment, cwd=store.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_two_promotions_at_once_cannot_both_win(
+    store: Store, log: Callable[..., str], champion: Callable[..., str], validation: Path
+) -> None:
+    slow = [log("slow", seconds=seconds) for seconds in (0.0, 0.05, 0.05)]
+    name = champion("rivals", *slow)
+    both = [promoting(store, validation, f"models:/{name}/{number}") for number in (2, 3)]
+    outputs = [process.communicate(timeout=200)[0] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2], outputs
+    winner, loser = codes.index(0), codes.index(2)
+    assert aliases(store, name) == {"champion": str(winner + 2), "previous": "1"}
+    error = outputs[loser].strip().splitlines()[-1]
+    assert error == (
+        f"Error: champion of rivals is version {winner + 2} now, and version {loser + 2} was judged against version 1: "
+        "nothing has moved, promote again."
+    )
+    kept = tags(store, name)
+    assert [json.loads(value)["version"] for key, value in kept.items() if key.startswith("champion.")] == [
+        str(winner + 2)
+    ]
+    assert not [key for key in kept if key.startswith("lock.")]
+
+
+@pytest.mark.parametrize("over_http", [False, True], ids=["sqlite", "http"])
+def test_the_lock_is_held_by_one_at_a_time(
+    over_http: bool, store: Store, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    uri = request.getfixturevalue("server").uri if over_http else store.uri
+    MlflowClient(uri, uri).create_registered_model("locked")
+    command = [sys.executable, "-c", LOCKING, str(EXAMPLE), "locked"]
+    environment = store.environment | {"MLFLOW_TRACKING_URI": uri}
+    holders = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    times = []
+    for process in holders:
+        times += [tuple(map(float, line.split())) for line in process.communicate(timeout=200)[0].splitlines()]
+        assert process.returncode == 0
+    times.sort()
+    assert len(times) == 12
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(times))
+
+
+def test_a_lock_of_a_dead_process_is_removed_and_a_living_one_respected(
+    store: Store, log: Callable[..., str], champion: Callable[..., str], judge: Callable[..., Outcome]
+) -> None:
+    name = champion("left", log("weak"), log("good"))
+    lock = {"what": "promotion of version 9", "by": "ann", "at": time.time()}
+    store.client.set_registered_model_tag(name, "lock.1", json.dumps(lock))
+    outcome = judge(f"models:/{name}/2")
+    assert outcome.error == "promotion of version 9 by ann of left is under way: try again when it has ended."
+    assert aliases(store, name) == {"champion": "1"}
+    store.client.set_registered_model_tag(name, "lock.1", json.dumps(lock | {"at": time.time() - 61}))
+    outcome = judge(f"models:/{name}/2")
+    assert "Warning: promotion of version 9 by ann left a lock on left: removed." in outcome.output
+    assert aliases(store, name) == {"champion": "2", "previous": "1"}
+
+
+def test_the_tracking_server_away_for_a_moment_and_for_good(
+    store: Store, log: Callable[..., str], run: Callable[..., Outcome], server: Any, validation: Path
+) -> None:
+    client = MlflowClient(server.uri, server.uri)
+    client.create_registered_model("away")
+    for seconds in (0.0, 0.05):
+        uri = log("slow", uri=server.uri, seconds=seconds)
+        model = client.get_run(uri.split("/")[1]).outputs.model_outputs[0].model_id
+        client.create_model_version("away", f"models:/{model}", model_id=model)
+    client.set_registered_model_alias("away", "champion", "1")
+
+    process = promoting(store, validation, "models:/away/2", server.uri)
+    while not client.search_runs(["0"], "tags.registered_model = 'away'"):
+        time.sleep(0.2)
+    server.stop()
+    threading.Timer(2, server.start).start()
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    moved = client.get_registered_model("away").aliases
+    assert {alias: str(number) for alias, number in moved.items()} == {"champion": "2", "previous": "1"}
+
+    server.stop()
+    environment = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    outcome = run("promote.py", model_uri="models:/away/1", data=validation, target="y", environment=environment)
+    assert outcome.code == 2
+    assert "API request to" in outcome.error
+    server.start()
+    assert str(client.get_registered_model("away").aliases["champion"]) == "2"
+
+
+def test_three_classes_and_a_regressor(
+    store: Store, run: Callable[..., Outcome], penguins: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(penguins).dropna()
+    table.to_csv(tmp_path / "penguins.csv", index=False)
+    X = table[["bill_length_mm", "flipper_length_mm"]].astype("float64")
+    trees = {"species": [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (1, 3)]}
+    lines: dict[str, list[Any]] = {"body_mass_g": [LinearRegression(positive=True), LinearRegression()]}
+    for target, models in {**trees, **lines}.items():
+        y = table[target].astype(object if target == "species" else "float64")
+        for model in models:
+            fitted = model.fit(X if target == "species" or model is models[1] else X * 0, y)
+            with mlflow.start_run():
+                mlflow.sklearn.log_model(
+                    fitted,
+                    name="model",
+                    registered_model_name=f"penguins {target}",
+                    signature=infer_signature(X, model.predict(X)),
+                    pip_requirements=["mlflow"],
+                    skops_trusted_types=["sklearn.tree._tree.Tree"],
+                )
+    store.client.set_registered_model_alias("penguins species", "champion", "1")
+    common = {"data": tmp_path / "penguins.csv", "n_resamples": 200, "max_slowdown": 1000}
+    outcome = run("promote.py", model_uri="models:/penguins species/2", target="species", **common)
+    assert outcome.code == 0, outcome.output
+    store.client.set_registered_model_alias("penguins body_mass_g", "champion", "1")
+    options = {"model_type": "regressor", "thresholds": "r2_score>=0.7", "margin": 10}
+    outcome = run("promote.py", model_uri="models:/penguins body_mass_g/2", target="body_mass_g", **common, **options)
+    assert outcome.code == 0, outcome.output
+    assert "mean_absolute_error, worse by 10 at most" in outcome.output

@@ -1,0 +1,130 @@
+"""Registering, looking at, renaming, archiving and deleting, on SQLite and over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from running import Outcome, Store
+
+
+def test_a_model_is_registered_once_with_where_it_comes_from(
+    store: Store, run: Callable[..., Outcome], log: Callable[..., str]
+) -> None:
+    uri = log("good", experiment="origins", roc_auc=0.9)
+    run_id = uri.split("/")[1]
+    outcome = run("register.py", model_uri=uri, name="once", description="From *origins*.")
+    assert outcome.code == 0, outcome.output
+    assert "is once version 1 now." in outcome.output
+    version = store.client.get_model_version_by_alias("once", "challenger")
+    assert (str(version.version), version.description, version.run_id) == ("1", "From *origins*.", run_id)
+    assert version.tags["source_run"] == run_id
+    assert version.tags["dataset"].startswith("table ")
+    assert version.tags["metric.roc_auc"] == "0.9"
+
+    model = store.client.get_run(run_id).outputs.model_outputs[0].model_id
+    for again in (uri, f"models:/{model}"):
+        outcome = run("register.py", model_uri=again, name="once")
+        assert f"{again} is registered already, as once version 1." in outcome.output
+    assert len(store.client.search_model_versions("name='once'")) == 1
+
+
+def test_the_best_model_of_an_experiment(store: Store, run: Callable[..., Outcome], log: Callable[..., str]) -> None:
+    log("weak", experiment="trials", roc_auc=0.6, log_loss=0.3)
+    best = log("good", experiment="trials", roc_auc=0.8, log_loss=0.4)
+    log("weak", experiment="trials")
+    run("register.py", experiment="trials", name="best")
+    assert store.client.get_model_version("best", "1").tags["source_run"] == best.split("/")[1]
+    run("register.py", experiment="trials", name="best", metric="log_loss", ascending="true", alias="")
+    assert store.client.get_model_version("best", "2").tags["metric.log_loss"] == "0.3"
+    assert str(store.client.get_model_version_by_alias("best", "challenger").version) == "1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Give either model_uri or experiment."),
+        ({"model_uri": "runs:/0123456789abcdef0123456789abcdef/model"}, "'--model_uri': 'runs:/0123"),
+        ({"experiment": "nowhere"}, "'--experiment': 'nowhere' is not there"),
+        ({"experiment": "Default", "metric": "speed"}, "'--metric': 'speed' is a metric of no model there"),
+        ({"model_uri": "models:/m-1", "name": "a/b"}, "'--name': 'a/b' cannot be the name of a model"),
+    ],
+)
+def test_register_refuses(
+    options: dict[str, str], message: str, run: Callable[..., Outcome], log: Callable[..., str]
+) -> None:
+    log("good")
+    outcome = run("register.py", **options)
+    assert outcome.code == 2
+    assert message in outcome.error
+
+
+@pytest.mark.parametrize("over_http", [False, True], ids=["sqlite", "http"])
+def test_a_life_in_the_registry(
+    over_http: bool,
+    store: Store,
+    run: Callable[..., Outcome],
+    log: Callable[..., str],
+    validation: Any,
+    request: pytest.FixtureRequest,
+) -> None:
+    uri = request.getfixturevalue("server").uri if over_http else store.uri
+    client = MlflowClient(uri, uri)
+
+    def verb(script: str, *words: str, **options: Any) -> Outcome:
+        return run(script, *words, environment={"MLFLOW_TRACKING_URI": uri}, **options)
+
+    def refusal(script: str, *words: str, **options: Any) -> str:
+        outcome = verb(script, *words, **options)
+        assert outcome.code == 2, outcome.output
+        return outcome.error
+
+    assert "has never had" not in verb("registry.py", "list").output
+    given = {"data": validation, "target": "y", "n_resamples": 200, "max_slowdown": 1000}
+    for kind in ("weak", "good"):
+        assert verb("register.py", model_uri=log(kind, uri=uri), name="life").code == 0
+        outcome = verb("promote.py", model_uri="models:/life@challenger", **given, thresholds="")
+        assert outcome.code == 0, outcome.output
+    listed = verb("registry.py", "list", name="life").output.splitlines()
+    assert [line.split()[1:3] for line in listed[1:]] == [["2", "champion"], ["1", "previous"]]
+
+    told = verb("registry.py", "describe", model_uri="models:/life@champion").output
+    assert "x (double), z (double)" in told
+    assert "promoted_by" in told
+    for which in ("models:/life@champion", "models:/life/2"):
+        assert "its own input example: ['" in verb("registry.py", "load", model_uri=which).output
+
+    reigns = verb("registry.py", "history", name="life").output.splitlines()
+    assert [line.split()[0] for line in reigns[1:]] == ["1", "2"]
+    assert reigns[1].split()[2] == reigns[2].split()[1]
+    client.set_registered_model_alias("life", "champion", "1")
+    assert "alias moved by other means" in verb("registry.py", "history", name="life").output
+    client.set_registered_model_alias("life", "champion", "2")
+
+    message = refusal("registry.py", "delete", name="life", version="2", confirm="life/2")
+    assert message.endswith("'models:/life/2' is champion: move or remove the alias before you delete it.")
+    assert "is previous" in refusal("registry.py", "archive", model_uri="models:/life/1")
+    client.delete_registered_model_alias("life", "previous")
+    assert verb("registry.py", "archive", model_uri="models:/life/1").code == 0
+    assert "is archived (since" in refusal("promote.py", model_uri="models:/life/1", **given)
+    for wrong in ("", "life", "life/2"):
+        assert "'--confirm'" in refusal("registry.py", "delete", name="life", version="1", confirm=wrong)
+    assert verb("registry.py", "delete", name="life", version="1", confirm="life/1").code == 0
+    assert [str(version.version) for version in client.search_model_versions("name='life'")] == ["2"]
+
+    client.create_registered_model("taken")
+    assert "cannot be the new name" in refusal("registry.py", "rename", name="life", new_name="taken")
+    assert verb("registry.py", "rename", name="life", new_name="afterlife").code == 0
+    assert str(client.get_model_version_by_alias("afterlife", "champion").version) == "2"
+    kept = client.get_registered_model("afterlife").tags
+    assert [json.loads(value)["version"] for key, value in sorted(kept.items()) if key.startswith("champion.")] == [
+        "1",
+        "2",
+    ]
+    assert "is champion" in refusal("registry.py", "delete", name="afterlife", confirm="afterlife")
+    client.delete_registered_model_alias("afterlife", "champion")
+    assert verb("registry.py", "delete", name="afterlife", confirm="afterlife").code == 0
+    assert "'afterlife' is not in the registry" in refusal("registry.py", "list", name="afterlife")

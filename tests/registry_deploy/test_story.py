@@ -1,0 +1,113 @@
+"""`mlflow run registry_deploy` tells a model's whole life and leaves nothing running, with local and uv managers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from running import COLLECTION, Outcome, Store
+
+EXAMPLE = COLLECTION / "registry_deploy"
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The command lines of processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(process.cwd()).startswith(str(folder)):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def check(outcome: Outcome, store: Store, folder: Path) -> None:
+    assert outcome.code == 0, outcome.output
+    for step in range(1, 11):
+        assert f"[{step}/10]" in outcome.output
+    assert "churn_story@champion -> version 2, churn_story@previous -> version 1" in outcome.output
+    answers = re.search(r"answers: ([\d,]+) by version 1, ([\d,]+) by version 2; lost: 0", outcome.output)
+    assert answers, outcome.output
+    print(answers[0], re.search(r"Told in \d+ s", outcome.output))
+    assert outcome.run.data.metrics["requests_lost"] == 0
+    assert outcome.run.data.metrics["requests_answered"] >= 30
+    assert outcome.run.data.tags["mlflow.source.git.dirty"] in ("true", "false")
+
+    children = {child.info.run_name: child for child in store.children(outcome.run)}
+    assert set(children) == {"decision_tree", "gradient_boosting", "first champion", "too strict", "challenger"}
+    assert children["challenger"].data.tags["decision"] == "promoted"
+    assert children["challenger"].data.metrics["improvement_low"] > 0
+    assert children["too strict"].data.tags["decision"] == "refused"
+
+    port = re.search(r"answers at http://127.0.0.1:(\d+)/", outcome.output)
+    assert port
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port[1])))
+    assert not left_behind(folder)
+    assert not list(folder.iterdir())
+    assert not list(EXAMPLE.glob("mlflow.db*"))
+    assert not (EXAMPLE / "mlruns").exists()
+
+
+def test_the_story_with_the_local_manager_twice(store: Store, tmp_path: Path) -> None:
+    started = time.monotonic()
+    outcome = store.mlflow_run(EXAMPLE, environment={"TMPDIR": str(tmp_path)})
+    seconds = time.monotonic() - started
+    for leftover in tmp_path.iterdir():  # `mlflow run` itself leaves an empty folder
+        leftover.rmdir()
+    check(outcome, store, tmp_path)
+    assert seconds < 180
+    aliases = store.client.get_registered_model("churn_story").aliases
+    assert {alias: str(number) for alias, number in aliases.items()} == {"champion": "1"}
+
+
+def test_the_story_with_the_uv_manager(store: Store, tmp_path: Path) -> None:
+    store.client.create_registered_model("not a story")
+    outcome = store.mlflow_run(EXAMPLE, "main", {"name": "not a story"})
+    assert "'not a story' is a registered model that this story did not make" in outcome.error
+    assert outcome.run.info.status == "FAILED"
+
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "UV_COMPILE_BYTECODE": "1", "TMPDIR": str(folder)}
+    outcome = store.mlflow_run(EXAMPLE, env_manager="uv", environment=made)
+    for leftover in folder.iterdir():
+        leftover.rmdir()
+    check(outcome, store, folder)
+    assert list((tmp_path / "environments").iterdir())
+
+
+def test_ctrl_c_stops_everything_that_the_story_started(store: Store, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local", "-P", "name=interrupted"],
+        cwd=store.folder,
+        env={**store.environment, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a terminal makes one
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("[8/10]"):
+            break
+    else:
+        pytest.fail("the story ended before its eighth step")
+    time.sleep(1)
+    assert left_behind(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode
+    deadline = time.monotonic() + 60
+    while left_behind(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not left_behind(tmp_path)
