@@ -54,7 +54,6 @@ class GitServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_port
-        self.requests: list[str] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -70,10 +69,9 @@ class GitServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         """One request, answered by `git http-backend` as a CGI program."""
-        self.requests.append(f"{request.command} {request.path}")
         body = _body(request)
         if self.expected and request.headers.get("Authorization") != self.expected:
-            _reply(request, 401, [("WWW-Authenticate", 'Basic realm="git"')], b"")
+            _reply(request, 401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
             return
         address = urlsplit(request.path)
         done = subprocess.run(
@@ -96,9 +94,9 @@ class GitServer:
             },
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")
-        headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
-        status = next((int(value.split()[0]) for name, value in headers if name == "Status"), 200)
-        _reply(request, status, [header for header in headers if header[0] != "Status"], content)
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        status = int(headers.pop("Status", "200").split()[0])
+        _reply(request, status, headers, content)
 
 
 def _body(request: BaseHTTPRequestHandler) -> bytes:
@@ -112,9 +110,9 @@ def _body(request: BaseHTTPRequestHandler) -> bytes:
     return b"".join(parts)
 
 
-def _reply(request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+def _reply(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes) -> None:
     request.send_response(status)
-    for name, value in headers:
+    for name, value in headers.items():
         request.send_header(name, value)
     request.send_header("Content-Length", str(len(content)))
     request.end_headers()

@@ -66,7 +66,7 @@ TRAINING: list[tuple[str, list[str], str]] = [
     ("good", ["--random_state", "-1"], "'--random_state': -1 is not in the range"),
     ("good", ["knn", "--n_neighbors", "0"], "'--n_neighbors': 0 is not in the range x>=1."),
     ("good", ["knn", "--n_neighbors", "31"], "'--n_neighbors': '31' is more than the 30 training rows."),
-    ("good", ["decision_tree", "--max_depth", "deep"], "'--max_depth': 'deep' is neither an integer of 1 or more nor none."),
+    ("good", ["decision_tree", "--max_depth", "deep"], "'--max_depth': 'deep' is neither an integer of 1 or more nor"),
     ("good", ["decision_tree", "--criterion", "ginny"], "'--criterion': 'ginny' is not one of 'gini', 'entropy'"),
     ("good", ["decision_tree", "--max_deph", "3"], "No such option '--max_deph'. Did you mean '--max_depth'?"),
     ("good", ["svm", "--gamma", "wide"], "'--gamma': 'wide' is none of: scale, auto, a number above 0."),

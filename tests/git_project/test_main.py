@@ -154,8 +154,9 @@ def started(
         try:
             yield process
         finally:
-            for each in [process, *descendants(process.pid)]:
+            for each in descendants(process.pid):
                 each.kill()
+            process.kill()
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import foreign_averages
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Level(mlflow.pyfunc.PythonModel):
+class Level(PythonModel):
     def load_context(self, context: Any) -> None:
         self.level = float(Path(context.artifacts["level"]).read_text())
 
@@ -15,4 +16,4 @@ class Level(mlflow.pyfunc.PythonModel):
         return [foreign_averages.average([self.level, 1, 1])] * len(model_input)
 
 
-mlflow.models.set_model(Level())
+set_model(Level())

@@ -9,6 +9,7 @@ from pathlib import Path
 import foreign_averages
 import mlflow
 import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", default="measurements.csv")
@@ -24,7 +25,7 @@ level = options.scale * foreign_averages.average(sample)
 with mlflow.start_run():
     mlflow.log_param("rows", len(table))
     mlflow.set_tag("title", options.title)
-    mlflow.log_input(mlflow.data.from_pandas(table, source=options.data, name="measurements"), context="training")
+    mlflow.log_input(from_pandas(table, source=options.data, name="measurements"), context="training")
     mlflow.log_metric("level", level)
     for half in (sample[:10], sample[10:]):
         with mlflow.start_run(nested=True):  # the names of these runs are random
