@@ -77,7 +77,7 @@ def test_changed_data_and_none(start: Start, reproduce: Any, foreign: Any, tmp_p
     assert found.outcome.run.data.tags["reproduced"] == "false"
 
     data.unlink()
-    found = reproduce(original, rtol=1, ignore="level")
+    found = reproduce(original)
     assert found.outcome.code == 1
     assert "\nNOT reproduced: the run failed this time: " in found.outcome.output
     assert found.differences == {("run", "status")}
