@@ -136,7 +136,6 @@ class Report:
             "parameters": self.child.parameters,
             "environment": fresh.get(self.env_manager, f"{self.env_manager}, made for this run"),
             "original_environment": self.past.env_manager or "local, or not recorded",
-            "python": platform.python_version(),
             "machine": self.machine,
         }
 

@@ -6,11 +6,13 @@ needs only what the model itself asks for.
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,15 @@ def ask(model: str, X: pd.DataFrame, *, classifier: bool) -> Answers:
     X: the columns of its signature.
     classifier: whether it predicts classes, so that probabilities are asked for.
     """
-    loaded = mlflow.pyfunc.load_model(model)
-    predictions, classes, probabilities = _predict(loaded, X) if classifier else (loaded.predict(X), [], [])
     seconds = []
-    rows = [X.iloc[[number % len(X)]] for number in range(TIMED + 3)]
-    for row in rows:
-        started = time.perf_counter()
-        loaded.predict(row)
-        seconds.append(time.perf_counter() - started)
+    with redirect_stdout(io.StringIO()):  # Keras draws a progress bar for each row
+        loaded = mlflow.pyfunc.load_model(model)
+        predictions, classes, probabilities = _predict(loaded, X) if classifier else (loaded.predict(X), [], [])
+        rows = [X.iloc[[number % len(X)]] for number in range(TIMED + 3)]
+        for row in rows:
+            started = time.perf_counter()
+            loaded.predict(row)
+            seconds.append(time.perf_counter() - started)
     return Answers(
         np.asarray(predictions).ravel().tolist(),
         list(np.asarray(classes).tolist()),

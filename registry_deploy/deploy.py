@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from local_target import LocalTarget
 from project import run_command
 from table import bad, conform, read_table
 from target import Colour, DeploymentError, Status
-from versions import DEPLOYED, deployments_folder, explained, first_line, now, step_back
+from versions import DEPLOYED, deployments_folder, explained, first_line, now, quiet, step_back
 
 if TYPE_CHECKING:
     from azure_target import AzureTarget
@@ -136,7 +136,7 @@ def table_of(status: Status) -> str:
 def deployment() -> None:
     """Deploy registered models."""
     logging.basicConfig(format="%(message)s")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    quiet()
 
 
 @deployment.command()
@@ -226,11 +226,18 @@ def score(data: str, output: str, **options: Any) -> None:
         predictions = target.score(_as_asked(frame, target.status()))
     written = frame.assign(prediction=predictions)
     click.echo(written.iloc[:5, -min(written.shape[1], 3) :].to_string())
-    counts = ", ".join(f"{label} {times:,}" for label, times in written["prediction"].value_counts().head(10).items())
-    click.echo(f"{len(written):,} instances: {counts}")
+    click.echo(f"{len(written):,} instances{_counted(predictions)}")
     if output:
         written.to_csv(Path(output).expanduser(), index=False)
         click.echo(f"Predictions: {output}")
+
+
+def _counted(predictions: list[Any]) -> str:
+    """How often each class was predicted; nothing for numbers and lists of probabilities."""
+    if not all(isinstance(prediction, str | int) for prediction in predictions):
+        return ""
+    times = Counter(predictions).most_common(10)
+    return ": " + ", ".join(f"{label} {number:,}" for label, number in times)
 
 
 def _as_asked(frame: pd.DataFrame, status: Status) -> pd.DataFrame:

@@ -133,10 +133,13 @@ def incompatibility(candidate: ModelSignature, champion: ModelSignature) -> str:
 
     The candidate must take every request that the champion takes, and answer in the same form.
     """
-    if candidate.inputs is None or champion.inputs is None or not candidate.inputs.has_input_names():
-        return "" if candidate.inputs == champion.inputs else "other inputs"
-    sent = {column.name: column for column in champion.inputs.inputs}
-    for column in candidate.inputs.inputs:
+    if not (candidate.inputs.has_input_names() and champion.inputs.has_input_names()):  # tensors
+        sent, wanted = {}, []
+        if candidate.inputs != champion.inputs:
+            return f"takes {_kinds(candidate.inputs)}, not {_kinds(champion.inputs)}"
+    else:
+        sent, wanted = {column.name: column for column in champion.inputs.inputs}, candidate.inputs.inputs
+    for column in wanted:
         if column.name not in sent:
             if column.required:
                 return f"needs column {column.name!r}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from local_target import python_of
 from project import FiniteRange, log_working_tree, run_command, say_where_to_look
 from table import absolute, bad, conform, read_table
 from target import DeploymentError
-from versions import CHAMPION, aliases, explained, find_version, first_line, move_champion
+from versions import CHAMPION, aliases, explained, find_version, first_line, move_champion, quiet
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _judge(
             return rows, None
 
     truth = _truth(frame[target], target, rules)
-    X = conform(frame, signature.inputs)
+    X = _features(frame, signature, target)
     asked = _ask(candidate, model, X, truth, rules, folder)
     evaluated = _evaluate("candidate", candidate, model, asked, X, truth, data, target, rules)
     if champion is None or old_model is None:
@@ -173,7 +171,7 @@ def _judge(
         rows.append(_latency(asked, None, rules))
         return rows, None
 
-    X = conform(frame, _signature(champion, old_model).inputs)
+    X = _features(frame, _signature(champion, old_model), target)
     old_asked = _ask(champion, old_model, X, truth, rules, folder)
     old_evaluated = _evaluate("champion", champion, old_model, old_asked, X, truth, data, target, rules)
     rows += _absolute(rules, evaluated, old_evaluated)
@@ -229,10 +227,23 @@ def _download(version: ModelVersion, folder: Path) -> Path:
 
 def _signature(version: ModelVersion, model: Path) -> ModelSignature:
     signature = Model.load(str(model)).signature
-    if signature is None or signature.inputs is None or not signature.inputs.has_input_names():
-        uri = f"models:/{version.name}/{version.version}"
-        raise bad("model_uri", uri, "has no signature with column names: log it with one.")
+    if signature is None or signature.inputs is None:
+        raise bad("model_uri", f"models:/{version.name}/{version.version}", "has no signature: log it with one.")
     return signature
+
+
+def _features(frame: pd.DataFrame, signature: ModelSignature, target: str) -> pd.DataFrame:
+    """What a model is asked: the columns that it names, or, of a tensor, all but the target in the table's order."""
+    if signature.inputs.has_input_names():
+        return conform(frame, signature.inputs)
+    tensor = signature.inputs.inputs[0]
+    X = frame.drop(columns=target)
+    if X.shape[1] != tensor.shape[-1]:
+        raise bad("data", X.shape[1], f"columns beside the target: the model takes {tensor.shape[-1]}.")
+    for name in X:
+        if not pd.api.types.is_numeric_dtype(X[name]):
+            raise bad("data", name, "is a column of text: the model takes a tensor of numbers.")
+    return X.astype(tensor.type)
 
 
 def _truth(column: pd.Series, target: str, rules: Rules) -> np.ndarray:
@@ -263,10 +274,11 @@ def _ask(
             asked = ask_in(python_of(model, rules.env_manager), model, X, folder, classifier=classifier)
     except (DeploymentError, RuntimeError) as error:
         raise bad("model_uri", uri, f"does not work: {first_line(error)}.") from None
-    except ImportError as error:
-        raise bad("model_uri", uri, f"needs other packages ({error}): env_manager=uv asks it in its own.") from None
     except Exception as error:  # a model may raise anything
-        raise bad("model_uri", uri, f"cannot answer the validation data: {first_line(error)}.") from None
+        hint = "; env_manager=uv asks it with its own packages" if "No module named" in str(error) else ""
+        raise bad(
+            "model_uri", uri, f"cannot answer the validation data: {first_line(error).rstrip('.')}{hint}."
+        ) from None
     if classifier:
         known = asked.classes or asked.predictions
         strange = sorted(set(truth.tolist()) - set(known)) if asked.classes else []
@@ -327,13 +339,6 @@ def _known_metric(name: str, value: float, greater_is_better: bool) -> Evaluatio
 
 def _many(truth: np.ndarray, rules: Rules) -> bool:
     return rules.model_type == "classifier" and len(set(truth.tolist())) > 2
-
-
-def quiet() -> None:
-    """Silence what MLflow says at each evaluation and nobody can act on."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow.tracking.fluent", "mlflow.models.evaluation", "mlflow.store"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from mlflow.models.model import ModelInfo
 
 from project import run_command
 from table import bad
-from versions import CHALLENGER, exclusive, explained, first_line, versions
+from versions import CHALLENGER, exclusive, explained, first_line, quiet, versions
 
 
 def best_model(experiment: str, metric: str, ascending: bool) -> str:
@@ -113,6 +113,7 @@ def register(
     model_uri: str, experiment: str, metric: str, ascending: bool, name: str, description: str, alias: str
 ) -> None:
     """Register a model as a version."""
+    quiet()
     if bool(model_uri) == bool(experiment):
         raise click.UsageError("Give either model_uri or experiment.")
     if not name.strip() or re.search(r"[/:]", name):

@@ -27,6 +27,7 @@ from versions import (
     find_version,
     first_line,
     now,
+    quiet,
     versions,
     who,
 )
@@ -126,6 +127,7 @@ def refuse_deployed(version: ModelVersion, parameter: str, doing: str) -> None:
 @click.group()
 def registry() -> None:
     """Look at registered models and keep them in order."""
+    quiet()
 
 
 @registry.command("list")

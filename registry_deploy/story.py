@@ -38,12 +38,12 @@ from deploy import note_deployment, one_line, roll_back
 from local_proxy import VERSION_HEADER
 from local_target import LocalTarget
 from project import log_working_tree, run_command, say_where_to_look
-from promote import Judged, Rules, promote_version, quiet
+from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
 from table import absolute, bad, read_table
 from target import Status
-from versions import CHAMPION, PREVIOUS, aliases, find_version
+from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 
 TRAINING, VALIDATION, TARGET = "data/churn_training.csv", "data/churn_validation.csv", "churn"
 STORY = "story"  # the tag of a registered model that this story made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import random
 import re
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -47,6 +49,17 @@ def explained() -> Iterator[None]:
         yield
     except (MlflowException, requests.RequestException) as error:
         raise click.ClickException(f"MLflow: {first_line(error)}") from None
+
+
+def quiet() -> None:
+    """Silence what MLflow says at each request and nobody can act on."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # The page of each child run; that of the parent is told by `say_where_to_look`.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Of a target in integers, which is never missing.
+    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
+    for name in ("mlflow.tracking.fluent", "mlflow.models.evaluation", "mlflow.store"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def first_line(error: object) -> str:

@@ -182,6 +182,16 @@ def await_process(pid: int, *words: str) -> psutil.Process:
     raise AssertionError(f"no process with {words}")
 
 
+def await_running(store: Store, number: int) -> None:
+    """Wait until at least so many runs are RUNNING."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(store.client.search_runs(["0"], "attributes.status = 'RUNNING'")) >= number:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"not {number} runs are running")
+
+
 def test_children_that_are_killed(
     store: Store, foreign: Any, installed: dict[str, str], temporary: Path, left_behind: Left
 ) -> None:
@@ -190,8 +200,9 @@ def test_children_that_are_killed(
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
     parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 3}
     with started(store, "main", parameters, environment) as process:
-        await_process(process.pid, "train.py", "1").send_signal(signal.SIGKILL)
-        orphan = await_process(process.pid, "train.py", "2")
+        script, orphan = (await_process(process.pid, "train.py", number) for number in ("1", "2"))
+        await_running(store, 5)  # the parent, its two slow children, and a run that each of these has begun
+        script.send_signal(signal.SIGKILL)
         await_process(process.pid, "run", "number=2").send_signal(signal.SIGKILL)
         assert process.wait(timeout=180) == 1
         assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
@@ -216,10 +227,9 @@ def test_ctrl_c(
         assert outcome.code == 0, outcome.output
         parameters = {"run_id": outcome.run.info.run_id, "env_manager": "local"}
     with started(store, entry_point, parameters, environment) as process:
-        scripts = [await_process(process.pid, "train.py", "1")]
-        if entry_point == "main":
-            scripts.append(await_process(process.pid, "train.py", "2"))
-        time.sleep(3)  # until the script has begun a run of its own
+        numbers = ("1", "2") if entry_point == "main" else ("1",)
+        scripts = [await_process(process.pid, "train.py", number) for number in numbers]
+        await_running(store, 1 + 2 * len(numbers))  # the parent, its children, and a run that each of these has begun
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) != 0
         psutil.wait_procs(scripts, timeout=10)

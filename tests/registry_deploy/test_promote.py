@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -43,8 +44,15 @@ def judge(run: Callable[..., Outcome], validation: Path) -> Callable[..., Outcom
     """`promote` on the small table; a slowdown counts only where the test says so."""
 
     def promote(model_uri: str, **options: Any) -> Outcome:
-        given = {"max_slowdown": 1000, "max_latency": 10_000, "n_resamples": 300, "thresholds": "", **options}
-        return run("promote.py", model_uri=model_uri, data=validation, target="y", **given)
+        given = {
+            "data": validation,
+            "max_slowdown": 1000,
+            "max_latency": 10_000,
+            "n_resamples": 300,
+            "thresholds": "",
+            **options,
+        }
+        return run("promote.py", model_uri=model_uri, target="y", **given)
 
     return promote
 
@@ -278,3 +286,24 @@ def test_three_classes_and_a_regressor(
     outcome = run("promote.py", model_uri="models:/penguins body_mass_g/2", target="body_mass_g", **common, **options)
     assert outcome.code == 0, outcome.output
     assert "mean_absolute_error, worse by 10 at most" in outcome.output
+
+
+def test_a_keras_network(store: Store, judge: Callable[..., Outcome], validation: Path) -> None:
+    import keras
+
+    table = pd.read_csv(validation)
+    X = table[["x", "z"]].to_numpy(dtype="float32")
+    table.assign(y=(table["y"] == "yes").astype(int)).to_csv(validation.with_name("numbers.csv"), index=False)
+    network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
+    network.layers[0].set_weights([np.array([[4.0], [0.8]]), np.zeros(1)])
+    with mlflow.start_run():
+        mlflow.tensorflow.log_model(
+            network,
+            name="model",
+            registered_model_name="network",
+            signature=infer_signature(X, network.predict(X, verbose=0)),
+            input_example=X[:2],
+            pip_requirements=["mlflow"],
+        )
+    outcome = judge("models:/network/1", data=validation.with_name("numbers.csv"), thresholds="roc_auc>=0.9")
+    assert outcome.code == 0, outcome.output
