@@ -87,7 +87,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, channel: Path, store: Store) -> Workplace:
+def workplace(tmp_path: Path, channel: Path) -> Workplace:
     project = tmp_path / "project"
     project.mkdir()
     (project / "MLproject").write_text(MLPROJECT, encoding="utf-8")
@@ -100,7 +100,10 @@ def workplace(tmp_path: Path, channel: Path, store: Store) -> Workplace:
         wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/RECORD", "")
-    return Workplace(project, install_conda(tmp_path / "conda", channel), store)
+    # A store of its own: MLflow leaves a run RUNNING for ever when its environment cannot be made.
+    own = tmp_path / "store"
+    own.mkdir()
+    return Workplace(project, install_conda(tmp_path / "conda", channel), Store(own))
 
 
 def test_default_manager_runs_the_command_in_a_conda_environment_and_reuses_it(workplace: Workplace) -> None:

@@ -164,7 +164,9 @@ def test_a_slower_model_is_refused(
 def promoting(store: Store, validation: Path, model_uri: str, uri: str = "") -> subprocess.Popen[str]:
     command = [sys.executable, str(EXAMPLE / "promote.py"), "--model_uri", model_uri, "--data", str(validation)]
     command += ["--target", "y", "--thresholds", "", "--max_slowdown", "1000", "--n_resamples", "200"]
-    environment = store.environment | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
+    environment = store.environment | {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0.5"}
+    if uri:
+        environment |= {"MLFLOW_TRACKING_URI": uri}
     return subprocess.Popen(
         command, env=environment, cwd=store.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
