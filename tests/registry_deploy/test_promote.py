@@ -164,7 +164,7 @@ def test_a_slower_model_is_refused(
 def promoting(store: Store, validation: Path, model_uri: str, uri: str = "") -> subprocess.Popen[str]:
     command = [sys.executable, str(EXAMPLE / "promote.py"), "--model_uri", model_uri, "--data", str(validation)]
     command += ["--target", "y", "--thresholds", "", "--max_slowdown", "1000", "--n_resamples", "200"]
-    environment = store.environment | {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0.5"}
+    environment = store.environment | {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
     if uri:
         environment |= {"MLFLOW_TRACKING_URI": uri}
     return subprocess.Popen(
@@ -241,6 +241,7 @@ def test_the_tracking_server_away_for_a_moment_and_for_good(
 
     process = promoting(store, validation, "models:/away/2", server.uri)
     while not client.search_runs(["0"], "tags.registered_model = 'away'"):
+        assert process.poll() is None
         time.sleep(0.2)
     server.stop()
     threading.Timer(2, server.start).start()
