@@ -241,7 +241,7 @@ def test_the_tracking_server_away_for_a_moment_and_for_good(
 
     process = promoting(store, validation, "models:/away/2", server.uri)
     while not client.search_runs(["0"], "tags.registered_model = 'away'"):
-        assert process.poll() is None
+        assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.2)
     server.stop()
     threading.Timer(2, server.start).start()
