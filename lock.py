@@ -39,12 +39,14 @@ def lock(*arguments: str) -> None:
     groups = list(tomllib.loads((FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"])
     compile_requirements("requirements.txt", groups, *arguments)
     narrower = ("--constraint", "requirements.txt", "--no-annotate")
-    for example in [group for group in groups if (FOLDER / group / "conda.yaml").exists()]:
+    examples = [group for group in groups if (FOLDER / group / "conda.yaml").exists()]
+    for example in examples:
         compile_requirements(f"{example}/requirements.txt", [example], *narrower)
         write_digest(FOLDER / example / "requirements.txt", FOLDER / example / "conda.yaml")
-    if (FOLDER / "registry_deploy").exists():
-        azure = ["registry_deploy", "registry_deploy_azure"]  # what only a deployment on Azure needs
-        compile_requirements("registry_deploy/requirements-azure.txt", azure, *narrower)
+        for group in groups:  # classification_spark: what only classification on Spark needs
+            if group.startswith(f"{example}_"):
+                extra = group.removeprefix(f"{example}_")
+                compile_requirements(f"{example}/requirements-{extra}.txt", [example, group], *narrower)
     if (FOLDER / "conda.yaml").exists():
         write_digest(FOLDER / "requirements.txt", FOLDER / "conda.yaml")
 
