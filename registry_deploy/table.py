@@ -143,7 +143,7 @@ def _batches(path: Path, batch_size: int | None, text_columns: tuple[str, ...]) 
     if start.startswith(b"PAR1"):
         import pyarrow.parquet  # not needed, hence not loaded, for CSV
 
-        parquet = pyarrow.parquet.ParquetFile(path)
+        parquet = pyarrow.parquet.ParquetFile(path, pre_buffer=False)  # a buffered file ends up in memory whole
         for batch in parquet.iter_batches(batch_size=batch_size or 1_000_000):
             yield batch.to_pandas()
     elif start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
