@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,9 @@ from running import Store
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A worker of xdist is no script: PySpark, which MLflow looks for, then takes it for its own doctests and exits.
+sys.modules["__main__"].__dict__.setdefault("__file__", __file__)
 
 
 @pytest.fixture(scope="session")

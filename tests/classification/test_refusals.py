@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Store, model_uri
+from running import COLLECTION, Outcome, Store, model_uri
 
 CLASSIFICATION = COLLECTION / "classification"
 
@@ -74,30 +74,33 @@ TRAINING: list[tuple[str, list[str], str]] = [
 ]
 
 
-def refusal(store: Store, command: list[str]) -> str:
-    """The one line with which a command refuses; nothing else may be printed, and no run be begun."""
+@pytest.fixture(scope="module")
+def training(store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    folder = tmp_path_factory.mktemp("tables")
+    commands = []
+    for file, arguments, _ in TRAINING:
+        if not any(argument in ("knn", "svm", "decision_tree") for argument in arguments):
+            arguments = [*arguments, "gaussian_nb"]
+        if file:
+            FILES[file](folder / file)
+            arguments = ["--data", str(folder / file), *arguments]
+        commands.append(("train", "train", arguments))
+    commands.append(("compare", "compare", ["--models", "knn,svn"]))
     before = len(store.client.search_runs(["0"]))
-    outcome = store.run([sys.executable, *command])
-    assert outcome.code == 2, outcome.output
-    assert outcome.output.splitlines()[-1] == f"Error: {outcome.error}"
-    assert "Traceback" not in outcome.output
-    assert len(store.client.search_runs(["0"])) == before
-    return outcome.error
+    found = store.run_several(CLASSIFICATION, commands)
+    assert len(store.client.search_runs(["0"])) == before, "a refusal began a run"
+    return found
 
 
-@pytest.mark.parametrize(("file", "arguments", "message"), TRAINING, ids=[f"{f}{a}" for f, a, _ in TRAINING])
-def test_training_refuses(file: str, arguments: list[str], message: str, store: Store, tmp_path: Path) -> None:
-    command = [str(CLASSIFICATION / "train.py")]
-    if file:
-        FILES[file](tmp_path / "table.csv")
-        command += ["--data", str(tmp_path / "table.csv")]
-    if not any(argument in ("knn", "svm", "decision_tree") for argument in arguments):
-        arguments = [*arguments, "gaussian_nb"]
-    assert message in refusal(store, [*command, *arguments])
+@pytest.mark.parametrize("case", range(len(TRAINING)), ids=[f"{f}{a}" for f, a, _ in TRAINING])
+def test_training_refuses(case: int, training: list[Outcome]) -> None:
+    assert training[case].code == 2, training[case].output
+    assert training[case].output.splitlines()[-1] == f"Error: {training[case].error}"
+    assert TRAINING[case][2] in training[case].error
 
 
-def test_main_refuses_an_unknown_classifier(store: Store) -> None:
-    line = refusal(store, [str(CLASSIFICATION / "compare.py"), "--models", "knn,svn"])
+def test_main_refuses_an_unknown_classifier(training: list[Outcome]) -> None:
+    line = training[-1].error
     assert line.startswith("Invalid value for '--models': 'svn' is not a classifier; choose from: ann, decision_tree")
 
 
@@ -109,43 +112,45 @@ PREDICTING = [
 ]
 
 
-@pytest.mark.parametrize(("second", "message"), PREDICTING)
-def test_predict_refuses_a_bad_instance_and_says_where(
-    second: dict | str, message: str, store: Store, tree: Run, tmp_path: Path
-) -> None:
+MODELS = [
+    ("runs:/0123456789abcdef0123456789abcdef/model", "Run with id=0123456789abcdef0123456789abcdef not found"),
+    ("models:/nobody/1", "Registered Model with name=nobody not found"),
+    ("/nowhere", ""),
+]
+
+
+def instances(second: dict | str) -> str:
+    """Two new customers as JSON Lines, the second spoilt; both without `tenure` where the second has none."""
     first = json.loads((CLASSIFICATION / "data" / "new_customers.jsonl").read_text().splitlines()[0])
-    if isinstance(second, dict):
-        lines = [{**first, **second}] if "tenure" in second else []
-        rows = [first, *lines] if lines else [{key: value for key, value in first.items() if key != "tenure"}]
-        text = "\n".join(json.dumps(row) for row in rows)
-    else:
-        text = f"{json.dumps(first)}\n{second}\n"
-    (tmp_path / "new.jsonl").write_text(text)
-    outcome = store.run(
-        [
-            sys.executable,
-            str(CLASSIFICATION / "predict.py"),
-            *("--model_uri", model_uri(tree)),
-            *("--data", str(tmp_path / "new.jsonl")),
-        ]
-    )
-    assert outcome.code == 2, outcome.output
-    assert message in outcome.error
-    assert "Traceback" not in outcome.output
-    assert store.client.search_runs(["0"], order_by=["start_time DESC"])[0].info.status == "FAILED"
+    if isinstance(second, str):
+        return f"{json.dumps(first)}\n{second}\n"
+    if "tenure" not in second:
+        del first["tenure"]
+    return "\n".join(json.dumps(row) for row in (first, {**first, **second}))
 
 
-@pytest.mark.parametrize(
-    ("uri", "reason"),
-    [
-        ("runs:/0123456789abcdef0123456789abcdef/model", "Run with id=0123456789abcdef0123456789abcdef not found"),
-        ("models:/nobody/1", "Registered Model with name=nobody not found"),
-        ("/nowhere", ""),
-    ],
-)
-def test_predict_refuses_a_model_that_cannot_be_loaded(uri: str, reason: str, store: Store) -> None:
-    line = refusal(store, [str(CLASSIFICATION / "predict.py"), "--model_uri", uri])
-    assert line.startswith(f"Invalid value for '--model_uri': '{uri}' cannot be loaded: {reason}")
+def test_predict_refuses_a_bad_instance_and_says_where(store: Store, tree: Run, tmp_path: Path) -> None:
+    commands = []
+    for case, (second, _) in enumerate(PREDICTING):
+        (tmp_path / f"{case}.jsonl").write_text(instances(second))
+        arguments = ["--model_uri", model_uri(tree), "--data", str(tmp_path / f"{case}.jsonl")]
+        commands.append(("predict", "predict", arguments))
+    for (_, message), outcome in zip(PREDICTING, store.run_several(CLASSIFICATION, commands), strict=True):
+        assert outcome.code == 2, outcome.output
+        assert message in outcome.error
+        assert "Traceback" not in outcome.output
+    begun = store.client.search_runs(["0"], order_by=["start_time DESC"], max_results=len(PREDICTING))
+    assert {run.info.status for run in begun} == {"FAILED"}
+
+
+def test_predict_refuses_a_model_that_cannot_be_loaded(store: Store) -> None:
+    before = len(store.client.search_runs(["0"]))
+    commands = [("predict", "predict", ["--model_uri", uri]) for uri, _ in MODELS]
+    for (uri, reason), outcome in zip(MODELS, store.run_several(CLASSIFICATION, commands), strict=True):
+        assert outcome.code == 2
+        start = f"Invalid value for '--model_uri': '{uri}' cannot be loaded: {reason}"
+        assert outcome.error.startswith(start)
+    assert len(store.client.search_runs(["0"])) == before
 
 
 @pytest.mark.parametrize(

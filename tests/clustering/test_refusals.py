@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Store, model_uri
+from running import COLLECTION, Outcome, Store, model_uri
 from sklearn.linear_model import LogisticRegression
 
 CLUSTERING = COLLECTION / "clustering"
@@ -130,41 +129,9 @@ MODELS = [
     ("/nowhere", "cannot be loaded: "),
 ]
 
-# Runs the example's commands one after another in one process, as their scripts would: [[script, [argument, ...]]].
-SEVERAL = """
-import contextlib, io, json, sys
-import fit, predict, project, sweep
-commands = {"fit": fit.fit, "predict": predict.predict, "sweep": sweep.sweep}
-found = []
-for name, arguments in json.load(sys.stdin):
-    sys.argv = [name, *arguments]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            project.run_command(commands[name])
-        except SystemExit as end:
-            found.append([end.code, printed.getvalue()])
-print(json.dumps(found))
-"""
-
-
-def run_several(store: Store, commands: list[tuple[str, list[str]]]) -> list[tuple[int, str]]:
-    """The exit code of each command, and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", SEVERAL],
-        cwd=CLUSTERING,
-        env=store.environment,
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
 
 @pytest.fixture(scope="module")
-def fitting(store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+def fitting(store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     folder = tmp_path_factory.mktemp("tables")
     commands = []
     for file, arguments, _ in FITTING:
@@ -173,18 +140,17 @@ def fitting(store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[tupl
         if file:
             FILES[file](folder / file)
             arguments += ["--data", str(folder / file)]
-        commands.append((script, arguments))
+        commands.append((script, script, arguments))
     before = len(store.client.search_runs(["0"]))
-    found = run_several(store, commands)
+    found = store.run_several(CLUSTERING, commands)
     assert len(store.client.search_runs(["0"])) == before, "a refusal began a run"
     return found
 
 
 @pytest.mark.parametrize("case", range(len(FITTING)), ids=[f"{file}{arguments}" for file, arguments, _ in FITTING])
-def test_fitting_refuses(case: int, fitting: list[tuple[int, str]]) -> None:
-    code, output = fitting[case]
-    assert code == 2, output
-    [line] = output.splitlines()
+def test_fitting_refuses(case: int, fitting: list[Outcome]) -> None:
+    assert fitting[case].code == 2, fitting[case].output
+    [line] = fitting[case].output.splitlines()
     assert line.startswith("Error: ")
     assert FITTING[case][2] in line
 
@@ -193,15 +159,19 @@ def test_predict_refuses_and_says_where(store: Store, segmented: Run, tmp_path: 
     commands = []
     for case, (text, _) in enumerate(PREDICTING):
         (tmp_path / f"{case}.jsonl").write_text(text)
-        commands.append(("predict", ["--model_uri", model_uri(segmented), "--data", str(tmp_path / f"{case}.jsonl")]))
-    commands += [("predict", ["--model_uri", uri]) for uri, _ in MODELS]
-    commands.append(("predict", ["--model_uri", model_uri(segmented), "--output", "/no/such/folder/out.csv"]))
+        commands.append(
+            ("predict", "predict", ["--model_uri", model_uri(segmented), "--data", str(tmp_path / f"{case}.jsonl")])
+        )
+    commands += [("predict", "predict", ["--model_uri", uri]) for uri, _ in MODELS]
+    commands.append(
+        ("predict", "predict", ["--model_uri", model_uri(segmented), "--output", "/no/such/folder/out.csv"])
+    )
     expected = [message for _, message in [*PREDICTING, *MODELS]] + ["lies in a folder that does not exist."]
-    for message, (code, output) in zip(expected, run_several(store, commands), strict=True):
-        assert code == 2, output
-        assert output.splitlines()[-1].startswith("Error: "), output
-        assert message in output
-        assert "Traceback" not in output
+    for message, outcome in zip(expected, store.run_several(CLUSTERING, commands), strict=True):
+        assert outcome.code == 2, outcome.output
+        assert outcome.output.splitlines()[-1] == f"Error: {outcome.error}"
+        assert message in outcome.error
+        assert "Traceback" not in outcome.output
     statuses = {run.info.status for run in store.client.search_runs(["0"])}
     assert "RUNNING" not in statuses
 
@@ -210,9 +180,10 @@ def test_predict_refuses_a_model_of_another_kind(store: Store, tmp_path: Path) -
     rows = table()
     model = LogisticRegression().fit(rows, rows["tenure"] > 4)
     mlflow.sklearn.save_model(model, tmp_path / "model", input_example=rows.astype(float), pip_requirements=[])
-    [(code, output)] = run_several(store, [("predict", ["--model_uri", str(tmp_path / "model")])])
-    assert code == 2
-    assert "is no Pipeline that ends in K-Means." in output.splitlines()[-1]
+    command = ("predict", "predict", ["--model_uri", str(tmp_path / "model")])
+    [outcome] = store.run_several(CLUSTERING, [command])
+    assert outcome.code == 2
+    assert "is no Pipeline that ends in K-Means." in outcome.error
 
 
 @pytest.mark.parametrize(
