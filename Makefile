@@ -1,4 +1,5 @@
 # make run    the first example: seven classifiers compared
+# make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
 # make test   everything that the project asserts
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
@@ -14,10 +15,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # An environment without compiled bytecode starts half as fast.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run ui test check lock upgrade clean
+.PHONY: run tour ui test check lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
+
+tour: .venv/tour.installed
+	mlflow run . --env-manager local
 
 ui: .venv/classification.installed
 	mlflow ui --workers 1
@@ -46,6 +50,10 @@ $(UV):
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
 
 .venv/classification.installed: classification/requirements.txt | $(UV)
+	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
+	touch $@
+
+.venv/tour.installed: requirements-tour.txt | $(UV)
 	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
 	touch $@
 

@@ -1,7 +1,7 @@
 """Resolve pyproject.toml into requirements.txt, here and in each example: `make lock` (newer versions: `make upgrade`).
 
 The top-level file pins everything that any example or the development needs, for Linux, macOS and Windows. The file of
-an example holds only what that example needs, at the same versions. Its digest goes into the example's conda.yaml,
+an example, and that of the tour, holds only what it needs, at the same versions. Its digest goes into the example's conda.yaml,
 because MLflow names a conda environment after the text of conda.yaml alone: otherwise new pins would find the old one.
 """
 
@@ -47,8 +47,8 @@ def lock(*arguments: str) -> None:
             if group.startswith(f"{example}_"):
                 extra = group.removeprefix(f"{example}_")
                 compile_requirements(f"{example}/requirements-{extra}.txt", [example, group], *narrower)
-    if (FOLDER / "conda.yaml").exists():
-        write_digest(FOLDER / "requirements.txt", FOLDER / "conda.yaml")
+    compile_requirements("requirements-tour.txt", ["tour"], *narrower)
+    write_digest(FOLDER / "requirements-tour.txt", FOLDER / "conda.yaml")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ def entry_points(example: Path) -> dict[str, dict]:
 
 
 def test_regenerating_the_requirements_changes_nothing(tmp_path: Path) -> None:
-    kept = [COLLECTION / name for name in ("pyproject.toml", "requirements.txt", "conda.yaml", "lock.py")]
-    kept += [example / name for example in EXAMPLES for name in ("requirements.txt", "conda.yaml")]
-    kept = [path for path in kept if path.exists()]
+    kept = [COLLECTION / name for name in ("pyproject.toml", "conda.yaml", "lock.py")]
+    kept += [*COLLECTION.glob("requirements*.txt"), *COLLECTION.glob("*/requirements*.txt")]
+    kept += [example / "conda.yaml" for example in EXAMPLES]
     for path in kept:
         copy = tmp_path / path.relative_to(COLLECTION)
         copy.parent.mkdir(exist_ok=True)
