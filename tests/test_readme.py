@@ -24,8 +24,9 @@ PAGES = [
     COLLECTION / "README.md",
     *sorted(COLLECTION.glob("[a-z]*/README.md")),
     *sorted(COLLECTION.glob("[a-z]*/data/README.md")),
+    *sorted(page for page in COLLECTION.glob("docs/*.md") if not page.name.endswith(".fr.md")),
 ]
-NAMES = [str(page.parent.relative_to(COLLECTION)) for page in PAGES]
+NAMES = [str(page.relative_to(COLLECTION).with_suffix("")) for page in PAGES]
 # `make test` is what runs this test.
 NOT_RUN = {"make test"}
 
@@ -36,6 +37,11 @@ class Step:
 
     command: str
     quoted: list[str] = field(default_factory=list)
+
+
+def french(page: Path) -> Path:
+    """The French twin of a page."""
+    return page.with_suffix(".fr.md")
 
 
 def steps(page: Path) -> list[Step]:
@@ -85,22 +91,22 @@ def test_both_languages_have_the_same_parts(page: Path) -> None:
     def names(text: str) -> set[str]:
         return {re.sub("<[^>]+>", "<>", name) for name in re.findall(r"`([^`\n]+)`", text)}
 
-    french, english = (path.read_text(encoding="utf-8") for path in (page.with_name("README.fr.md"), page))
-    assert parts(french) == parts(english)
-    assert names(english) <= names(french)
+    one, other = (path.read_text(encoding="utf-8") for path in (page, french(page)))
+    assert parts(other) == parts(one)
+    assert names(one) <= names(other)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_french_has_no_break_before_its_high_punctuation(page: Path) -> None:
-    text = page.with_name("README.fr.md").read_text(encoding="utf-8")
-    prose = re.sub(r"```.*?```|`[^`\n]*`|^    .*$|https?://\S+", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = french(page).read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```|`[^`\n]*`|^    [^\n]*$|https?://\S+", "", text, flags=re.DOTALL | re.MULTILINE)
     breaking = [line for line in prose.splitlines() if re.search(r"[ \w][;:!?»](?:\s|$)|«[ \w]", line)]
     assert not [line for line in breaking if not re.match(r"\|[-|: ]+\|$", line)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page: Path) -> None:
-    for language in (page, page.with_name("README.fr.md")):
+    for language in (page, french(page)):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", language.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (language.parent / target).exists(), f"{language}: {target}"
 
