@@ -39,10 +39,10 @@ def lock(*arguments: str) -> None:
     groups = list(tomllib.loads((FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"])
     compile_requirements("requirements.txt", groups, *arguments)
     narrower = ("--constraint", "requirements.txt", "--no-annotate")
-    examples = [group for group in groups if (FOLDER / group / "conda.yaml").exists()]
-    for example in examples:
+    for example in [group for group in groups if (FOLDER / group).is_dir()]:
         compile_requirements(f"{example}/requirements.txt", [example], *narrower)
-        write_digest(FOLDER / example / "requirements.txt", FOLDER / example / "conda.yaml")
+        if (FOLDER / example / "conda.yaml").exists():
+            write_digest(FOLDER / example / "requirements.txt", FOLDER / example / "conda.yaml")
         for group in groups:  # classification_spark: what only classification on Spark needs
             if group.startswith(f"{example}_"):
                 extra = group.removeprefix(f"{example}_")
