@@ -1,6 +1,7 @@
 # make run    the first example: seven classifiers compared
 # make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
+# make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
 # make test   everything that the project asserts
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 
@@ -26,14 +27,17 @@ tour: .venv/tour.installed
 ui: .venv/classification.installed
 	mlflow ui --workers 1
 
+pictures: .venv/everything.installed
+	python docs/pictures.py
+
 test: check
 	pytest
 
 check: .venv/everything.installed
 	ruff check .
 	ruff format --check .
-	mypy *.py
-	MYPYPATH=tests mypy --explicit-package-bases --disable-error-code union-attr tests benchmarks
+	mypy *.py on_databricks/*.py
+	MYPYPATH=tests mypy --explicit-package-bases --disable-error-code union-attr tests benchmarks docs
 	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
 
 lock: .venv/everything.installed

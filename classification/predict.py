@@ -14,14 +14,13 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from project import log_working_tree, run_command, say_where_to_look
-from table import absolute, bad, conform, read_batches
+from table import bad, conform, dataset_source, read_batches, short_name
 
 Predictor = Callable[[pd.DataFrame], tuple[np.ndarray, pd.DataFrame | None]]
 
@@ -116,8 +115,8 @@ def predict(model_uri: str, data: str, output: str, batch_size: int) -> None:
             shown = ", ".join(f"{value!r} ({times})" for value, times in values.most_common(5))
             click.echo(f"Warning: column {name!r} holds categories that the model has not seen: {shown}.", err=True)
 
-        source = resolve_dataset_source(absolute(data))
-        dataset = MetaDataset(source, name=Path(data).stem, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        source, name = dataset_source(data), short_name(data)
+        dataset = MetaDataset(source, name=name, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="inference")
         if description.model_id:  # shows the run on the page of the model
             mlflow.MlflowClient().log_inputs(run.info.run_id, models=[LoggedModelInput(description.model_id)])

@@ -25,7 +25,7 @@ from classifiers import CLASSIFIERS
 from evaluation import evaluation_figure, scores
 from features import Split, load_split, with_preprocessing
 from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-from table import bad
+from table import bad, dataset_source, short_name
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Description:
 
 def describe(split: Split) -> Description:
     """The rows of a split as MLflow datasets, with source and digest, and what its models take, give and know."""
-    name = Path(split.source).stem
+    name, source = short_name(split.source), dataset_source(split.source)
     train = split.X_train.assign(**{split.target: split.y_train})
     test = split.X_test.assign(**{split.target: split.y_test})
     known = {name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical}
     return Description(
-        from_pandas(train, source=split.source, targets=split.target, name=f"{name}_train"),
-        from_pandas(test, source=split.source, targets=split.target, name=f"{name}_test"),
+        from_pandas(train, source=source, targets=split.target, name=f"{name}_train"),
+        from_pandas(test, source=source, targets=split.target, name=f"{name}_test"),
         infer_signature(split.X_train, np.asarray(split.y_train)),
         {"target": split.target, "classes": split.classes, "categories": known},
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
-from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.compose import ColumnTransformer
@@ -18,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from table import absolute, bad, conform, read_batches
+from table import absolute, bad, conform, dataset_source, read_batches, short_name
 
 # More categories than this and one-hot encoding makes a table of its own, and a profile that nobody reads.
 MOST_CATEGORIES = 50
@@ -127,12 +125,11 @@ def load_table(
 
     transformer = preprocessing(chosen, missing)
     Z = np.ascontiguousarray(transformer.fit_transform(frame[chosen.fitted]), dtype="float64")
-    source = absolute(data)
     # Not mlflow.data.from_pandas: it looks at every value in turn to infer the schema that is known here.
     dataset = MetaDataset(  # type: ignore[abstract]
-        resolve_dataset_source(source), name=Path(data).stem, digest=digest.hexdigest()[:8], schema=schema
+        dataset_source(data), name=short_name(data), digest=digest.hexdigest()[:8], schema=schema
     )
-    return Table(frame, rows, chosen, schema, transformer, Z, source, dataset)
+    return Table(frame, rows, chosen, schema, transformer, Z, absolute(data), dataset)
 
 
 def choose_columns(

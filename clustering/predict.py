@@ -11,7 +11,6 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
@@ -19,7 +18,7 @@ from mlflow.models.model import ModelInfo
 from sklearn.pipeline import Pipeline
 
 from project import log_working_tree, run_command, say_where_to_look
-from table import absolute, bad, conform, read_batches
+from table import bad, conform, dataset_source, read_batches, short_name
 
 
 def load_pipeline(model_uri: str) -> tuple[Pipeline, ModelInfo]:
@@ -126,8 +125,8 @@ def predict(model_uri: str, data: str, output: str, batch_size: int) -> None:
                 err=True,
             )
 
-        source = resolve_dataset_source(absolute(data))
-        dataset = MetaDataset(source, name=Path(data).stem, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        source, name = dataset_source(data), short_name(data)
+        dataset = MetaDataset(source, name=name, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="inference")
         if description.model_id:  # shows the run on the page of the model
             mlflow.MlflowClient().log_inputs(run.info.run_id, models=[LoggedModelInput(description.model_id)])

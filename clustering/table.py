@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import shutil
 import tempfile
 import urllib.request
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent
+DBFS = Path("/dbfs")  # where a Databricks cluster mounts dbfs:/
 
 # What stands for "no value" in a CSV file. Narrower than pandas' own list, in which the category "None" is missing.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
@@ -28,14 +30,32 @@ def bad(parameter: str, value: object, right: str) -> click.BadParameter:
 
 
 def absolute(source: str) -> str:
-    """The full name of a table: a URL as it stands, a relative path as one beside this file."""
-    return source if "://" in source else str(FOLDER / Path(source).expanduser())
+    """The full name of a table: a URL or catalog.schema.table as it stands, a relative path as one beside this file."""
+    return source if _is_url(source) or _is_catalog_name(source) else str(FOLDER / Path(source).expanduser())
+
+
+def short_name(source: str) -> str:
+    """What to call a table by: the name of its file without the ending, or the last part of catalog.schema.table."""
+    return source.rpartition(".")[2] if _is_catalog_name(source) else Path(source).stem
+
+
+def dataset_source(source: str) -> Any:
+    """The source of a table as MLflow records it with a dataset: a file, a URL, or a table of Spark's catalog."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.spark_dataset_source import SparkDatasetSource
+
+    if _is_catalog_name(source):
+        return SparkDatasetSource(table_name=source)
+    if source.startswith("dbfs:/"):  # a path of Spark; MLflow resolves every other scheme
+        return SparkDatasetSource(path=source)
+    return resolve_dataset_source(absolute(source))
 
 
 def read_table(source: str, parameter: str = "data") -> pd.DataFrame:
     """Read a whole table.
 
-    source: path or URL of a CSV file (comma, semicolon, tab or bar), a Parquet file, a JSON array or JSON Lines.
+    source: path or URL of a CSV file (comma, semicolon, tab or bar), a Parquet file, a JSON array or JSON Lines; on
+    Databricks also dbfs:/..., /Volumes/... and, where there is a Spark session, a table as catalog.schema.table.
     parameter: the name under which the user gave it, for messages.
 
     Raises click.BadParameter when it is missing, empty, not a table or has no rows.
@@ -57,8 +77,11 @@ def read_batches(
     rows = 0
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = _local_file(source, Path(folder))
-            for frame in _batches(path, batch_size, text_columns):
+            if _is_catalog_name(source):
+                frames = _catalog_batches(source, parameter, batch_size, text_columns)
+            else:
+                frames = _batches(_local_file(source, Path(folder)), batch_size, text_columns)
+            for frame in frames:
                 rows += len(frame)
                 if len(frame):
                     yield frame
@@ -123,11 +146,55 @@ def conform(frame: pd.DataFrame, schema: Any, first_row: int = 1, parameter: str
     return pd.DataFrame(columns, index=frame.index)
 
 
+def _is_url(source: str) -> bool:
+    return "://" in source or source.startswith("dbfs:/")
+
+
+def _is_catalog_name(source: str) -> bool:
+    """Whether a name is that of a table, catalog.schema.table, and not of a file such as my.new.csv."""
+    parts = source.split(".")
+    endings = ("csv", "gz", "json", "jsonl", "ndjson", "parquet", "tsv", "txt", "xls", "xlsx", "zip")
+    names = len(parts) == 3 and all(re.fullmatch(r"[\w-]+", part) for part in parts)
+    return names and parts[2].lower() not in endings and not (FOLDER / source).exists()
+
+
+def _catalog_batches(
+    name: str, parameter: str, batch_size: int | None, text_columns: tuple[str, ...]
+) -> Iterator[pd.DataFrame]:
+    """Read a table of Spark's catalog, which on Databricks is Unity Catalog."""
+    reads = "reads as the table catalog.schema.table, and"
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession, functions
+    except ImportError:
+        raise bad(parameter, name, f"{reads} there is no Spark here to read it with: give a file.") from None
+    try:
+        spark = SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+        table = spark.table(".".join(f"`{part}`" for part in name.split(".")))
+        for field in table.schema.fields:
+            column = functions.col(f"`{field.name}`")
+            if field.name in text_columns:
+                table = table.withColumn(field.name, column.cast("string"))
+            elif field.dataType.typeName() == "decimal":  # pandas has no such type and would hold objects
+                table = table.withColumn(field.name, column.cast("double"))
+        if batch_size is None:
+            yield table.toPandas()
+            return
+        rows = table.toLocalIterator()
+        while batch := list(itertools.islice(rows, batch_size)):
+            yield pd.DataFrame.from_records(batch, columns=table.columns)
+    except PySparkException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise bad(parameter, name, f"{reads} Spark cannot read it: {reason}") from None
+
+
 def _local_file(source: str, folder: Path) -> Path:
     """The file itself, downloaded into `folder` where the source is a URL."""
     source = absolute(source)
-    if "://" not in source:
+    if not _is_url(source):
         return Path(source)
+    if source.startswith("dbfs:/") and (DBFS / source.removeprefix("dbfs:").lstrip("/")).exists():
+        return DBFS / source.removeprefix("dbfs:").lstrip("/")
     if source.split("://")[0] in ("http", "https", "file"):
         with urllib.request.urlopen(source) as response, open(folder / "table", "wb") as file:
             shutil.copyfileobj(response, file)

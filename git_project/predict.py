@@ -13,7 +13,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LoggedModelInput, Run
 from mlflow.exceptions import MlflowException
@@ -21,7 +20,7 @@ from mlflow.models.model import ModelInfo
 
 from children import children_of
 from project import log_working_tree, run_command, say_where_to_look
-from table import absolute, bad, conform, read_batches
+from table import bad, conform, dataset_source, read_batches, short_name
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,8 @@ def predict(run_id: str, data: str, metric: str, order: str, output: str, batch_
                 table.to_csv(path, mode="a" if done else "w", header=not done, index=False)
             digest.update(frame.to_csv(index=False).encode())
             done += len(frame)
-        source = resolve_dataset_source(absolute(data))
-        dataset = MetaDataset(source, name=Path(data).stem, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        source, name = dataset_source(data), short_name(data)
+        dataset = MetaDataset(source, name=name, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="inference")
         mlflow.log_artifact(str(every))
         mlflow.log_artifact(str(alone))

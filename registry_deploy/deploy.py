@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,18 @@ from local_target import LocalTarget
 from project import run_command
 from table import bad, conform, read_table
 from target import Colour, DeploymentError, Status
-from versions import DEPLOYED, deployments_folder, explained, first_line, now, quiet, step_back
+from versions import (
+    DEPLOYED,
+    deployments_folder,
+    explained,
+    first_line,
+    in_unity_catalog,
+    now,
+    quiet,
+    step_back,
+    tag_key,
+    versions,
+)
 
 if TYPE_CHECKING:
     from azure_target import AzureTarget
@@ -87,13 +98,15 @@ def one_line() -> Iterator[None]:
             raise click.ClickException(f"{line.rstrip(':.')}{hint}.") from None
 
 
-def note_deployment(target: str, endpoint: str, status: Status) -> None:
+def note_deployment(target: str, endpoint: str, status: Status, former: Collection[str] = ()) -> None:
     """Tag the versions behind an endpoint `deployed.<target>.<endpoint>`, and take the tag off all others.
+
+    former: registered models that the endpoint served before; Unity Catalog cannot be asked for all with a tag.
 
     It is what keeps `delete` from a version that is in use, whichever machine it is served from. Where the tracking
     server is away, that is said: the deployment itself needs no tracking server.
     """
-    key = f"{DEPLOYED}{target}.{endpoint}"
+    key = tag_key(f"{DEPLOYED}{target}.{endpoint}")
     client = MlflowClient()
     wanted = {
         (colour.model_name, colour.model_version): f"{name} on {socket.gethostname()}, {now()}"
@@ -101,7 +114,12 @@ def note_deployment(target: str, endpoint: str, status: Status) -> None:
         if registered(colour)
     }
     try:
-        for version in client.search_model_versions(f"tags.`{key}` LIKE '%'"):
+        if in_unity_catalog():
+            names = {name for name, _ in wanted} | set(former)
+            tagged = [version for name in sorted(names) for version in versions(name) if key in version.tags]
+        else:
+            tagged = list(client.search_model_versions(f"tags.`{key}` LIKE '%'"))
+        for version in tagged:
             if (version.name, str(version.version)) not in wanted:
                 client.delete_model_version_tag(version.name, version.version, key)
         for (name, number), value in wanted.items():
@@ -207,8 +225,11 @@ def roll_back(target: LocalTarget | AzureTarget, kind: str, *, alias: bool, say:
 def undeploy(**options: Any) -> None:
     """Stop an endpoint and remove what its deployment wrote."""
     with one_line():
-        make_target(**options).undeploy()
-        note_deployment(options["target"], options["endpoint"], Status(options["endpoint"], ""))
+        target = make_target(**options)
+        before = target.status().colours.values() if in_unity_catalog() else ()
+        former = {colour.model_name for colour in before if registered(colour)}
+        target.undeploy()
+        note_deployment(options["target"], options["endpoint"], Status(options["endpoint"], ""), former)
         click.echo(f"{options['endpoint']}: nothing is deployed.")
 
 

@@ -21,7 +21,7 @@ from answers import Answers, ask, ask_in
 from gate import METRICS, point, row
 from local_target import python_of
 from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-from table import absolute, bad, conform, read_table
+from table import bad, conform, dataset_source, read_table, short_name
 from target import DeploymentError
 from versions import CHAMPION, aliases, explained, find_version, first_line, move_champion, quiet
 
@@ -307,7 +307,8 @@ def _evaluate(
     while answer in X or answer == target:
         answer += "_"
     answered = pd.concat([X, pd.DataFrame({target: truth, answer: asked.predictions}, index=X.index)], axis=1)
-    dataset = from_pandas(answered, source=absolute(data), targets=target, predictions=answer, name=Path(data).stem)
+    source, name = dataset_source(data), short_name(data)
+    dataset = from_pandas(answered, source=source, targets=target, predictions=answer, name=name)
     # MLflow works these out only from a model that it runs itself.
     metrics = [
         _known_metric(name, point(truth, asked, metric), metric.greater_is_better)

@@ -13,7 +13,7 @@ from mlflow.models.model import ModelInfo
 
 from project import run_command
 from table import bad
-from versions import CHALLENGER, exclusive, explained, first_line, quiet, versions
+from versions import CHALLENGER, exclusive, explained, first_line, quiet, tag_key, versions
 
 
 def best_model(experiment: str, metric: str, ascending: bool) -> str:
@@ -47,24 +47,24 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
     Raises click.BadParameter where there is no such model or the name cannot be one.
     """
     info = _model_info(model_uri)
-    # MLflow leaves ModelVersion.model_id empty; the source names the model all the same.
+    # MLflow leaves ModelVersion.model_id empty, and the source names the model; in Unity Catalog it may be the reverse.
     source = f"models:/{info.model_id}" if info.model_id else model_uri
     client = MlflowClient()
     try:
         client.create_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise bad("name", name, f"cannot be the name of a model: {first_line(error)}") from None
     with exclusive(name, "registration"):
         for version in versions(name):
-            if version.source == source:
+            if version.source == source or (info.model_id and version.model_id == info.model_id):
                 return client.get_model_version(name, version.version)
         try:
             version = client.create_model_version(
                 name,
                 source,
                 run_id=info.run_id,
-                tags=_origin(info),
+                tags={tag_key(key): value for key, value in _origin(info).items()},
                 description=description or None,
                 model_id=info.model_id,
             )

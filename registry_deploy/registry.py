@@ -28,6 +28,7 @@ from versions import (
     first_line,
     now,
     quiet,
+    tags_of,
     versions,
     who,
 )
@@ -38,15 +39,16 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
     model = find_model(name)
     rows = []
     for version in versions(name):
+        tags = tags_of(version)
         rows.append(
             {
                 "name": name,
                 "version": version.version,
                 "aliases": ", ".join(a for a, number in model.aliases.items() if str(number) == str(version.version)),
                 "registered": _moment(version.creation_timestamp),
-                metric: version.tags.get(f"metric.{metric}", ""),
-                "deployed": ", ".join(key.removeprefix(DEPLOYED) for key in version.tags if key.startswith(DEPLOYED)),
-                "archived": version.tags.get("archived_at", ""),
+                metric: tags.get(f"metric.{metric}", ""),
+                "deployed": ", ".join(key.removeprefix(DEPLOYED) for key in tags if key.startswith(DEPLOYED)),
+                "archived": tags.get("archived_at", ""),
             }
         )
     return pd.DataFrame(rows)
@@ -56,7 +58,9 @@ def reigns(name: str) -> pd.DataFrame:
     """Who was champion when, the first first, from the tags that `promote` and `rollback` leave on the model."""
     model = find_model(name)
     entries = [
-        (key.removeprefix(HISTORY), json.loads(value)) for key, value in model.tags.items() if key.startswith(HISTORY)
+        (key.removeprefix(HISTORY), json.loads(value))
+        for key, value in tags_of(model).items()
+        if key.startswith(HISTORY)
     ]
     entries.sort(key=lambda entry: entry[0])
     rows = [
@@ -91,7 +95,7 @@ def description_of(version: ModelVersion) -> str:
         "inputs": _columns(info.signature.inputs) if info.signature else "not declared",
         "outputs": _columns(info.signature.outputs) if info.signature else "not declared",
         "input example": "yes" if info.saved_input_example_info else "none",
-        **dict(sorted(version.tags.items())),
+        **dict(sorted(tags_of(version).items())),
     }
     return "\n".join(f"{key:<18} {value}" for key, value in facts.items())
 

@@ -23,6 +23,7 @@ import requests
 import skops.io
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.exceptions import MlflowException
 from mlflow.models import convert_input_example_to_serving_input, infer_signature
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, make_column_selector
@@ -151,14 +152,17 @@ class Teller:
 def fresh_start(name: str) -> None:
     """A registered model of the story's own, without a champion, so that the story can be told again."""
     client = MlflowClient()
-    found = [model for model in client.search_registered_models(f"name='{name}'")]
-    if not found:
+    try:
+        found = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         client.create_registered_model(name, tags={STORY: "true"}, description="Made by the story of registry_deploy.")
-    elif STORY not in found[0].tags:
+        return
+    if STORY not in found.tags:
         raise bad("name", name, "is a registered model that this story did not make: choose another name.")
-    else:
-        for alias in found[0].aliases:
-            client.delete_registered_model_alias(name, alias)
+    for alias in found.aliases:
+        client.delete_registered_model_alias(name, alias)
 
 
 def free_port() -> int:
@@ -247,7 +251,7 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
         say.begin("The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")
     finally:
         target.undeploy()
-        note_deployment("local", name, Status(name, ""))
+        note_deployment("local", name, Status(name, ""), [name])
     say.result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -30,7 +31,8 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
 
-# Tags of ours. `deployed.<target>.<endpoint>` stands on a version, the others on a registered model.
+# Tags of ours. `deployed.<target>.<endpoint>` stands on a version, the others on a registered model. They are written
+# with `tag_key` and read with `tags_of`.
 DEPLOYED = "deployed."
 HISTORY = "champion."
 LOCK = "lock."
@@ -78,6 +80,22 @@ def who() -> str:
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
 
 
+def in_unity_catalog() -> bool:
+    """Whether the registry is Databricks's Unity Catalog, where a model is called catalog.schema.model."""
+    return mlflow.get_registry_uri().startswith("databricks-uc")
+
+
+def tag_key(key: str) -> str:
+    """What the registry calls a tag: Unity Catalog refuses six characters, of which each becomes `__<code>__` there."""
+    return re.sub(r"[.,\-=/:]", lambda found: f"__{ord(found[0]):02X}__", key) if in_unity_catalog() else key
+
+
+def tags_of(thing: Any) -> dict[str, str]:
+    """The tags of a version or a registered model, by the keys that `tag_key` was given."""
+    named = re.compile(r"__(2C|2D|2E|2F|3A|3D)__")
+    return {named.sub(lambda found: chr(int(found[1], 16)), key): value for key, value in thing.tags.items()}
+
+
 def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
     """The registered version behind `models:/<name>@<alias>` or `models:/<name>/<version>`.
 
@@ -112,16 +130,20 @@ def aliases(name: str) -> dict[str, str]:
 
 
 def versions(name: str) -> list[ModelVersion]:
-    """All versions of a registered model, the newest first."""
+    """All versions of a registered model, the newest first, with their tags."""
     quoted = name.replace("'", "''")
     found: list[ModelVersion] = []
     token = None
+    client = MlflowClient()
     while True:
-        page = MlflowClient().search_model_versions(f"name='{quoted}'", page_token=token)
+        page = client.search_model_versions(f"name='{quoted}'", page_token=token)
         found += page
         token = page.token
         if not token:
-            return sorted(found, key=lambda version: -int(version.version))
+            break
+    if in_unity_catalog():  # what a search finds there has neither tags nor aliases nor the model's id
+        found = [client.get_model_version(name, version.version) for version in found]
+    return sorted(found, key=lambda version: -int(version.version))
 
 
 def deployments_folder() -> Path:
@@ -133,7 +155,7 @@ def deployments_folder() -> Path:
 def deployments(version: ModelVersion) -> list[str]:
     """The deployments that use a version: those that its tags tell of, and those in this machine's default folder."""
     found = [
-        f"{key.removeprefix(DEPLOYED)} ({value})" for key, value in version.tags.items() if key.startswith(DEPLOYED)
+        f"{key.removeprefix(DEPLOYED)} ({value})" for key, value in tags_of(version).items() if key.startswith(DEPLOYED)
     ]
     if not found:
         for directory in sorted(deployments_folder().glob("*/")):
@@ -158,7 +180,7 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
     Raises click.ClickException when another process keeps the lock for LOCK_WAIT seconds.
     """
     client = MlflowClient()
-    key = f"{LOCK}{uuid.uuid4().hex}"
+    key = tag_key(f"{LOCK}{uuid.uuid4().hex}")
     deadline = time.monotonic() + LOCK_WAIT
     while True:
         taken = time.time()
@@ -189,7 +211,7 @@ def _locks(name: str, own: str) -> list[str]:
     client = MlflowClient()
     held = []
     for key, value in client.get_registered_model(name).tags.items():
-        if key.startswith(LOCK) and key != own:
+        if key.startswith(tag_key(LOCK)) and key != own:
             record = json.loads(value)
             if time.time() - record["at"] > LOCK_SECONDS:
                 click.echo(f"Warning: {record['what']} by {record['by']} left a lock on {name}: removed.", err=True)
@@ -233,7 +255,7 @@ def move_champion(name: str, version: str, *, judged_against: str | None, run_id
         if before.get(CHALLENGER) == version:
             client.delete_registered_model_alias(name, CHALLENGER)
         entry = {"version": version, "former": former, "by": by, "run": run_id}
-        client.set_registered_model_tag(name, f"{HISTORY}{at}", json.dumps(entry))
+        client.set_registered_model_tag(name, tag_key(f"{HISTORY}{at}"), json.dumps(entry))
         # A roll back brings no evaluation: what `promote` has noted stays.
         gained, lost = ("promoted", "replaced") if run_id else ("restored", "rolled_back")
         for number, verb, tag in ((version, gained, "evaluation_run"), (former, lost, "replaced_in_run")):

@@ -73,6 +73,7 @@ class Store:
             **kept,
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes more a server, none of use here
             "PATH": f"{interpreter}{os.pathsep}{kept['PATH']}",
         }
 

@@ -141,27 +141,48 @@ def test_the_page_does_what_it_says(page: str, store: Store, penguins: Path, tmp
         first_model = first_model or (model[1] if model else "")
 
 
-def test_quick_start_on_a_machine_with_python_and_make_alone(tmp_path: Path) -> None:
-    """`make run`, with nothing of this environment within reach."""
-    copy_collection(tmp_path)
+# What a step changes in the shell, so that the next one, which has a shell of its own, begins with it too.
+LASTING = ("source ", "export ", "cd ")
+
+
+def bare_environment() -> dict[str, str]:
+    """That of a terminal on a machine with Python and make, with nothing of the tests' own environment in reach."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "VIRTUAL_", "PYTEST_"))}
     here = str(Path(sys.executable).parent)
     kept["PATH"] = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != here)
-    commands = [step for step in steps(COLLECTION / "README.md") if step.command not in NOT_RUN]
-    assert [step.command for step in commands] == ["make run"]
-    quoted = [line for step in steps(COLLECTION / "README.md") for line in step.quoted]
-    done = subprocess.run(
-        ["make", "run"],
-        cwd=tmp_path,
-        env={**kept, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    for line in quoted:
-        assert any(quotes(line, printed) for printed in done.stdout.splitlines()), f"{line}\n{done.stdout}"
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def follow(page: Path, folder: Path) -> None:
+    """Type the commands of a page into one terminal in a folder; each prints what the page quotes."""
+    lasting: list[str] = []
+    for step in steps(page):
+        if step.command in NOT_RUN:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", "\n".join([*lasting, step.command])],
+            cwd=folder,
+            env=bare_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{step.command}\n{done.stdout}"
+        for quoted in (line for line in step.quoted if line.strip(" .")):
+            assert any(quotes(quoted, line) for line in done.stdout.splitlines()), f"{quoted}\n{done.stdout}"
+        if step.command.startswith(LASTING):
+            lasting.append(step.command)
+
+
+def test_a_newcomer_with_this_page_alone_reaches_a_served_prediction(tmp_path: Path) -> None:
+    copy_collection(tmp_path)
+    follow(tmp_path / "README.md", tmp_path)
     assert (tmp_path / "mlflow.db").exists()
     assert (tmp_path / "mlruns").is_dir()
     assert not list((tmp_path / "classification").glob("mlflow.db*"))
+
+
+def test_installing_as_the_page_says(tmp_path: Path) -> None:
+    copy_collection(tmp_path)
+    follow(tmp_path / "docs" / "install.md", tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,25 +40,6 @@ def test_each_of_the_seven_classifiers_is_reproduced(classification: Outcome, st
         assert original.info.run_id != agains[name].info.run_id
         assert len(metrics_without_times(original)) > 10
         assert metrics_without_times(original) == metrics_without_times(agains[name])
-
-
-def test_the_tour(collection: Any, tmp_path: Path, store: Store) -> None:
-    outcome = store.mlflow_run(collection.url)
-    assert outcome.code == 0, outcome.output
-    here = [name for name in ("classification", "clustering") if (COLLECTION / name / "MLproject").exists()]
-    steps = store.children(outcome.run)
-    assert [step.info.run_name for step in steps] == here
-    assert {step.info.status for step in steps} == {"FINISHED"}
-    assert all(store.children(step) for step in steps)
-    assert f"\n[1/{len(here)}] classification\n" in outcome.output
-
-
-def test_a_step_that_the_tour_does_not_have(collection: Any, store: Store) -> None:
-    outcome = store.mlflow_run(collection.url, "main", {"only": "classification,clusterin"})
-    assert outcome.code == 1
-    assert "Invalid value for '--only': 'clusterin' is no step; choose from: classification" in outcome.error
-    assert outcome.run.info.status == "FAILED"
-    assert "Traceback" not in outcome.output
 
 
 @pytest.mark.skipif(not (COLLECTION / "clustering" / "MLproject").exists(), reason="the example is not there yet")

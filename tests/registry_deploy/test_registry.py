@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
-from running import Outcome, Store
+from running import COLLECTION, Outcome, Store
+
+HERE, EXAMPLE = COLLECTION / "tests" / "registry_deploy", COLLECTION / "registry_deploy"
+sys.path[:0] = [str(HERE), str(EXAMPLE)]
+
+from unity_catalog import served  # noqa: E402
+
+import deploy  # noqa: E402
+import versions  # noqa: E402
+from target import Colour, Status  # noqa: E402
+
+for folder in (HERE, EXAMPLE):  # another example may have modules of the same names
+    sys.path.remove(str(folder))
 
 
 def test_a_model_is_registered_once_with_where_it_comes_from(
@@ -128,3 +142,52 @@ def test_a_life_in_the_registry(
     client.delete_registered_model_alias("afterlife", "champion")
     assert verb("registry.py", "delete", name="afterlife", confirm="afterlife").code == 0
     assert "'afterlife' is not in the registry" in refusal("registry.py", "list", name="afterlife")
+
+
+def test_a_name_of_three_levels_lives_in_any_registry(
+    store: Store, run: Callable[..., Outcome], log: Callable[..., str], validation: Any
+) -> None:
+    name = "main.default.churn"
+    for kind in ("weak", "good"):
+        assert run("register.py", model_uri=log(kind, roc_auc=0.5), name=name).code == 0
+        given = {"data": validation, "target": "y", "n_resamples": 200, "max_slowdown": 1000, "thresholds": ""}
+        outcome = run("promote.py", model_uri=f"models:/{name}@challenger", **given)
+        assert outcome.code == 0, outcome.output
+    assert str(store.client.get_model_version_by_alias(name, "champion").version) == "2"
+    assert "its own input example" in run("registry.py", "load", model_uri=f"models:/{name}@champion").output
+    listed = run("registry.py", "list", name=name).output.splitlines()
+    assert [line.split()[:3] for line in listed[1:]] == [[name, "2", "champion"], [name, "1", "previous"]]
+
+
+def test_unity_catalog_keeps_champion_history_and_deployments(
+    store: Store, run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "main.default.churn"
+    with served() as catalog:
+        for _ in range(3):
+            catalog.add_version(name)
+        for key, value in catalog.environment.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr(mlflow.tracking._model_registry.utils, "_registry_uri", None)
+        versions.move_champion(name, "1", judged_against=None, run_id="a" * 32)
+        versions.move_champion(name, "2", judged_against="1", run_id="b" * 32)
+        colour = Colour(name, "2", "live", 100)
+        deploy.note_deployment("local", "churn-eu", Status("churn-eu", "", {"blue": colour}))
+
+        def verb(*words: str, **options: str) -> Outcome:
+            return run("registry.py", *words, environment=catalog.environment, **options)
+
+        model = catalog.models[name]
+        assert model["aliases"] == {"champion": "2", "previous": "1"}
+        assert not [key for key in model["tags"] if "lock" in key]
+        assert "churn-eu" in verb("list", name=name).output
+        assert [line.split()[0] for line in verb("history", name=name).output.splitlines()[1:]] == ["1", "2"]
+        refused = verb("rename", name=name, new_name="main.default.other")
+        assert "is deployed: local.churn-eu" in refused.error
+        assert verb("archive", model_uri=f"models:/{name}/3").code == 0
+        assert "archived_at" in model["versions"]["3"]
+
+        deploy.note_deployment("local", "churn-eu", Status("churn-eu", ""), [name])
+        assert "churn-eu" not in verb("list", name=name).output
+        assert verb("delete", name=name, version="3", confirm=f"{name}/3").code == 0
+        assert list(model["versions"]) == ["1", "2"]

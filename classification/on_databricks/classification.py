@@ -1,0 +1,234 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # Classification: who is about to leave?
+# MAGIC
+# MAGIC Seven classifiers learn from a table of customers of a telephone company which of them leave (`churn`): a
+# MAGIC neural network, a decision tree, naive Bayes, nearest neighbours, a logistic regression, a random forest and a
+# MAGIC support vector machine. MLflow records each training as a *run*: its parameters, its metrics, its pictures and
+# MAGIC its model. You compare the runs, let the best model predict new customers, and register it.
+# MAGIC
+# MAGIC The notebook needs a cluster with a Databricks ML runtime (15.4 LTS to 17.3 LTS, no GPU) or serverless compute,
+# MAGIC and an internet connection for the packages. Run it cell by cell, from top to bottom.
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Parameters
+# MAGIC
+# MAGIC Widgets are the parameters of a notebook: they appear above it, and a job can set them.
+# MAGIC
+# MAGIC | widget | what it says |
+# MAGIC |---|---|
+# MAGIC | `experiment` | the MLflow experiment that takes the runs, a path in the workspace |
+# MAGIC | `repo` | the Git address of the collection; needed only where this notebook was imported alone |
+# MAGIC | `models` | which classifiers to train, comma-separated |
+# MAGIC | `max_depth` | how deep a tree may grow |
+# MAGIC | `registered_model` | the name to register the best model under; with Unity Catalog `catalog.schema.name` |
+
+# COMMAND ----------
+
+dbutils.widgets.text("experiment", "/Shared/classification")
+dbutils.widgets.text("repo", "")
+dbutils.widgets.text("models", "ann,decision_tree,gaussian_nb,knn,logistic_regression,random_forest,svm")
+dbutils.widgets.text("max_depth", "5")
+dbutils.widgets.text("registered_model", "churn")
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Packages
+# MAGIC
+# MAGIC The next three cells find the example, install the packages that it pins in `requirements.txt` for this
+# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder the example
+# MAGIC lies beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched
+# MAGIC from the address in the widget `repo`.
+
+# COMMAND ----------
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from git import Repo
+
+project = Path.cwd().parent
+if not (project / "MLproject").exists():
+    project = Path(tempfile.gettempdir()) / "mlproject-collection" / "classification"
+    shutil.rmtree(project.parent, ignore_errors=True)
+    if not dbutils.widgets.get("repo"):
+        raise ValueError("Imported alone, this notebook needs the Git address of the collection in the widget repo.")
+    Repo.clone_from(dbutils.widgets.get("repo"), project.parent, depth=1)
+requirements = project / "requirements.txt"
+
+# COMMAND ----------
+
+# MAGIC %pip install --quiet -r "$requirements"
+
+# COMMAND ----------
+
+dbutils.library.restartPython()
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Where the runs go
+# MAGIC
+# MAGIC The restart has forgotten all variables; the widgets have kept their values. Every run of this notebook goes
+# MAGIC into one experiment. The line with `PATH` makes the entry points run with the Python, and so with the packages,
+# MAGIC of this notebook; the next one keeps progress bars out of the output.
+
+# COMMAND ----------
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+
+project = Path.cwd().parent
+if not (project / "MLproject").exists():
+    project = Path(tempfile.gettempdir()) / "mlproject-collection" / "classification"
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Train
+# MAGIC
+# MAGIC The example is an MLflow Project: its file `MLproject` names entry points with their parameters. The entry
+# MAGIC point `main` trains the classifiers on the same three quarters of the table, each in a child run of one parent
+# MAGIC run, and ranks them on the last quarter, which none of them has seen.
+
+# COMMAND ----------
+
+submitted = mlflow.projects.run(
+    str(project),
+    parameters={"models": dbutils.widgets.get("models"), "max_depth": dbutils.widgets.get("max_depth")},
+    env_manager="local",
+    run_name="classifiers",
+)
+run = mlflow.get_run(submitted.run_id)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Compare
+# MAGIC
+# MAGIC The parent run holds the leaderboard as a table. `roc_auc`, by which it is sorted, is the probability that a
+# MAGIC customer who leaves gets a higher score than one who stays. `recall` (sensitivity) says how many of those who
+# MAGIC leave are found, `precision` how many of those who are named really leave.
+
+# COMMAND ----------
+
+display(pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_id}/leaderboard.csv")))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC The pictures of a run are artifacts too. Near ties are seen to be near: a difference in the third decimal is no
+# MAGIC reason to prefer a model that nobody can explain.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/leaderboard.png"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC The curves show what the numbers hide: how many customers are named in vain (left), and how many of those named
+# MAGIC really leave (right), for each share of the leavers that one wants to find.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/curves.png"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC What the page of the experiment shows is a search, which you can also make in Python, and go on from with
+# MAGIC pandas. `specificity` says how many of those who stay are left in peace, `npv` how many of those not named
+# MAGIC really stay, `fdr` how many of those named are named in vain.
+
+# COMMAND ----------
+
+children = mlflow.search_runs(
+    [experiment.experiment_id],
+    filter_string=f"tags.`mlflow.parentRunId` = '{submitted.run_id}'",
+    order_by=["metrics.roc_auc DESC"],
+)
+display(children[["tags.mlflow.runName", "metrics.roc_auc", "metrics.specificity", "metrics.npv", "metrics.fdr"]])
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## The Tracking UI
+# MAGIC
+# MAGIC Open **Experiments** in the sidebar and choose the experiment of the widget (or the flask at the right of this
+# MAGIC notebook). Unfold the parent run, select its children and press **Compare**: a scatter plot puts a metric
+# MAGIC against a parameter, parallel coordinates show all at once. The page of a run has its metrics (those of the
+# MAGIC neural network as curves, one point an epoch), its artifacts with the confusion matrix in `evaluation.png`, and
+# MAGIC its model. The path of the parent run within the workspace is:
+
+# COMMAND ----------
+
+print(f"/ml/experiments/{experiment.experiment_id}/runs/{submitted.run_id}")
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Predict
+# MAGIC
+# MAGIC The entry point `predict` takes the model of any run and new customers as people write them, here one JSON
+# MAGIC object a line. The model is a Pipeline that knows how to prepare raw columns, so nothing is scaled by hand.
+
+# COMMAND ----------
+
+best = run.data.tags["best_model_uri"]
+predicted = mlflow.projects.run(
+    str(project), "predict", parameters={"model_uri": best}, env_manager="local", run_name="predict"
+)
+predictions = pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{predicted.run_id}/predictions.csv"))
+display(predictions[["tenure", "contract", "monthly_charges", "prediction", "probability_Yes"]])
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Register
+# MAGIC
+# MAGIC A registered model has numbered versions, each of which knows the run that it comes from. An *alias* is a name
+# MAGIC that points to one version and can be moved: whoever loads `models:/<name>@challenger` need not change anything
+# MAGIC when a better version comes. The example `registry_deploy` goes on from here: a gate decides which version
+# MAGIC becomes `champion`.
+
+# COMMAND ----------
+
+name = dbutils.widgets.get("registered_model")
+version = mlflow.register_model(mlflow.models.get_model_info(best).model_uri, name)
+MlflowClient().set_registered_model_alias(name, "challenger", version.version)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC The version is loaded by its alias and asked directly, without a Project. It gives the same classes as above.
+
+# COMMAND ----------
+
+model = mlflow.pyfunc.load_model(f"models:/{name}@challenger")
+customers = pd.read_json(project / "data" / "new_customers.jsonl", lines=True)
+customers = customers.astype(dict.fromkeys(customers.select_dtypes("number"), float))
+display(customers[["tenure", "contract"]].assign(prediction=model.predict(customers)))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Your own table, and the end
+# MAGIC
+# MAGIC `main` takes `data`, a path or URL of a CSV or Parquet file (a volume too:
+# MAGIC `/Volumes/<catalog>/<schema>/<volume>/table.csv`), and `target`, the column to predict: add both to
+# MAGIC `parameters` above. When you have finished, delete the experiment and the registered model if you do not need
+# MAGIC them, and terminate the cluster: it costs for as long as it runs.

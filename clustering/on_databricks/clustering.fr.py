@@ -1,0 +1,242 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # Partitionnement : combien de segments, et qui s’y trouve ?
+# MAGIC
+# MAGIC K-Means divise une table de clients en segments, pour chaque nombre de segments d’un intervalle. Personne n’a
+# MAGIC dit d’avance à quel segment appartient un client, il n’y a donc pas de bonne réponse à laquelle comparer :
+# MAGIC quatre critères disent quel nombre de segments convient, et ils ne sont pas toujours d’accord. MLflow
+# MAGIC enregistre chaque nombre comme une exécution (*run*) : vous pouvez les peser les uns contre les autres, nommer
+# MAGIC les segments et y placer de nouveaux clients.
+# MAGIC
+# MAGIC Le notebook demande un cluster muni d’un runtime Databricks ML (de 15.4 LTS à 17.3 LTS, sans GPU) ou du calcul
+# MAGIC serverless, et un accès à Internet pour les paquets. Exécutez-le cellule par cellule, de haut en bas.
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Paramètres
+# MAGIC
+# MAGIC Les widgets sont les paramètres d’un notebook : ils apparaissent au-dessus de lui, et un job peut leur donner
+# MAGIC une valeur.
+# MAGIC
+# MAGIC | widget | ce qu’il dit |
+# MAGIC |---|---|
+# MAGIC | `experiment` | l’expérience MLflow qui reçoit les exécutions, un chemin de l’espace de travail |
+# MAGIC | `repo` | l’adresse Git de la collection ; nécessaire seulement si ce notebook a été importé seul |
+# MAGIC | `k_min`, `k_max` | le plus petit et le plus grand nombre de segments à essayer |
+# MAGIC | `choose` | ce qui décide : silhouette, davies_bouldin, calinski_harabasz, elbow (coude) ou vote |
+# MAGIC | `registered_model` | le nom du modèle au registre ; avec Unity Catalog `catalogue.schéma.nom` |
+
+# COMMAND ----------
+
+dbutils.widgets.text("experiment", "/Shared/clustering")
+dbutils.widgets.text("repo", "")
+dbutils.widgets.text("k_min", "2")
+dbutils.widgets.text("k_max", "20")
+dbutils.widgets.text("choose", "silhouette")
+dbutils.widgets.text("registered_model", "segments")
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Paquets
+# MAGIC
+# MAGIC Les trois cellules suivantes trouvent l’exemple, installent pour ce seul notebook les paquets dont
+# MAGIC `requirements.txt` fixe la version, et redémarrent Python, qui en avait déjà chargé d’autres versions. Dans un
+# MAGIC dossier Git, l’exemple se trouve à côté de ce notebook. Un notebook importé d’un fichier `.dbc` est seul : la
+# MAGIC collection est alors prise à l’adresse du widget `repo`.
+
+# COMMAND ----------
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from git import Repo
+
+project = Path.cwd().parent
+if not (project / "MLproject").exists():
+    project = Path(tempfile.gettempdir()) / "mlproject-collection" / "clustering"
+    shutil.rmtree(project.parent, ignore_errors=True)
+    if not dbutils.widgets.get("repo"):
+        raise ValueError("Imported alone, this notebook needs the Git address of the collection in the widget repo.")
+    Repo.clone_from(dbutils.widgets.get("repo"), project.parent, depth=1)
+requirements = project / "requirements.txt"
+
+# COMMAND ----------
+
+# MAGIC %pip install --quiet -r "$requirements"
+
+# COMMAND ----------
+
+dbutils.library.restartPython()
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Où vont les exécutions
+# MAGIC
+# MAGIC Le redémarrage a oublié toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
+# MAGIC notebook va dans une même expérience. La ligne de `PATH` fait tourner les points d’entrée avec le Python, donc
+# MAGIC avec les paquets, de ce notebook ; la suivante écarte les barres de progression de l’affichage.
+
+# COMMAND ----------
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+
+project = Path.cwd().parent
+if not (project / "MLproject").exists():
+    project = Path(tempfile.gettempdir()) / "mlproject-collection" / "clustering"
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Essayer chaque nombre de segments
+# MAGIC
+# MAGIC L’exemple est un projet MLflow : son fichier `MLproject` nomme des points d’entrée et leurs paramètres. Le
+# MAGIC point d’entrée `main` ajuste K-Means une fois pour chaque nombre de segments, sur `tenure` (ancienneté en mois)
+# MAGIC et `monthly_charges` (dollars par mois), chaque fois dans une exécution fille d’une même exécution parente. Les
+# MAGIC deux colonnes sont d’abord mises à l’échelle, parce que K-Means mesure des distances.
+
+# COMMAND ----------
+
+submitted = mlflow.projects.run(
+    str(project),
+    parameters={key: dbutils.widgets.get(key) for key in ("k_min", "k_max", "choose")},
+    env_manager="local",
+    run_name="segments",
+)
+run = mlflow.get_run(submitted.run_id)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Ce que disent les critères
+# MAGIC
+# MAGIC - `inertia`, la somme des carrés des distances aux centres, diminue toujours ; son *coude* est là où un segment
+# MAGIC   de plus ne paie plus ;
+# MAGIC - `silhouette` (coefficient de silhouette, de -1 à 1) est élevé si les clients sont plus près de leur segment
+# MAGIC   que du suivant ;
+# MAGIC - `davies_bouldin` (indice de Davies-Bouldin) est bas si les segments sont étroits, comparés à ce qui les
+# MAGIC   sépare ;
+# MAGIC - `calinski_harabasz` (indice de Calinski-Harabasz) est élevé si l’essentiel de la variance est entre les
+# MAGIC   segments.
+# MAGIC
+# MAGIC Une ligne ci-dessous est une exécution fille.
+
+# COMMAND ----------
+
+criteria = pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_id}/criteria.csv"))
+display(criteria[["n_clusters", "inertia", "silhouette", "davies_bouldin", "calinski_harabasz"]])
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC L’image marque ce que chaque critère choisit et ce qui a été retenu. Quand ils sont en désaccord, c’est qu’ils
+# MAGIC posent des questions différentes ; le nombre est alors une décision sur l’usage que vous ferez des segments, et
+# MAGIC les critères vous disent ce qu’elle coûte.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/criteria.png"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Qui se trouve dans les segments
+# MAGIC
+# MAGIC Le profil a une ligne pour chaque segment du nombre retenu : sa taille, et la moyenne ou la part de chaque
+# MAGIC colonne. Les colonnes que K-Means n’a pas vues décrivent les segments sans les avoir formés.
+
+# COMMAND ----------
+
+display(pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_id}/profile.csv")))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Chaque point est un client. Rien ne sépare ces clients en îlots : les segments sont les coins d’un même nuage.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/scatter.png"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## L’interface de suivi
+# MAGIC
+# MAGIC Ouvrez **Experiments** dans la barre latérale et choisissez l’expérience du widget (ou la fiole à droite de ce
+# MAGIC notebook). Sélectionnez les exécutions filles, cliquez sur **Compare**, et mettez `n_clusters` en abscisse du
+# MAGIC nuage de points et un critère en ordonnée. La description de l’exécution parente raconte les segments en mots.
+# MAGIC Son chemin dans l’espace de travail est :
+
+# COMMAND ----------
+
+print(f"/ml/experiments/{experiment.experiment_id}/runs/{submitted.run_id}")
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Placer de nouveaux clients dans les segments
+# MAGIC
+# MAGIC Le point d’entrée `predict` donne à chaque nouveau client un segment et la distance à son centre. Le modèle met
+# MAGIC les colonnes à l’échelle comme lors de son ajustement. Un client plus loin du centre que tous ceux que l’on
+# MAGIC connaît n’appartient peut-être à aucun segment.
+
+# COMMAND ----------
+
+chosen = run.data.tags["chosen_model_uri"]
+predicted = mlflow.projects.run(
+    str(project), "predict", parameters={"model_uri": chosen}, env_manager="local", run_name="predict"
+)
+segments = pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{predicted.run_id}/segments.csv"))
+display(segments[["tenure", "monthly_charges", "segment", "segment_name", "segment_distance"]])
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Inscrire au registre
+# MAGIC
+# MAGIC Un modèle inscrit a des versions numérotées, dont chacune connaît l’exécution d’où elle vient. Un *alias* est
+# MAGIC un nom qui désigne une version et peut être déplacé. Les numéros des segments n’ont pas de sens d’une version à
+# MAGIC l’autre : le segment 0 de la suivante peut en être un autre. Qui s’en sert doit donc charger une version
+# MAGIC précise, par un alias qui ne bouge pas.
+
+# COMMAND ----------
+
+name = dbutils.widgets.get("registered_model")
+version = mlflow.register_model(mlflow.models.get_model_info(chosen).model_uri, name)
+MlflowClient().set_registered_model_alias(name, "in_use", version.version)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC La version est chargée par son alias et interrogée directement, sans projet. Elle donne les mêmes segments que
+# MAGIC ci-dessus.
+
+# COMMAND ----------
+
+model = mlflow.pyfunc.load_model(f"models:/{name}@in_use")
+customers = segments[["tenure", "monthly_charges"]].astype(float)
+display(customers.assign(segment=model.predict(customers)))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Votre propre table, et la fin
+# MAGIC
+# MAGIC `main` prend `data`, le chemin ou l’URL d’un fichier CSV ou Parquet (un chemin de volume aussi), et `columns`,
+# MAGIC les colonnes sur lesquelles ajuster : ajoutez les deux à `parameters` ci-dessus. Quand vous avez fini,
+# MAGIC supprimez l’expérience et le modèle inscrit si vous n’en avez plus besoin, et arrêtez le cluster : il coûte
+# MAGIC tant qu’il tourne.

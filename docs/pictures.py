@@ -1,0 +1,322 @@
+"""The Tracking UI in pictures, taken in a real browser of what the examples leave; a page that lacks what it is named
+for ends it: `python docs/pictures.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import Locator, Page, ViewportSize, sync_playwright
+
+FOLDER = Path(__file__).resolve().parent
+COLLECTION = FOLDER.parent
+EXAMPLES = ("classification", "clustering", "git_project", "registry_deploy")
+
+# What fills a store: each is `mlflow run COLLECTION/...`.
+FILL = [
+    ["classification", "--experiment-name", "churn", "--run-name", "main"],
+    ["clustering", "--experiment-name", "segments", "--run-name", "main", "-P", "k_max=10"],
+    [".", "--experiment-name", "tour", "--run-name", "tour"],
+]
+MODEL = "churn_tour"  # what the tour registers
+
+SIZE: ViewportSize = {"width": 1440, "height": 1000}
+PATIENCE = 30_000  # ms until a page must show what it is named for
+# Without the assistant, and in the part of the UI that is for training models.
+SETTINGS = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+}
+STYLE = """
+[data-assistant-ui] { display: none !important }
+* { caret-color: transparent !important }
+/* A version has some twenty tags, most of them too long for their column. */
+div:has(> [data-component-id*="keyvaluetag"][title^="metric."]:not([title$="roc_auc"], [title$="log_loss"])),
+div:has(> [data-component-id*="keyvaluetag"][title*="_"]:not([title^="metric."])),
+div:has(> [data-component-id*="keyvaluetag"][title="dataset"]) { display: none !important }
+"""
+TROUBLE = re.compile("Something went wrong|Error loading|Failed to|Not Found|No charts|No data|Traceback")
+
+
+class Gallery:
+    """A browser page on a tracking server, and what is known of the runs there."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.client = MlflowClient(address, address)
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise LookupError(f"the store has no experiment {name!r}")
+        return str(found.experiment_id)
+
+    def runs(self, experiment: str) -> dict[str, Run]:
+        """The runs of an experiment, by name, the first started first."""
+        found = self.client.search_runs([self.experiment(experiment)], order_by=["attributes.start_time ASC"])
+        return {str(run.info.run_name): run for run in found}
+
+    def open(self, path: str, state: Mapping[str, object] | None = None) -> None:
+        """Open a page of the UI; state: what an experiment's page remembers, such as its columns."""
+        self.page.goto("about:blank")  # else only what stands behind the # would change
+        if state is not None:
+            experiment = path.split("/")[2]
+            key = f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment}"]-ReactComponentState'
+            self.page.goto(f"{self.address}/health")
+            self.page.evaluate("([key, value]) => localStorage.setItem(key, value)", [key, json.dumps(state)])
+        self.page.goto(f"{self.address}/#{path}")
+        self.page.add_style_tag(content=STYLE)
+
+    def text(self, *wanted: str) -> None:
+        """Wait until the page shows these texts."""
+        for each in wanted:
+            self.page.get_by_text(each, exact=True).locator("visible=true").first.wait_for()
+
+    def chart(self, marks: str, atleast: int) -> None:
+        """Wait until Plotly has drawn marks (a CSS selector), at least so many."""
+        self.page.wait_for_function(
+            "([marks, atleast]) => document.querySelectorAll('.js-plotly-plot ' + marks).length >= atleast",
+            arg=[marks, atleast],
+        )
+
+    def choose(self, box: Locator, *options: str) -> None:
+        """Choose from a list that opens when it is clicked."""
+        box.click(force=True)  # a text lies above it
+        for option in options:
+            self.page.locator(f"[title='{option}']:visible, [role=option]:visible:has-text('{option}')").first.click()
+        self.page.mouse.click(SIZE["width"] - 200, 60)  # an empty place: the list closes
+
+
+def runs(gallery: Gallery) -> None:
+    columns = ["metrics.`roc_auc`", "metrics.`f1`", "metrics.`log_loss`", "attributes.`Models`"]
+    state = {"selectedColumns": columns, "orderByKey": "metrics.`roc_auc`", "orderByAsc": False}
+    sort = "orderByKey=metrics.%60roc_auc%60&orderByAsc=false"
+    gallery.open(f"/experiments/{gallery.experiment('churn')}/runs?compareRunsMode=TABLE&{sort}", state)
+    gallery.text("Run Name", "roc_auc", "f1", "log_loss", "ann", "decision_tree")
+
+
+def parallel_coordinates(gallery: Gallery) -> None:
+    _compare(gallery)
+    gallery.page.get_by_role("button", name="Clear All").click()
+    boxes = gallery.page.locator("input[role=combobox]")
+    gallery.choose(boxes.nth(0), "n_clusters")
+    gallery.choose(boxes.nth(1), "silhouette", "davies_bouldin", "calinski_harabasz")
+    gallery.chart(".y-axis", 4)
+
+
+def scatter(gallery: Gallery) -> None:
+    _compare(gallery)
+    gallery.page.get_by_role("tab", name="Scatter Plot").click()
+    gallery.choose(gallery.page.locator("#x-axis-selector"), "n_clusters")
+    gallery.choose(gallery.page.locator("#y-axis-selector"), "silhouette")
+    gallery.page.wait_for_function(  # on a canvas
+        "() => (document.querySelector('.js-plotly-plot')?.data?.[0]?.x ?? []).length >= 3"
+    )
+    gallery.text("n_clusters", "silhouette")
+
+
+def _compare(gallery: Gallery) -> None:
+    ids = [run.info.run_id for name, run in gallery.runs("segments").items() if name.startswith("k = ")]
+    gallery.open(f'/compare-runs?runs={json.dumps(ids)}&experiments=["{gallery.experiment("segments")}"]')
+    gallery.text(f"Comparing {len(ids)} Runs from 1 Experiment", "Parallel Coordinates Plot")
+
+
+def curves(gallery: Gallery) -> None:
+    run = gallery.runs("churn")["ann"]
+    gallery.open(f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics")
+    gallery.page.get_by_placeholder("Search metric charts").fill("(train|val)_")
+    gallery.text("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+    gallery.chart(".scatterlayer .js-line", 4)
+
+
+def artifact(gallery: Gallery) -> None:
+    run = gallery.runs("churn")["main"]
+    gallery.open(f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/curves.png")
+    gallery.text("leaderboard.csv", "leaderboard.png", "curves.png")
+    gallery.page.wait_for_function("() => [...document.images].some(image => image.naturalWidth > 500)")
+
+
+def logged_model(gallery: Gallery) -> None:
+    run = gallery.runs("churn")["decision_tree"]
+    assert run.outputs, "the run logged no model"
+    model = run.outputs.model_outputs[0].model_id
+    gallery.open(f"/experiments/{run.info.experiment_id}/models/{model}")
+    gallery.text("About this logged model", "Ready", "accuracy", "recall", "decision_tree", "criterion")
+    box = gallery.page.get_by_role("columnheader", name="Dataset").bounding_box()
+    assert box, "no column Dataset"
+    edge, middle = box["x"] + box["width"], box["y"] + box["height"] / 2
+    gallery.page.mouse.move(edge - 2, middle)  # widens the column, as a user would to read the dataset's digest
+    gallery.page.mouse.down()
+    gallery.page.mouse.move(edge + 78, middle, steps=5)
+    gallery.page.mouse.up()
+
+
+def registered_model(gallery: Gallery) -> None:
+    gallery.open(f"/models/{MODEL}")
+    gallery.text(MODEL, "Versions", "Version 1", "Aliases")
+    gallery.page.get_by_text("Tags", exact=True).first.click()  # folds them up: they are the registry's own notes
+    gallery.page.get_by_text(re.compile(r"^@\s*champion$")).locator("visible=true").first.wait_for()
+
+
+def tour(gallery: Gallery) -> None:
+    columns = ["metrics.`roc_auc`", "metrics.`chosen_k`", "metrics.`instances`", "attributes.`Models`"]
+    state = {"selectedColumns": columns, "runsExpanded": {}}
+    gallery.open(f"/experiments/{gallery.experiment('tour')}/runs?compareRunsMode=TABLE", state)
+    gallery.text("tour")
+    gallery.page.locator("[role=gridcell] button").first.click()  # unfolds it
+    gallery.page.mouse.click(SIZE["width"] - 200, 60)
+    gallery.text("classification", "register", "first gate")
+
+
+# In the order of the guide. The name of a picture is that of its function.
+PICTURES: list[Callable[[Gallery], None]] = [
+    runs,
+    parallel_coordinates,
+    scatter,
+    curves,
+    artifact,
+    logged_model,
+    registered_model,
+    tour,
+]
+
+
+def save(shot: bytes, path: Path) -> None:
+    """Write a picture in 128 colours: a third of the size, and no difference that one sees."""
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def take(address: str, output: Path, only: str | None = None) -> list[str]:
+    """Take the pictures of the UI at an address, or the one named; returns what was wrong, one line a page."""
+    wrong = []
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        context = browser.new_context(viewport=SIZE, device_scale_factor=1, locale="en-GB", timezone_id="UTC")
+        context.set_default_timeout(PATIENCE)
+        for key, value in SETTINGS.items():
+            context.add_init_script(f"try {{ localStorage.setItem({key!r}, {value!r}) }} catch {{}}")
+        page = context.new_page()
+        gallery = Gallery(page, address)
+        newest = max(run.info.end_time for run in gallery.client.search_runs([gallery.experiment("tour")]))
+        page.clock.install(time=(newest + 3_600_000) / 1000)  # "1 hour ago", whenever they are taken
+        for show in PICTURES:
+            name = show.__name__
+            if only not in (None, name):
+                continue
+            started = time.monotonic()
+            try:
+                show(gallery)
+                page.wait_for_timeout(800)  # a chart moves to its place
+                shown = page.inner_text("body")
+                trouble = page.get_by_text(TROUBLE).locator("visible=true")
+                if trouble.count():
+                    raise LookupError(f"shows {trouble.first.inner_text()!r}")
+                if f"{Path.home()}/" in shown or str(COLLECTION) in shown:
+                    raise LookupError("shows a path of this machine")
+            except (BrowserError, LookupError, AssertionError) as error:
+                wrong.append(f"{name}: {str(error).splitlines()[0]}")
+                save(page.screenshot(), output / f"{name}.failed.png")
+            else:
+                save(page.screenshot(), output / f"{name}.png")
+            click.echo(f"{name}: {time.monotonic() - started:.1f} s")
+        browser.close()
+    return wrong
+
+
+def chromium() -> str:
+    """The browser's path. Raises click.ClickException where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        if found := shutil.which(name):
+            return found
+    raise click.ClickException("chromium is not on the PATH: install it first (Debian: apt-get install chromium).")
+
+
+@contextmanager
+def server(store: str, folder: Path) -> Iterator[str]:
+    """A tracking server on a store, for the length of the block; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait(f"http://127.0.0.1:{port}", process, folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)  # the worker too
+        process.wait(30)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            direct.open(f"{address}/health", timeout=5)
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise click.ClickException(f"the tracking server did not start: {log.read_text().splitlines()[-1:]}")
+
+
+def fill(address: str, folder: Path) -> None:
+    """Run the examples, from a copy in a neutral folder and by a neutral user, so that no page shows yours."""
+    copy = folder / "collection"
+    copy.mkdir()
+    for name in ("MLproject", "tour.py", "conda.yaml", "requirements.txt"):
+        shutil.copy(COLLECTION / name, copy)
+    for name in EXAMPLES:
+        shutil.copytree(COLLECTION / name, copy / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "mlruns"))
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "LOGNAME": "ada", "USER": "ada"}
+    environment |= {"XDG_STATE_HOME": str(folder / "state"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    for example, *arguments in FILL:
+        command = [sys.executable, "-m", "mlflow", "run", str(copy / example), "--env-manager", "local", *arguments]
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+@click.command()
+@click.argument("output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "pictures")
+@click.option("--store", default="", help="A filled store, as the URI of its database; otherwise one is made.")
+@click.option("--only", type=click.Choice([show.__name__ for show in PICTURES]), help="This picture alone.")
+def main(output: Path, store: str, only: str | None) -> None:
+    """Take the pictures into OUTPUT."""
+    chromium()
+    output.mkdir(parents=True, exist_ok=True)
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    with tempfile.TemporaryDirectory(prefix="mlflow_", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with server(store or f"sqlite:///{folder / 'mlflow.db'}", folder) as address:
+            if not store:
+                fill(address, folder)
+            wrong = take(address, output, only)
+    if wrong:
+        raise click.ClickException("; ".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

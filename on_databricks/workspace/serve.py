@@ -1,0 +1,188 @@
+"""A local workspace: the part of the Databricks API that this collection needs, for learning and tests.
+
+    python on_databricks/workspace/serve.py [--port 8484] [--folder databricks-workspace]
+
+It is not Databricks: no Spark, no clusters, one user. It is there so that `mlflow run -b databricks`, the Databricks
+SDK and the programs of this collection can be tried without an account. A job really runs, on this machine, in a
+private view of it; tracking and registry are a real MLflow server.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import click
+import sandbox
+import uvicorn
+from catalog import Catalog
+from faults import Door, Faults
+from files import Dbfs, Files
+from jobs import Jobs
+from objects import Objects
+from page import Page
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tracking import Tracking
+
+from answers import Refusal, refuse
+
+HOST = "127.0.0.1"
+READY = 120.0  # seconds that the MLflow server may take to start
+
+
+def start_mlflow(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the MLflow server behind the workspace; its words go to tracking/server.log.
+
+    Raises click.ClickException if it does not come up.
+    """
+    store = folder / "tracking"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(store / "artifacts")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DATABRICKS_"))}
+    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (store / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [*sandbox.alone(), *command],
+            env={**kept, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C ends the workspace, which then ends its server
+        )
+    deadline = time.monotonic() + READY
+    while server.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/health"):
+            return server
+        time.sleep(0.1)
+    server.kill()
+    raise click.ClickException(f"The MLflow server did not start; see {store / 'server.log'}.")
+
+
+def read_token(folder: Path) -> str:
+    """The token of the workspace, made at its first start and kept where only its owner reads it."""
+    path = folder / "token"
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"local-{secrets.token_hex(16)}")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
+    """The application: every API on its routes, behind the door that asks for the token."""
+    faults = Faults()
+    jobs = Jobs(folder, url, token, faults)
+    tracking = Tracking(ui)
+
+    async def discovery(request: Request) -> Response:
+        return JSONResponse({"oidc_endpoint": f"{url}/oidc", "workspace_id": "1", "cloud": "AZURE"})
+
+    async def me(request: Request) -> Response:
+        return JSONResponse({"userName": "you@example.test", "active": True, "displayName": "You"})
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return refuse(error.code, error.message, error.status)
+
+    async def no_route(request: Request, error: Exception) -> Response:
+        return refuse("ENDPOINT_NOT_FOUND", f"No API found for '{request.method} {request.url.path}'")
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await tracking.open()
+        yield
+        jobs.stop()
+        await tracking.close()
+
+    app = Starlette(
+        routes=[
+            Route("/.well-known/databricks-config", discovery),
+            Route("/api/2.0/preview/scim/v2/Me", me),
+            *faults.routes(),
+            *jobs.routes(),
+            *Dbfs(folder).routes(),
+            *Files(folder).routes(),
+            *Objects(folder).routes(),
+            *Catalog(folder, tracking).routes(),  # before the rest of MLflow's API
+            *tracking.routes(),
+            *Page(jobs, ui).routes(),
+        ],
+        exception_handlers={Refusal: refused, HTTPException: no_route},
+        lifespan=lifespan,
+    )
+    app.add_middleware(Door, token=token, faults=faults)
+    return app
+
+
+def listen(port: int, name: str) -> socket.socket:
+    """A socket that listens on a port; raises click.BadParameter for one that something else has."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError:
+        listening.close()
+        raise click.BadParameter(f"port {port} is taken; give another.", param_hint=f"'--{name}'") from None
+    listening.listen(128)
+    return listening
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8484, show_default=True)
+@click.option("--ui_port", type=click.IntRange(1, 65535), help="Of the MLflow UI; default: the next one.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("databricks-workspace"),
+    show_default=True,
+    help="Where the workspace keeps what it is given.",
+)
+def serve(port: int, ui_port: int | None, folder: Path) -> None:
+    """A local workspace that speaks a part of the Databricks API. Not Databricks: for learning and tests."""
+    sandbox.check()
+    ui_port = ui_port or port + 1
+    listening = listen(port, "port")  # from now on a client waits and is not turned away
+    listen(ui_port, "ui_port").close()
+    folder = folder.resolve()
+    for name in ("dbfs", "volumes", "workspace", "models", "jobs", "tracking/artifacts"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    token = read_token(folder)
+    url, ui = f"http://{HOST}:{port}", f"http://{HOST}:{ui_port}"
+    server = start_mlflow(folder, ui_port)
+    try:
+        click.echo("A local workspace for learning and tests. It is not Databricks. In another terminal:\n")
+        click.echo(f"export DATABRICKS_HOST={url}")
+        click.echo(f"export DATABRICKS_TOKEN={token}")
+        click.echo("export MLFLOW_TRACKING_URI=databricks\n")
+        click.echo(f"Jobs: {url}    Runs and models: {ui}    Files: {folder}")
+        click.echo("Ctrl-C ends it and its jobs; what it holds stays in the folder.")
+        sys.stdout.flush()
+        app = make_app(folder, url, ui, token)
+        with suppress(KeyboardInterrupt):
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    try:
+        serve.main(standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        sys.exit(2)

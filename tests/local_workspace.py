@@ -1,0 +1,143 @@
+"""Start the local workspace as a reader starts it, and ask of it what a client asks and what only a test does."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from mlflow import MlflowClient
+from running import COLLECTION, Outcome
+
+SERVE = COLLECTION / "on_databricks" / "workspace" / "serve.py"
+READY = 120.0
+
+
+@dataclass
+class Workspace:
+    """A workspace that runs; what a client of it needs, and what only a test asks of it.
+
+    folder: what it keeps.
+    environment: of a process that uses it, and nothing else of this one's MLflow.
+    """
+
+    folder: Path
+    port: int = 0
+    ui_port: int = 0
+    url: str = ""
+    token: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    printed: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it on the ports that it had, or on free ones."""
+        self.port, self.ui_port = self.port or free_port(), self.ui_port or free_port()
+        command = [sys.executable, str(SERVE), "--port", str(self.port), "--ui_port", str(self.ui_port)]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DATABRICKS_"))}
+        kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        log = self.folder.with_suffix(".log")
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--folder", str(self.folder)], env=kept, stdout=file, stderr=file, text=True
+            )
+        deadline = time.monotonic() + READY
+        while "Ctrl-C" not in self.printed:
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.2)
+            self.printed = log.read_text()
+        exports = dict(re.findall(r"^export (\w+)=(.*)$", self.printed, re.MULTILINE))
+        self.url, self.token = exports["DATABRICKS_HOST"], exports["DATABRICKS_TOKEN"]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        self.environment = {**kept, **exports, "PATH": path}
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(30)
+        self.printed = ""
+        return code
+
+    def call(self, method: str, path: str, *, token: str | None = None, **arguments: Any) -> requests.Response:
+        """One request, with the token of the workspace unless another is given; the empty one is none."""
+        token = self.token if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.request(method, self.url + path, headers=headers, timeout=60, **arguments)
+
+    def fail(self, route: str, status: int, times: int | None = None) -> None:
+        """Let a route fail."""
+        fault = {"route": route, "status": status, "times": times}
+        self.call("POST", "/local/faults", json=fault).raise_for_status()
+
+    def job_dies(self) -> None:
+        """Let the next job die before its command begins."""
+        self.call("POST", "/local/faults", json={"job": "dies"}).raise_for_status()
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self.call("DELETE", "/local/faults").raise_for_status()
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs of jobs, the last one first."""
+        return self.call("GET", "/api/2.1/jobs/runs/list", params={"limit": 1000}).json()["runs"]
+
+    def log(self, run_id: int) -> str:
+        """What a job has printed."""
+        return self.call("GET", f"/local/runs/{run_id}/log").text
+
+    def wait(self, run_id: int, timeout: float = 300) -> dict[str, Any]:
+        """A run of a job, once it has ended."""
+        deadline = time.monotonic() + timeout
+        while True:
+            run = self.call("GET", "/api/2.1/jobs/runs/get", params={"run_id": run_id}).json()
+            if "result_state" in run["state"]:
+                return run
+            assert time.monotonic() < deadline, self.log(run_id)
+            time.sleep(0.5)
+
+    def submit(self, *command: str, **more: Any) -> int:
+        """Run a shell command as a job; returns its run id."""
+        task = {"new_cluster": CLUSTER, "shell_command_task": {"command": list(command)}, **more}
+        answer = self.call("POST", "/api/2.0/jobs/runs/submit", json=task)
+        assert answer.ok, answer.text
+        return answer.json()["run_id"]
+
+    @property
+    def client(self) -> MlflowClient:
+        """A client of the MLflow server behind the workspace; it needs no variables (see `connected`)."""
+        server = f"http://127.0.0.1:{self.ui_port}"
+        return MlflowClient(server, server)
+
+    def run(self, command: list[str], cwd: Path, timeout: float = 300) -> Outcome:
+        """A command of a person who has exported the three variables."""
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return Outcome(done.returncode, done.stdout, None)
+
+
+# What a cluster needs at least.
+CLUSTER = {"spark_version": "17.3.x-cpu-ml-scala2.13", "node_type_id": "Standard_DS3_v2", "num_workers": 0}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
