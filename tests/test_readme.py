@@ -2,7 +2,8 @@
 says what the English says.
 
 On a page, an indented line is a command to type in the collection's folder, and a ```text block quotes what the command
-before it prints. `<run id>` stands for the run of the first model that a command on the page printed.
+before it prints. `<run id>` stands for the run of the first model that a command on the page printed, `<run id of knn>`
+for the last run of that entry point.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from git_server import copy_collection
+from git_server import GitServer, Repository, copy_collection
 from running import COLLECTION, Store
 
 PAGES = [
@@ -58,14 +60,19 @@ def steps(page: Path) -> list[Step]:
     return found
 
 
+# The names of runs, models and commits: they count as numbers that may be any.
+HASH = r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b"
+
+
 def figures(line: str) -> list[float]:
-    """The numbers in a line, without those that say how long something took."""
-    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?(?! s\b)(?![\d.])", line)]
+    """The numbers in a line, without names of runs and those that say how long something took."""
+    found = re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?(?! m?s\b)(?![\d.])", re.sub(HASH, "", line))
+    return [float(number) for number in found]
 
 
 def words(line: str) -> list[str]:
-    """What is not a number in a line; the hexadecimal names of runs and models count as numbers."""
-    return re.sub(r"\b[0-9a-f]{32}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?", "#", line).split()
+    """What is not a number in a line."""
+    return re.sub(rf"{HASH}|-?\d+(?:\.\d+)?(?:e-?\d+)?", "#", line).split()
 
 
 def quotes(quoted: str, printed: str) -> bool:
@@ -111,23 +118,45 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert target.startswith("https://") or (language.parent / target).exists(), f"{language}: {target}"
 
 
-@pytest.mark.parametrize("page", ["classification", "clustering"])
-def test_the_page_does_what_it_says(page: str, store: Store, penguins: Path, tmp_path: Path) -> None:
-    copy_collection(tmp_path)
-    shutil.copy(penguins, tmp_path)
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What has Git find the collection, tagged v1, at the address that the pages use."""
+    folder = tmp_path / "served"
+    repository = Repository(folder, tmp_path / "tree", "collection")
+    copy_collection(repository.tree)
+    repository.commit("The collection", tag="v1")
+    with GitServer(folder) as server:
+        yield {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{server.url('collection')}.insteadOf",
+            "GIT_CONFIG_VALUE_0": "https://git.example.com/you/collection.git",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+@pytest.mark.parametrize("page", ["classification", "clustering", "git_project", "registry_deploy"])
+def test_the_page_does_what_it_says(
+    page: str, served: dict[str, str], penguins: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp(page)
+    copy_collection(folder)
+    shutil.copy(penguins, folder)
+    shutil.copy(COLLECTION / "registry_deploy" / "data" / "new_customers.jsonl", folder / "new.jsonl")
     table = pd.DataFrame(
         {"customer_id": range(200), "amount": [row % 50 for row in range(200)], "left": ["no", "yes"] * 100}
     )
-    table.to_csv(tmp_path / "my.csv", index=False)
-    table.drop(columns="left").assign(other=[row % 7 for row in range(200)]).to_parquet(tmp_path / "table.parquet")
-    first_model = ""
-    for step in steps(tmp_path / page / "README.md"):
-        assert "<run id>" not in step.command or first_model, "no model before this command"
-        command = step.command.replace("<run id>", first_model).replace("/full/path/of", str(tmp_path))
+    table.to_csv(folder / "my.csv", index=False)
+    table.drop(columns="left").assign(other=[row % 7 for row in range(200)]).to_parquet(folder / "table.parquet")
+    environment = {**Store(tmp_path_factory.mktemp("store")).environment, **served, "XDG_STATE_HOME": str(folder)}
+    known: dict[str, str] = {}
+    for step in steps(folder / page / "README.md"):
+        command = step.command.replace("/full/path/of", str(folder))
+        for placeholder in re.findall("<run id.*?>", command):
+            command = command.replace(placeholder, known[placeholder])
         done = subprocess.run(
             ["bash", "-c", command],
-            cwd=tmp_path,
-            env=store.environment,
+            cwd=folder,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -137,8 +166,11 @@ def test_the_page_does_what_it_says(page: str, store: Store, penguins: Path, tmp
         assert (done.returncode == 0) != any(line.startswith("Error:") for line in step.quoted), done.stdout
         for quoted in (line for line in step.quoted if line.strip(" .")):
             assert any(quotes(quoted, line) for line in printed), f"{command}\n{quoted}\n{done.stdout}"
-        model = re.search(r"runs:/([0-9a-f]{32})/model", done.stdout)
-        first_model = first_model or (model[1] if model else "")
+        if model := re.search(r"runs:/([0-9a-f]{32})/model", done.stdout):
+            known.setdefault("<run id>", model[1])
+        if run := re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout):
+            entry_point = re.search(r" -e (\w+)", command)
+            known[f"<run id of {entry_point[1] if entry_point else 'main'}>"] = run[1]
 
 
 # What a step changes in the shell, so that the next one, which has a shell of its own, begins with it too.
