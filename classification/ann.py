@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences messages on absent GPUs
@@ -42,8 +43,11 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.random_state = random_state
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> NeuralNetwork:
-        """Train on X (rows, features), numbers on like scales, and y (rows,), classes of any type."""
+    def fit(self, X: np.ndarray, y: np.ndarray, callbacks: Sequence[keras.callbacks.Callback] = ()) -> NeuralNetwork:
+        """Train on X (rows, features), numbers on like scales, and y (rows,), classes of any type.
+
+        callbacks: Keras's, called during the training.
+        """
         keras.utils.set_random_seed(self.random_state)
         tf.config.experimental.enable_op_determinism()
         self.classes_, codes = np.unique(np.asarray(y), return_inverse=True)
@@ -65,7 +69,13 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
             steps_per_execution=50,  # fifty steps a call into TensorFlow: less than half the processor time
         )
         history = self.network_.fit(
-            X_fit, y_fit, validation_data=(X_val, y_val), epochs=self.epochs, batch_size=self.batch_size, verbose=0
+            X_fit,
+            y_fit,
+            validation_data=(X_val, y_val),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            callbacks=list(callbacks),
+            verbose=0,
         )
         self.history_ = history.history
         return self

@@ -43,14 +43,18 @@ class Job:
         before, pause = "", SHORTEST
         while True:
             state = self.look()
+            ended = "result_state" in state
+            if ended:
+                self._show_log(at_end=True)
             if state["life_cycle_state"] != before:
                 before = state["life_cycle_state"]
-                click.echo(f"{time.strftime('%H:%M:%S')} job {self.run_id} {before}: {state.get('state_message', '')}")
+                words = (state.get("result_state", ""), state.get("state_message", ""))
+                click.echo(" ".join([time.strftime("%H:%M:%S"), f"job {self.run_id}", before, *filter(None, words)]))
                 pause = SHORTEST
-            if before == "RUNNING" or "result_state" in state:
-                self._show_log(at_end="result_state" in state)
-            if "result_state" in state:
+            if ended:
                 return state
+            if before == "RUNNING":
+                self._show_log(at_end=False)
             if self.connection.stop.wait(pause):
                 raise StopRequestedError
             pause = min(1.5 * pause, LONGEST)

@@ -8,7 +8,7 @@ The project is sent by MLflow's own backend.
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import signal
 import tempfile
 import threading
@@ -119,8 +119,10 @@ def choose_form(form: str, cluster: ClusterConfig, is_spark_job: bool) -> str:
     return form
 
 
-def fetch(project: str, version: str | None) -> Path:
-    """The folder of a project: the user's own, or a temporary clone of a Git address.
+def fetch(project: str, version: str | None, place: str) -> Path:
+    """The folder of a project: the user's own, or a clone of a Git address.
+
+    place: a folder for the clone.
 
     Raises click.ClickException where it is not to be had.
     """
@@ -138,13 +140,15 @@ def fetch(project: str, version: str | None) -> Path:
             "read: use a Git credential helper or ssh."
         )
     os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a question would wait for ever in a batch
+    before, tempfile.tempdir = tempfile.tempdir, place  # where MLflow makes a clone, which it does not remove
     try:
         return Path(_fetch_project(project, version))
-    except MlflowException as error:
-        raise click.ClickException(f"The project {project} cannot be fetched: {one_line(error)}") from None
-    except Exception as error:  # GitPython's own
-        said = [line for line in str(getattr(error, "stderr", error)).splitlines() if line.strip()]
-        raise click.ClickException(f"The project {project} cannot be fetched: {one_line(said[-1])}") from None
+    except Exception as error:  # MLflow's or GitPython's, in which the line that counts is Git's own
+        said = re.search(r"(?:fatal|error): .*", str(error))
+        reason = one_line(said[0].strip("'.") if said else error)
+        raise click.ClickException(f"The project {project} cannot be fetched: {reason}") from None
+    finally:
+        tempfile.tempdir = before
 
 
 def check_entry_point(said: dict[str, Any], entry_point: str, parameters: dict[str, str]) -> None:
@@ -412,8 +416,8 @@ def main(
         )
     mlflow.set_tracking_uri(tracking_uri)
     os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = str(max(LEAST_OF_MLFLOW, round(patience)))
-    folder = fetch(project, version)
-    try:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = fetch(project, version, place)
         said = read_mlproject(folder)
         check_entry_point(said, entry_point, parameters)
         is_spark_job = "databricks_spark_job" in said
@@ -435,9 +439,6 @@ def main(
             submission = Submission(connection, project, folder, form, cluster, found, env_manager)
             stop.listen()
             return _run(submission, stop, sent, version, entry_point, parameters, run_name)
-    finally:
-        if not Path(project).exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(submission: Submission, stop: Stop, *begin: Any) -> int:

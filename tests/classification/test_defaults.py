@@ -14,9 +14,10 @@ CLASSIFICATION = COLLECTION / "classification"
 
 # Prints {entry point: {option: default}} of all click commands, seen from inside the example's folder.
 DEFAULTS = """
-import json, compare, predict, train
+import json, compare, predict, train, tune
 table = {option.name: option.default for option in train.train.params}
 defaults = {"main": {option.name: option.default for option in compare.compare.params}}
+defaults["tune"] = {option.name: option.default for option in tune.tune.params}
 defaults["predict"] = {option.name: option.default for option in predict.predict.params if not option.required}
 for name, command in train.CLASSIFIERS.items():
     defaults[name] = {**table, **{option.name: option.default for option in command.params}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import mlflow
 import pytest
 from local_workspace import Workspace
 
@@ -19,9 +20,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def connected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def connected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """The workspace, named by the variables of this very process, for MLflow and the SDK used in a test."""
     for name, value in workspace.environment.items():
         if name.startswith(("DATABRICKS_", "MLFLOW_")) or name.lower() == "no_proxy":
             monkeypatch.setenv(name, value)
-    return workspace
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri("databricks")
+    yield workspace
+    mlflow.set_tracking_uri(before)

@@ -132,6 +132,7 @@ CALLS: list[tuple[tuple[str, ...], str]] = [
     (("--experiment_name", "churn"), "must be a path of the workspace, such as /Shared/churn"),
     (("--form", "docker"), "Invalid value for '--form'"),
     (("--experiment_id", "987654"), "The experiment 987654 cannot be used"),
+    (("--experiment_name", ""), "Give the experiment, such as --experiment_name /Shared/churn."),
 ]
 
 
@@ -146,13 +147,19 @@ def test_a_call_that_would_fail_later_is_refused(
     assert begun(workspace) == before
 
 
+def test_a_deleted_experiment_is_refused(submit: Submit, workspace: Any) -> None:
+    workspace.client.delete_experiment(workspace.client.create_experiment("/Shared/deleted"))
+    assert "The experiment /Shared/deleted was deleted" in submit("--experiment_name", "/Shared/deleted").error
+
+
 def test_a_project_that_is_not_there_or_cannot_be_sent_is_refused(submit: Submit, folder: Path) -> None:
     assert "neither a folder here nor a Git address" in submit(project="nowhere").error
     assert "has no MLproject file" in submit(project=folder).error
     done = submit(project="https://ada:s3cret@git.example.test/acme/demo.git")
     assert "holds a password" in done.error
     assert "s3cret" not in done.output
-    assert "cannot be fetched" in submit(project="http://127.0.0.1:9/acme/demo.git").error
+    address = "http://127.0.0.1:9/acme/demo.git"
+    assert f"The project {address} cannot be fetched: fatal: unable to access" in submit(project=address).error
     write_project(folder / "shell", {"MLproject": "entry_points: {main: {command: bash run.sh}}", "run.sh": ""})
     assert "is not of the form `python FILE ...`" in submit(project="shell").error
 

@@ -17,7 +17,9 @@ from typing import Any
 import mlflow
 import psutil
 import pytest
+import requests
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError, NotFound, PermissionDenied, ResourceAlreadyExists, Unauthenticated
 from databricks.sdk.service.compute import ClusterSpec
 from databricks.sdk.service.jobs import RunResultState, SparkPythonTask, SubmitTask
@@ -29,7 +31,7 @@ SUBMIT = "/api/2.0/jobs/runs/submit"
 
 @pytest.fixture
 def sdk(connected: Workspace) -> WorkspaceClient:
-    return WorkspaceClient(retry_timeout_seconds=20)
+    return WorkspaceClient(config=Config(retry_timeout_seconds=20))
 
 
 def refused(workspace: Workspace, method: str, path: str, **arguments: Any) -> tuple[int, str, str]:
@@ -90,10 +92,8 @@ def test_no_or_a_wrong_token(workspace: Workspace, path: str, token: str) -> Non
 def test_the_name_of_another_host(workspace: Workspace) -> None:
     answer = workspace.call("GET", "/")
     assert answer.ok
-    rebound = subprocess.run(
-        ["curl", "--silent", "--header", "Host: evil.example", workspace.url], capture_output=True, text=True
-    )
-    assert json.loads(rebound.stdout)["error_code"] == "PERMISSION_DENIED"
+    rebound = requests.get(workspace.url, headers={"Host": "evil.example"})
+    assert rebound.json()["error_code"] == "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize(
@@ -361,10 +361,11 @@ def test_the_sdk_runs_a_python_file_of_a_volume(sdk: WorkspaceClient) -> None:
     file = SparkPythonTask(python_file="/Volumes/main/default/code/task.py", parameters=["a b", "--x"])
     task = SubmitTask(task_key="only", new_cluster=ClusterSpec.from_dict(CLUSTER), spark_python_task=file)
     run = sdk.jobs.submit(run_name="a task", tasks=[task]).result()
-    assert run.state and run.state.result_state == RunResultState.SUCCESS
-    assert run.tasks and run.tasks[0].run_id
-    output = sdk.jobs.get_run_output(run.tasks[0].run_id)
-    assert output.logs and output.logs.endswith("['a b', '--x'] databricks\n")
+    assert run.state
+    assert run.state.result_state == RunResultState.SUCCESS
+    [ran] = run.tasks or []
+    output = sdk.jobs.get_run_output(ran.run_id or 0)
+    assert (output.logs or "").endswith("['a b', '--x'] databricks\n")
     assert run.run_id in [each.run_id for each in sdk.jobs.list_runs(completed_only=True)]
 
 

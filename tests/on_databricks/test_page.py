@@ -1,0 +1,97 @@
+"""The page of `on_databricks/`, typed to the letter by a newcomer with two terminals and no account."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from git_server import copy_collection
+from mlflow import MlflowClient
+from pages import steps
+
+READY, DONE = 120.0, 300.0  # seconds
+
+
+def typed(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a command prints; it must end well."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def states(environment: dict[str, str]) -> list[dict[str, str]]:
+    """The states of all jobs of the workspace."""
+    address = f"{environment['DATABRICKS_HOST']}/api/2.1/jobs/runs/list"
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {environment['DATABRICKS_TOKEN']}"})
+    with urllib.request.urlopen(request) as answer:
+        return [run["state"] for run in json.load(answer).get("runs", [])]
+
+
+def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
+    copy_collection(tmp_path)
+    serve, *others = [step.command for step in steps(tmp_path / "on_databricks" / "README.md")]
+    assert serve == "python on_databricks/workspace/serve.py"
+    assert len(others) == 4
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DATABRICKS_"))}
+    terminal = {
+        **kept,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
+    }
+    log = tmp_path / "serve.log"
+    with log.open("w") as file:
+        first = subprocess.Popen(serve.split(), cwd=tmp_path, env=terminal, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + READY
+        while "Ctrl-C" not in log.read_text():
+            assert first.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        exports = dict(re.findall(r"^export (\w+)=(.*)$", log.read_text(), re.MULTILINE))
+        assert set(exports) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"}
+        second = {**terminal, **exports}
+
+        run, submit, notebooks, tables = others
+        assert "Launched MLflow run as Databricks job run" in typed(run, tmp_path, second)
+        deadline = time.monotonic() + DONE
+        while [state["life_cycle_state"] for state in states(second)] != ["TERMINATED"]:
+            assert time.monotonic() < deadline, states(second)
+            time.sleep(1)
+        assert states(second)[0]["result_state"] == "SUCCESS"
+        assert exports["DATABRICKS_TOKEN"] not in typed(submit, tmp_path, second)
+
+        typed(notebooks, tmp_path, second)
+        assert len(list((tmp_path / "dist").glob("*.dbc"))) == 5
+        typed(tables, tmp_path, second)
+        assert list((tmp_path / "dist" / "tables").rglob("*.jsonl"))
+        with urllib.request.urlopen(exports["DATABRICKS_HOST"]) as page:
+            assert "clustering" in page.read().decode()
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(60)
+
+    store = f"sqlite:///{tmp_path}/databricks-workspace/tracking/mlflow.db"
+    client = MlflowClient(store, store)
+    experiment = client.get_experiment_by_name("/Shared/clustering")
+    assert experiment
+    parents = client.search_runs([experiment.experiment_id], "attributes.run_name != ''")
+    mains = [found for found in parents if "mlflow.parentRunId" not in found.data.tags]
+    assert [found.info.status for found in mains] == ["FINISHED", "FINISHED"]
+    assert {found.data.metrics["chosen_k"] for found in mains} == {4}

@@ -1,0 +1,62 @@
+"""Read the pages: their commands, what they quote of the output, and whether a printed line is the quoted one.
+
+On a page, an indented line is a command to type in the collection's folder, and a ```text block quotes what the command
+before it prints. `<run id>` stands for the run of the first model that a command on the page printed, `<run id of knn>`
+for the last run of that entry point.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Step:
+    """A command on a page, and what the page quotes of its output."""
+
+    command: str
+    quoted: list[str] = field(default_factory=list)
+
+
+def french(page: Path) -> Path:
+    """The French twin of a page."""
+    return page.with_suffix(".fr.md")
+
+
+def steps(page: Path) -> list[Step]:
+    """The commands of a page, in order, each with its quoted output."""
+    found: list[Step] = []
+    quoting = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            quoting = line == "```text"
+        elif quoting and found:
+            found[-1].quoted.append(line)
+        elif line.startswith("    ") and line.strip():
+            found.append(Step(line.strip()))
+    return found
+
+
+# The names of runs, models and commits: they count as numbers that may be any.
+HASH = r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b"
+
+
+def figures(line: str) -> list[float]:
+    """The numbers in a line, without names of runs and those that say how long something took."""
+    found = re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?(?! m?s\b)(?![\d.])", re.sub(HASH, "", line))
+    return [float(number) for number in found]
+
+
+def words(line: str) -> list[str]:
+    """What is not a number in a line."""
+    return re.sub(rf"{HASH}|-?\d+(?:\.\d+)?(?:e-?\d+)?", "#", line).split()
+
+
+def quotes(quoted: str, printed: str) -> bool:
+    """Whether a printed line is the quoted one, its figures within 2 % or 0.02."""
+    return words(quoted) == words(printed) and all(
+        abs(one - other) <= max(0.02, 0.02 * abs(one))
+        for one, other in zip(figures(quoted), figures(printed), strict=False)
+    )
