@@ -40,12 +40,14 @@ def steps(page: Path) -> list[Step]:
 
 
 # The names of runs, models and commits: they count as numbers that may be any.
-HASH = r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b"
+HASH = r"-?\b(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b"
+# What differs each time: how long something took, how many requests were sent meanwhile, a free port.
+CHANGING = r"\d+(?:\.\d+)?(?= m?s\b| by version)|(?<=127\.0\.0\.1:)\d+"
 
 
 def figures(line: str) -> list[float]:
-    """The numbers in a line, without names of runs and those that say how long something took."""
-    found = re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?(?! m?s\b)(?![\d.])", re.sub(HASH, "", line))
+    """The numbers in a line, without those that differ each time."""
+    found = re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", re.sub(f"{HASH}|{CHANGING}", "", line))
     return [float(number) for number in found]
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from running import COLLECTION, Outcome, Store, metrics_without_times
+from running import Outcome, Store, metrics_without_times
 
 CLASSIFIERS = {"ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"}
 
@@ -42,7 +42,6 @@ def test_each_of_the_seven_classifiers_is_reproduced(classification: Outcome, st
         assert metrics_without_times(original) == metrics_without_times(agains[name])
 
 
-@pytest.mark.skipif(not (COLLECTION / "clustering" / "MLproject").exists(), reason="the example is not there yet")
 def test_a_clustering_run_is_reproduced(collection: Any, store: Store, reproduce: Any) -> None:
     outcome = store.mlflow_run(f"{collection.url}#clustering", "main", {"k_min": 4, "k_max": 5}, "-v", "master")
     assert outcome.code == 0, outcome.output

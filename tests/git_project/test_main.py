@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from git_server import GitServer
 from running import COLLECTION, Outcome, Store
 
@@ -76,14 +77,14 @@ def test_predict_with_all_and_with_the_best(two: Outcome, store: Store, tmp_path
     assert f"Best by log_loss: {best.info.run_name} (" in outcome.output
 
 
-def test_all_seven_classifiers_by_default(collection: Any, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    outcome = store.mlflow_run(f"{collection.url}#git_project", "main", {"jobs": 2})
-    assert outcome.code == 0, outcome.output
-    children = store.children(outcome.run)
-    assert len(children) == 7
-    assert all("roc_auc" in child.data.metrics for child in children)
-    assert "\n[7/7] " in outcome.output
+def test_the_default_is_every_entry_point_that_trains_one_classifier() -> None:
+    def entry_points(example: str) -> dict[str, dict]:
+        text = (COLLECTION / example / "MLproject").read_text(encoding="utf-8")
+        return yaml.safe_load(text)["entry_points"]
+
+    default = entry_points("git_project")["main"]["parameters"]["runs"]["default"].split(",")
+    training = [name for name, point in entry_points("classification").items() if "train.py" in point["command"]]
+    assert default == training
 
 
 def test_a_private_repository(store: Store, foreign: Any, private: GitServer, installed: dict[str, str]) -> None:

@@ -12,18 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import azure_stand_in
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import requests
-from sklearn.tree import DecisionTreeRegressor
-
-pytest.importorskip("azure.ai.ml", reason="needs registry_deploy/requirements-azure.txt")
-pytest.importorskip("trustme")
-
-import azure_stand_in
 from azure_stand_in import StandIn
+from sklearn.tree import DecisionTreeRegressor
 
 EXAMPLE = Path(__file__).parents[2] / "registry_deploy"
 sys.path.insert(0, str(EXAMPLE))
