@@ -38,6 +38,7 @@ check: .venv/everything.installed
 	ruff format --check .
 	mypy *.py on_databricks/*.py
 	MYPYPATH=tests mypy --explicit-package-bases --disable-error-code union-attr tests benchmarks docs
+	cd on_databricks/workspace && mypy --config-file ../../pyproject.toml .
 	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
 
 lock: .venv/everything.installed

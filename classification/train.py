@@ -167,6 +167,7 @@ def _log_model(pipeline: Pipeline, split: Split, description: Description) -> tu
         info = mlflow.sklearn.log_model(
             pipeline,
             signature=description.signature,
+            serialization_format="skops",  # on Databricks the default is a pickle
             # The types in a model that was fitted here are scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),

@@ -116,6 +116,7 @@ def log_clustering(table: Table, clustering: Clustering, metrics: dict[str, floa
         name="model",
         input_example=table.raw.head(5),
         signature=ModelSignature(table.schema, infer_signature(clustering.labels[:5]).inputs),
+        serialization_format="skops",  # on Databricks the default is a pickle
         skops_trusted_types=["numpy.dtype"],  # all that a ColumnTransformer asks for
         pip_requirements=REQUIREMENTS,
         metadata={

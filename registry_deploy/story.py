@@ -86,6 +86,7 @@ def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, d
             name="model",
             signature=infer_signature(X, pipeline.predict(X.head())),
             input_example=X.head(),
+            serialization_format="skops",  # on Databricks the default is a pickle
             # The types in a model that was fitted here are scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
             pip_requirements=[
