@@ -15,6 +15,8 @@ import tensorflow as tf
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 
+tf.get_logger().setLevel("ERROR")  # silences warnings on compiling one network after another, which tuning does
+
 
 class NeuralNetwork(ClassifierMixin, BaseEstimator):
     """Two hidden layers of rectified linear units and a softmax over the classes, trained by Adam on cross-entropy.

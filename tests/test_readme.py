@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from git_server import GitServer, Repository, copy_collection
-from pages import french, quotes, steps
+from mlflow import MlflowClient
+from pages import Step, french, quotes, steps
 from running import COLLECTION, Store
 
 PAGES = [
@@ -25,8 +26,9 @@ PAGES = [
     *sorted(page for page in COLLECTION.glob("docs/*.md") if not page.name.endswith(".fr.md")),
 ]
 NAMES = [str(page.relative_to(COLLECTION).with_suffix("")) for page in PAGES]
-# `make test` is what runs this test.
+# `make test` is what runs this test. The story takes a minute: registry_deploy/test_story.py runs and compares it.
 NOT_RUN = {"make test"}
+ELSEWHERE = {"mlflow run registry_deploy --env-manager local"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -95,7 +97,21 @@ def test_the_page_does_what_it_says(
     table.drop(columns="left").assign(other=[row % 7 for row in range(200)]).to_parquet(folder / "table.parquet")
     environment = {**Store(tmp_path_factory.mktemp("store")).environment, **served, "XDG_STATE_HOME": str(folder)}
     known: dict[str, str] = {}
+    if page == "registry_deploy":  # it begins where a model has been trained
+        trained = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "run",
+            "classification",
+            "-e",
+            "decision_tree",
+            "--env-manager=local",
+        ]
+        subprocess.run(trained, cwd=folder, env=environment, check=True)
     for step in steps(folder / page / "README.md"):
+        if step.command in ELSEWHERE:
+            continue
         command = step.command.replace("/full/path/of", str(folder))
         for placeholder in re.findall("<run id.*?>", command):
             command = command.replace(placeholder, known[placeholder])
@@ -131,16 +147,20 @@ def bare_environment() -> dict[str, str]:
     return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def follow(page: Path, folder: Path) -> None:
-    """Type the commands of a page into one terminal in a folder; each prints what the page quotes."""
+def follow(page: Path, folder: Path, more: Iterable[str] = ()) -> None:
+    """Type the commands of a page, and some more, into one terminal in a folder; each prints what the page quotes.
+
+    `<model>` in a command is the model that was printed last.
+    """
     lasting: list[str] = []
-    for step in steps(page):
+    model = ""
+    for step in [*steps(page), *map(Step, more)]:
         if step.command in NOT_RUN:
             continue
         done = subprocess.run(
-            ["bash", "-c", "\n".join([*lasting, step.command])],
+            ["bash", "-c", "\n".join([*lasting, step.command.replace("<model>", model)])],
             cwd=folder,
-            env=bare_environment(),
+            env={**bare_environment(), "MLFLOW_ENV_ROOT": str(folder / "environments")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -151,6 +171,7 @@ def follow(page: Path, folder: Path) -> None:
             assert any(quotes(quoted, line) for line in done.stdout.splitlines()), f"{quoted}\n{done.stdout}"
         if step.command.startswith(LASTING):
             lasting.append(step.command)
+        model = (re.findall(r"runs:/[0-9a-f]{32}/model", done.stdout) or [model])[-1]
 
 
 def test_a_newcomer_with_this_page_alone_reaches_a_served_prediction(tmp_path: Path) -> None:
@@ -161,6 +182,19 @@ def test_a_newcomer_with_this_page_alone_reaches_a_served_prediction(tmp_path: P
     assert not list((tmp_path / "classification").glob("mlflow.db*"))
 
 
-def test_installing_as_the_page_says(tmp_path: Path) -> None:
+def test_installing_as_the_page_says_and_then_every_entry_point_of_clustering(tmp_path: Path, penguins: Path) -> None:
+    """With uv, which makes the environment of `main` once for all."""
     copy_collection(tmp_path)
-    follow(tmp_path / "docs" / "install.md", tmp_path)
+    shutil.copy(penguins, tmp_path)
+    page = tmp_path / "docs" / "install.md"
+    columns = "bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g"
+    more = [
+        f'mlflow run clustering -e kmeans -P data="$PWD/penguins.csv" -P columns={columns} -P missing=impute',
+        'mlflow run clustering -e predict -P model_uri=<model> -P data="$PWD/penguins.csv"',
+    ]
+    follow(page, tmp_path, [f"{command} --env-manager uv" for command in more])
+    assert list((tmp_path / "environments").iterdir())
+    database = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    [predicted, *_] = MlflowClient(database, database).search_runs(["0"], max_results=1)
+    assert predicted.info.status == "FINISHED"
+    assert predicted.data.metrics["instances"] == 344

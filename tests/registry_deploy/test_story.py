@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pages import quotes, steps
 from running import COLLECTION, Outcome, Store
 
 EXAMPLE = COLLECTION / "registry_deploy"
@@ -62,11 +63,13 @@ def check(outcome: Outcome, store: Store, folder: Path, first: int) -> None:
 
 
 def test_the_story_with_the_local_manager(store: Store, tmp_path: Path) -> None:
-    started = time.monotonic()
     outcome = store.mlflow_run(EXAMPLE, environment={"TMPDIR": str(tmp_path)})
-    seconds = time.monotonic() - started
     check(outcome, store, tmp_path, 1)
-    assert seconds < 180
+    first = steps(EXAMPLE / "README.md")[0]
+    assert first.command == "mlflow run registry_deploy --env-manager local"
+    printed = outcome.output.splitlines()
+    for quoted in filter(None, first.quoted):
+        assert any(quotes(quoted, line) for line in printed), quoted
 
 
 def test_the_story_is_told_again_with_the_uv_manager(store: Store, tmp_path: Path) -> None:
