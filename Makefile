@@ -2,6 +2,7 @@
 # make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
+# make benchmark  benchmarks/REPORT.md anew, from about an hour of measuring on a quiet machine
 # make test   everything that the project asserts
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 
@@ -16,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # An environment without compiled bytecode starts half as fast.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run tour ui test check lock upgrade clean
+.PHONY: run tour ui benchmark test check lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -29,6 +30,9 @@ ui: .venv/classification.installed
 
 pictures: .venv/everything.installed
 	python docs/pictures.py
+
+benchmark: .venv/everything.installed
+	env -u PYTHONDONTWRITEBYTECODE -u MLFLOW_TRACKING_URI python benchmarks/report.py
 
 test: check
 	pytest

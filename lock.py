@@ -1,8 +1,9 @@
 """Resolve pyproject.toml into requirements.txt, here and in each example: `make lock` (newer versions: `make upgrade`).
 
 The top-level file pins everything that any example or the development needs, for Linux, macOS and Windows. The file of
-an example, and that of the tour, holds only what it needs, at the same versions. Its digest goes into the example's conda.yaml,
-because MLflow names a conda environment after the text of conda.yaml alone: otherwise new pins would find the old one.
+an example, and that of the tour, holds only what it needs, at the same versions. Its digest goes into the conda.yaml
+beside it, because MLflow names a conda environment after the text of conda.yaml alone: otherwise new pins would find
+the old one.
 """
 
 from __future__ import annotations

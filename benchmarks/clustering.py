@@ -141,30 +141,36 @@ def write_table(path: Path, rows: int) -> None:
             writer.write_table(pyarrow.table(dict(zip(names, values.T, strict=True)), schema=schema))
 
 
+def measure_size(rows: int) -> dict[str, dict[str, float]]:
+    """Seconds, processor seconds, seconds of the fit, peak memory (MB) and inertia of both algorithms, by algorithm."""
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment, client, begin = surroundings(folder)
+        write_table(folder / "table.parquet", rows)
+        for algorithm in ("lloyd", "minibatch"):
+            parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
+            command = [*begin, "-e", "kmeans", *(f"-P{name}={value}" for name, value in parameters.items())]
+            output, used = run(command, environment, folder)
+            announced = re.search(r"in run with ID '(\w+)'", output)
+            assert announced
+            metrics = client.get_run(announced[1]).data.metrics
+            found[algorithm] = {**used, "fit": metrics["fit_seconds"], "inertia": metrics["inertia"]}
+    return found
+
+
 def compare_sizes(sizes: list[int]) -> None:
     """Print time, peak memory and inertia of both algorithms for tables of so many rows."""
     for rows in sizes:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            environment, client, begin = surroundings(folder)
-            write_table(folder / "table.parquet", rows)
-            inertia = {}
-            for algorithm in ("lloyd", "minibatch"):
-                parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
-                command = [*begin, "-e", "kmeans", *(f"-P{name}={value}" for name, value in parameters.items())]
-                output, used = run(command, environment, folder)
-                found = re.search(r"in run with ID '(\w+)'", output)
-                assert found
-                metrics = client.get_run(found[1]).data.metrics
-                inertia[algorithm] = metrics["inertia"]
-                print(
-                    f"{rows:.0e} rows, {algorithm}: {used['seconds']:.0f} s, processor {used['cpu']:.0f} s, of which "
-                    f"fit {metrics['fit_seconds']:.1f} s; peak {used['peak']:.0f} MB; inertia {metrics['inertia']:.5g}",
-                    flush=True,
-                )
+        found = measure_size(rows)
+        for algorithm, used in found.items():
             print(
-                f"{rows:.0e} rows: inertia minibatch / lloyd {inertia['minibatch'] / inertia['lloyd']:.4f}", flush=True
+                f"{rows:.0e} rows, {algorithm}: {used['seconds']:.0f} s, processor {used['cpu']:.0f} s, of which "
+                f"fit {used['fit']:.1f} s; peak {used['peak']:.0f} MB; inertia {used['inertia']:.5g}",
+                flush=True,
             )
+        ratio = found["minibatch"]["inertia"] / found["lloyd"]["inertia"]
+        print(f"{rows:.0e} rows: inertia minibatch / lloyd {ratio:.4f}", flush=True)
 
 
 if __name__ == "__main__":

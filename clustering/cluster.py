@@ -1,4 +1,4 @@
-"""Fit K-Means: on a table in memory, or with a mini-batch at a time on one that need not fit there."""
+"""Fit K-Means: on a table in memory, a mini-batch at a time on one that need not fit there, or on Spark."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SINGLE_THREADED = 100_000
 class Options:
     """How to fit, under scikit-learn's names.
 
-    algorithm: `lloyd` or `elkan` for KMeans, `minibatch` for MiniBatchKMeans.
-    n_init: how many k-means++ initialisations to try.
+    algorithm: `lloyd` or `elkan` for KMeans, `minibatch` for MiniBatchKMeans, `spark` for the K-Means of Spark's MLlib.
+    n_init: how many initialisations to try, k-means++ or, with spark, k-means||.
     max_iter: the most iterations; with minibatch, the most passes over the table.
     tol: stop when the centres (with minibatch: the inertia of a pass) change relatively less than this.
     batch_size: rows of a mini-batch.
@@ -61,9 +61,16 @@ class Clustering:
 
 
 def fit(table: Table, n_clusters: list[int], options: Options) -> Iterator[Clustering]:
-    """Fit K-Means once for each number of segments, in that order; `minibatch` reads the table's source again."""
+    """Fit K-Means once for each number of segments, in that order.
+
+    `minibatch` and `spark` read the table's source again.
+    """
     if options.algorithm == "minibatch":
         yield from _fit_batches(table, n_clusters, options)
+    elif options.algorithm == "spark":
+        from spark_kmeans import fit_on_spark  # late: the others need no Spark
+
+        yield from fit_on_spark(table, n_clusters, options)
     else:
         for k in n_clusters:
             yield _fit_whole(table, k, options)
@@ -83,7 +90,7 @@ def _fit_whole(table: Table, n_clusters: int, options: Options) -> Clustering:
         kmeans.fit(table.Z)
     seconds = time.perf_counter() - started
     sizes = np.bincount(kmeans.labels_, minlength=n_clusters)
-    order = _largest_first(kmeans, sizes)
+    order = largest_first(kmeans, sizes)
     kmeans.labels_ = np.argsort(order)[kmeans.labels_].astype("int32")
     metrics = {
         "inertia": float(kmeans.inertia_),
@@ -91,7 +98,7 @@ def _fit_whole(table: Table, n_clusters: int, options: Options) -> Clustering:
         "n_iter": int(kmeans.n_iter_),
         "fit_seconds": seconds,
     }
-    return Clustering(_pipeline(table, kmeans), kmeans.labels_, sizes[order].tolist(), metrics)
+    return Clustering(as_pipeline(table, kmeans), kmeans.labels_, sizes[order].tolist(), metrics)
 
 
 def _fit_batches(table: Table, n_clusters: list[int], options: Options) -> Iterator[Clustering]:
@@ -138,14 +145,14 @@ def _fit_batches(table: Table, n_clusters: list[int], options: Options) -> Itera
 
     for model, sums in zip(models, _sums(table, models, options.batch_size), strict=True):
         k = model.n_clusters
-        order = _largest_first(model, sums.sizes)
+        order = largest_first(model, sums.sizes)
         metrics = {
             "inertia": sums.inertia,
             "calinski_harabasz": sums.calinski_harabasz(),
             "n_iter": passes[k],
             "fit_seconds": seconds[k],
         }
-        yield Clustering(_pipeline(table, model), model.predict(table.Z), sums.sizes[order].tolist(), metrics)
+        yield Clustering(as_pipeline(table, model), model.predict(table.Z), sums.sizes[order].tolist(), metrics)
 
 
 def farthest(table: Table, clustering: Clustering) -> list[float]:
@@ -157,7 +164,7 @@ def farthest(table: Table, clustering: Clustering) -> list[float]:
     return found
 
 
-class _Sums:
+class Sums:
     """What one pass over all rows adds up for a clustering: sizes, totals of the segments, and squared distances."""
 
     def __init__(self, n_clusters: int, features: int) -> None:
@@ -184,8 +191,8 @@ class _Sums:
         return between / (k - 1) / (within / (rows - k)) if within > 0 else 1.0
 
 
-def _sums(table: Table, models: list[MiniBatchKMeans], batch_size: int) -> list[_Sums]:
-    sums = [_Sums(model.n_clusters, table.Z.shape[1]) for model in models]
+def _sums(table: Table, models: list[MiniBatchKMeans], batch_size: int) -> list[Sums]:
+    sums = [Sums(model.n_clusters, table.Z.shape[1]) for model in models]
     for Z in _batches(table, batch_size):
         for model, into in zip(models, sums, strict=True):
             distances = model.transform(Z)
@@ -201,12 +208,13 @@ def _batches(table: Table, batch_size: int) -> Iterator[np.ndarray]:
         row += len(batch)
 
 
-def _largest_first(kmeans: KMeans | MiniBatchKMeans, sizes: np.ndarray) -> np.ndarray:
+def largest_first(kmeans: KMeans | MiniBatchKMeans, sizes: np.ndarray) -> np.ndarray:
     """Number the centres of a fitted K-Means anew, the largest segment first; returns the old numbers in that order."""
     order = np.argsort(-sizes, kind="stable")
     kmeans.cluster_centers_ = np.ascontiguousarray(kmeans.cluster_centers_[order])
     return order
 
 
-def _pipeline(table: Table, kmeans: KMeans | MiniBatchKMeans) -> Pipeline:
+def as_pipeline(table: Table, kmeans: KMeans | MiniBatchKMeans) -> Pipeline:
+    """The model that is logged: from raw columns to segments."""
     return Pipeline([("preprocessing", table.preprocessing), ("kmeans", kmeans)])

@@ -106,30 +106,64 @@ def load_table(
         if chosen is None or schema is None:
             chosen = choose_columns(batch, data, columns, drop, profile, log_columns, categories)
             schema = input_schema(chosen, missing)
-        X = conform(batch, schema, first_row=rows + 1)
-        lacking = lacking.add(X.isna().sum(), fill_value=0)
-        below = below.add((X[chosen.logged] <= -1).sum(), fill_value=0)
-        rows += len(X)
-        kept.append(X.assign(**{name: _plain(batch[name]) for name in chosen.described}))
+        kept.append(check_and_keep(batch, chosen, schema, first_row=rows + 1))
+        lacks, has_no_logarithm = unfit(kept[-1], chosen)
+        lacking, below = lacking.add(lacks, fill_value=0), below.add(has_no_logarithm, fill_value=0)
+        rows += len(batch)
         digest.update(pd.util.hash_pandas_object(kept[-1], index=False).to_numpy().tobytes())
         if init_size is not None:
             # Every row draws a key; the rows with the smallest keys are a uniform sample, whatever their order.
-            keys = np.concatenate([keys, generator.random(len(X))])
+            keys = np.concatenate([keys, generator.random(len(batch))])
             if rows > init_size:
                 smallest = np.sort(np.argpartition(keys, init_size)[:init_size])
                 keys, kept = keys[smallest], [pd.concat(kept, ignore_index=True).iloc[smallest]]
     assert chosen is not None  # read_batches refuses a table without rows
     assert schema is not None
     frame = kept[0].reset_index(drop=True) if len(kept) == 1 else pd.concat(kept, ignore_index=True)
-    _refuse_unfit(frame, chosen, missing, rows, lacking, below)
+    return fit_preprocessing(frame, rows, chosen, schema, missing, lacking, below, data, digest.hexdigest()[:8])
 
-    transformer = preprocessing(chosen, missing)
-    Z = np.ascontiguousarray(transformer.fit_transform(frame[chosen.fitted]), dtype="float64")
+
+def fit_preprocessing(
+    frame: pd.DataFrame,
+    rows: int,
+    columns: Columns,
+    schema: Schema,
+    missing: str,
+    lacking: pd.Series,
+    below: pd.Series,
+    data: str,
+    digest: str,
+) -> Table:
+    """Check the rows of a table and fit the preprocessing on them; arguments as in `load_table` and `Table`, and:
+
+    lacking: in how many of all rows each column to fit on has no value.
+    below: in how many of all rows each column of `columns.logged` has no logarithm.
+    digest: of the table.
+
+    Raises click.BadParameter where a column tells nothing, or `missing` or `columns.logged` does not allow its values.
+    """
+    _refuse_unfit(frame, columns, missing, rows, lacking, below)
+    transformer = preprocessing(columns, missing)
+    Z = np.ascontiguousarray(transformer.fit_transform(frame[columns.fitted]), dtype="float64")
     # Not mlflow.data.from_pandas: it looks at every value in turn to infer the schema that is known here.
     dataset = MetaDataset(  # type: ignore[abstract]
-        dataset_source(data), name=short_name(data), digest=digest.hexdigest()[:8], schema=schema
+        dataset_source(data), name=short_name(data), digest=digest, schema=schema
     )
-    return Table(frame, rows, chosen, schema, transformer, Z, absolute(data), dataset)
+    return Table(frame, rows, columns, schema, transformer, Z, absolute(data), dataset)
+
+
+def check_and_keep(batch: pd.DataFrame, columns: Columns, schema: Schema, first_row: int = 1) -> pd.DataFrame:
+    """The columns of a batch to fit on, as the schema has them, and those to describe by, as numbers or text.
+
+    Raises click.BadParameter as `conform` does.
+    """
+    X = conform(batch, schema, first_row=first_row)
+    return X.assign(**{name: _plain(batch[name]) for name in columns.described})
+
+
+def unfit(X: pd.DataFrame, columns: Columns) -> tuple[pd.Series, pd.Series]:
+    """How many values each column to fit on lacks, and how many of each of `columns.logged` have no logarithm."""
+    return X[columns.fitted].isna().sum(), (X[columns.logged] <= -1).sum()
 
 
 def choose_columns(

@@ -47,13 +47,16 @@ def table_options(command: Any) -> Any:
             click.option("--categories", type=click.Choice(["refuse", "onehot"]), default="refuse"),
             click.option("--missing", type=click.Choice(["refuse", "impute"]), default="refuse"),
             click.option("--axes", default="", help="Two columns to draw the segments on; empty for the best plane."),
-            click.option("--algorithm", type=click.Choice(["lloyd", "elkan", "minibatch"]), default="lloyd"),
+            click.option("--algorithm", type=click.Choice(["lloyd", "elkan", "minibatch", "spark"]), default="lloyd"),
             click.option("--n_init", type=COUNT, default=10, help="Initialisations to try; the best is kept."),
             click.option("--max_iter", type=COUNT, default=300, help="With minibatch: passes over the table."),
             click.option("--tol", type=FiniteRange(min=0), default=1e-4),
             click.option("--batch_size", type=COUNT, default=100_000, help="Rows of a mini-batch."),
             click.option(
-                "--init_size", type=click.IntRange(min=100), default=100_000, help="Rows minibatch starts on."
+                "--init_size",
+                type=click.IntRange(min=100),
+                default=100_000,
+                help="Rows that minibatch starts on; with spark, of the sample.",
             ),
             click.option("--sample_size", type=click.IntRange(min=100), default=10_000, help="Rows for silhouettes."),
             click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0),
@@ -66,12 +69,16 @@ def table_options(command: Any) -> Any:
 def load(parameters: dict[str, Any]) -> tuple[Table, Options, Plane]:
     """The table, the way to fit, and the axes to draw on, by the values of `table_options`."""
     named = ("data", "columns", "drop", "profile", "log_columns", "categories", "missing", "random_state")
-    streamed = parameters["algorithm"] == "minibatch"
-    table = load_table(
-        **{name: parameters[name] for name in named},
-        batch_size=parameters["batch_size"] if streamed else None,
-        init_size=parameters["init_size"] if streamed else None,
-    )
+    given = {name: parameters[name] for name in named}
+    match parameters["algorithm"]:
+        case "minibatch":
+            table = load_table(**given, batch_size=parameters["batch_size"], init_size=parameters["init_size"])
+        case "spark":
+            from spark_kmeans import load_on_spark  # late: the others need no Spark
+
+            table = load_on_spark(**given, init_size=parameters["init_size"])
+        case _:
+            table = load_table(**given)
     options = Options(**{field.name: parameters[field.name] for field in dataclasses.fields(Options)})
     axes = split_names(parameters["axes"])
     numbers = table.frame.select_dtypes("number").columns.tolist()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -19,6 +21,10 @@ from sklearn.pipeline import Pipeline
 
 from project import log_working_tree, run_command, say_where_to_look
 from table import bad, conform, dataset_source, read_batches, short_name
+from table_writer import TableWriter
+
+# What stands for a missing value where it is one that the model never saw.
+MISSING = "(missing)"
 
 
 def load_pipeline(model_uri: str) -> tuple[Pipeline, ModelInfo]:
@@ -69,76 +75,145 @@ def unseen(X: pd.DataFrame, known: dict[str, list[str]]) -> dict[str, Counter[st
     """Values of categorical columns that the model never saw when it was fitted, with how often each occurs."""
     found = {}
     for name, categories in known.items():
-        strange = X[name][~X[name].isin(categories)].fillna("(missing)")
+        strange = X[name][~X[name].isin(categories)].fillna(MISSING)
         if len(strange):
             found[name] = Counter(strange)
     return found
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """What the assignment of a table came to.
+
+    sizes: instances of each segment.
+    far: how many lie farther from their centre than any row of the segment that the model was fitted on.
+    unseen: for each column, the categories that the model never saw, with how often each occurs.
+    digest: of the columns that the model takes.
+    """
+
+    sizes: list[int]
+    far: int
+    unseen: dict[str, Counter[str]]
+    digest: str
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sizes)
+
+
+def added_columns(
+    pipeline: Pipeline, metadata: dict[str, Any] | None, X: pd.DataFrame, first_row: int = 1
+) -> pd.DataFrame:
+    """What `assign` gives, the name of each segment where the model has them, and whether a row is `far` (0 or 1).
+
+    metadata: of the logged model.
+    """
+    added = assign(pipeline, X, first_row)
+    known = metadata or {}
+    if known.get("segments"):
+        added["segment_name"] = np.array(known["segments"])[added["segment"]]
+    farthest = np.array(known.get("farthest") or [np.inf] * pipeline[-1].n_clusters)
+    return added.assign(far=(added["segment_distance"] > farthest[added["segment"]]).astype("int64"))
+
+
+def assign_locally(pipeline: Pipeline, description: ModelInfo, data: str, batch_size: int, file: Path) -> Assigned:
+    """Assign a table a batch at a time in this process, and write it to a file."""
+    schema, known = description.signature.inputs, (description.metadata or {}).get("categories", {})
+    text = tuple(column.name for column in schema.inputs if column.type.name == "string")
+    strange: dict[str, Counter[str]] = {}
+    sizes = np.zeros(pipeline[-1].n_clusters, dtype=int)
+    digest = hashlib.sha256()
+    done = far = 0
+    with TableWriter(file) as writer:
+        for frame in read_batches(data, batch_size=batch_size, text_columns=text):
+            X = conform(frame, schema, first_row=done + 1)
+            added = added_columns(pipeline, description.metadata, X, first_row=done + 1)
+            for name, values in unseen(X, known).items():
+                strange.setdefault(name, Counter()).update(values)
+            far += int(added.pop("far").sum())
+            written = pd.concat(
+                [frame.reset_index(drop=True).drop(columns=added.columns, errors="ignore"), added], axis=1
+            )
+            writer.write(written)
+            if not done:
+                show(written)
+            sizes += np.bincount(added["segment"], minlength=len(sizes))
+            digest.update(pd.util.hash_pandas_object(X, index=False).to_numpy().tobytes())
+            done += len(frame)
+    return Assigned(sizes.tolist(), far, strange, digest.hexdigest()[:8])
+
+
+def assign_on_spark(pipeline: Pipeline, description: ModelInfo, model_uri: str, data: str, output: str) -> Assigned:
+    """Assign a table in the workers of Spark, which write it to a folder of files or a table of the catalog.
+
+    Raises click.BadParameter as `assign_locally` does, where there is no Spark, and where the output exists.
+    """
+    import on_spark  # late: the local engine needs no Spark
+
+    spark = on_spark.spark_session()
+    on_spark.refuse_output(spark, output)
+    frame = on_spark.read_on_spark(spark, data)
+    head = on_spark.first_rows(frame, data, rows=5)
+    schema, known = description.signature.inputs, (description.metadata or {}).get("categories", {})
+    example = added_columns(pipeline, description.metadata, conform(head, schema))
+    show(pd.concat([head, example.drop(columns="far")], axis=1))
+    scored = on_spark.score_on_spark(
+        frame, model_uri, example, schema.input_names(), known, output, sums=("far",), missing=MISSING
+    )
+    sizes = [scored.counts[str(segment)] for segment in range(pipeline[-1].n_clusters)]
+    return Assigned(sizes, scored.sums["far"], scored.unseen, scored.digest)
+
+
+def show(written: pd.DataFrame) -> None:
+    """Print the first instances with their segments."""
+    click.echo(written.iloc[:5, -min(written.shape[1], 5) :].to_string())
+
+
 @click.command()
 @click.option("--model_uri", required=True, help="runs:/<run id>/model, models:/<name>@<alias>, or a folder.")
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
-@click.option("--output", default="", help="Where to write the segments besides the run: a path ending in .csv.")
+@click.option("--output", default="", help="Where to write the segments besides the run: a .csv or .parquet file.")
 @click.option("--batch_size", type=click.IntRange(min=1), default=50_000, help="Rows in memory at a time.")
-def predict(model_uri: str, data: str, output: str, batch_size: int) -> None:
+@click.option("--engine", type=click.Choice(["local", "spark"]), default="local", help="What does the work.")
+def predict(model_uri: str, data: str, output: str, batch_size: int, engine: str) -> None:
     """Write the segment of each customer and its distance to the centre."""
-    if output and not Path(output).expanduser().parent.is_dir():
+    if engine == "local" and output and not Path(output).expanduser().parent.is_dir():
         raise bad("output", output, "lies in a folder that does not exist.")
     pipeline, description = load_pipeline(model_uri)
-    schema = description.signature.inputs
-    metadata = description.metadata or {}
-    names, farthest = metadata.get("segments", []), metadata.get("farthest", [])
-    text = tuple(column.name for column in schema.inputs if column.type.name == "string")
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
         if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params({"model_uri": model_uri, "data": data, "output": output, "batch_size": batch_size})
+            mlflow.log_params(click.get_current_context().params)
         log_working_tree()
-        file = Path(output).expanduser() if output else Path(folder) / "segments.csv"
-        strange: dict[str, Counter[str]] = {}
-        sizes = np.zeros(pipeline[-1].n_clusters, dtype=int)
-        digest = hashlib.sha256()
-        done = far = 0
-        for frame in read_batches(data, batch_size=batch_size, text_columns=text):
-            X = conform(frame, schema, first_row=done + 1)
-            assigned = assign(pipeline, X, first_row=done + 1)
-            for name, values in unseen(X, metadata.get("categories", {})).items():
-                strange.setdefault(name, Counter()).update(values)
-            written = frame.reset_index(drop=True).assign(**assigned)
-            if names:
-                written["segment_name"] = np.array(names)[assigned["segment"]]
-            if farthest:
-                far += int((assigned["segment_distance"] > np.array(farthest)[assigned["segment"]]).sum())
-            written.to_csv(file, mode="a" if done else "w", header=not done, index=False)
-            if not done:
-                click.echo(written.iloc[:5, -min(written.shape[1], 5) :].to_string())
-            sizes += np.bincount(assigned["segment"], minlength=len(sizes))
-            digest.update(pd.util.hash_pandas_object(X, index=False).to_numpy().tobytes())
-            done += len(frame)
-        for name, values in strange.items():
+        if engine == "spark":
+            found = assign_on_spark(pipeline, description, model_uri, data, output)
+        else:
+            file = Path(output).expanduser() if output else Path(folder) / "segments.csv"
+            found = assign_locally(pipeline, description, data, batch_size, file)
+            mlflow.log_artifact(str(file))
+        for name, values in found.unseen.items():
             shown = ", ".join(f"{value!r} ({times})" for value, times in values.most_common(5))
             click.echo(f"Warning: column {name!r} holds categories that the model has not seen: {shown}.", err=True)
-        if far:
+        if found.far:
             click.echo(
-                f"Warning: {far:,} of {done:,} instances lie farther from their centre than any that the model was "
-                "fitted on: perhaps they belong to no segment.",
+                f"Warning: {found.far:,} of {found.rows:,} instances lie farther from their centre than any that the "
+                "model was fitted on: perhaps they belong to no segment.",
                 err=True,
             )
 
         source, name = dataset_source(data), short_name(data)
-        dataset = MetaDataset(source, name=name, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        dataset = MetaDataset(source, name=name, digest=found.digest)  # type: ignore[abstract]
         mlflow.log_input(dataset, context="inference")
         if description.model_id:  # shows the run on the page of the model
             mlflow.MlflowClient().log_inputs(run.info.run_id, models=[LoggedModelInput(description.model_id)])
-        mlflow.log_artifact(str(file))
-        counts = {f"segment_{segment}": int(size) for segment, size in enumerate(sizes)}
-        mlflow.log_metrics({"instances": done, "far_from_centre": far, **counts})
+        counts = {f"segment_{segment}": size for segment, size in enumerate(found.sizes)}
+        mlflow.log_metrics({"instances": found.rows, "far_from_centre": found.far, **counts})
         mlflow.set_tag("model_uri", model_uri)
         shares = ", ".join(
-            f"segment {segment}: {size:,} ({size / done:.1%})" for segment, size in enumerate(sizes) if size
+            f"segment {segment}: {size:,} ({size / found.rows:.1%})" for segment, size in enumerate(found.sizes) if size
         )
-        click.echo(f"{done:,} instances; {shares}")
-        click.echo(f"Segments: {file}" if output else f"Segments: runs:/{run.info.run_id}/segments.csv")
+        click.echo(f"{found.rows:,} instances; {shares}")
+        click.echo(f"Segments: {output or f'runs:/{run.info.run_id}/segments.csv'}")
         say_where_to_look()
 
 

@@ -31,12 +31,12 @@ def bad(parameter: str, value: object, right: str) -> click.BadParameter:
 
 def absolute(source: str) -> str:
     """The full name of a table: a URL or catalog.schema.table as it stands, a relative path as one beside this file."""
-    return source if _is_url(source) or _is_catalog_name(source) else str(FOLDER / Path(source).expanduser())
+    return source if is_url(source) or is_catalog_name(source) else str(FOLDER / Path(source).expanduser())
 
 
 def short_name(source: str) -> str:
     """What to call a table by: the name of its file without the ending, or the last part of catalog.schema.table."""
-    return source.rpartition(".")[2] if _is_catalog_name(source) else Path(source).stem
+    return source.rpartition(".")[2] if is_catalog_name(source) else Path(source).stem
 
 
 def dataset_source(source: str) -> Any:
@@ -44,7 +44,7 @@ def dataset_source(source: str) -> Any:
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.spark_dataset_source import SparkDatasetSource
 
-    if _is_catalog_name(source):
+    if is_catalog_name(source):
         return SparkDatasetSource(table_name=source)
     if source.startswith("dbfs:/"):  # a path of Spark; MLflow resolves every other scheme
         return SparkDatasetSource(path=source)
@@ -77,7 +77,7 @@ def read_batches(
     rows = 0
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if _is_catalog_name(source):
+            if is_catalog_name(source):
                 frames = _catalog_batches(source, parameter, batch_size, text_columns)
             else:
                 frames = _batches(_local_file(source, Path(folder)), batch_size, text_columns)
@@ -146,16 +146,25 @@ def conform(frame: pd.DataFrame, schema: Any, first_row: int = 1, parameter: str
     return pd.DataFrame(columns, index=frame.index)
 
 
-def _is_url(source: str) -> bool:
+def is_url(source: str) -> bool:
+    """Whether a source is an address, and not a path of this machine."""
     return "://" in source or source.startswith("dbfs:/")
 
 
-def _is_catalog_name(source: str) -> bool:
+def is_catalog_name(source: str) -> bool:
     """Whether a name is that of a table, catalog.schema.table, and not of a file such as my.new.csv."""
     parts = source.split(".")
     endings = ("csv", "gz", "json", "jsonl", "ndjson", "parquet", "tsv", "txt", "xls", "xlsx", "zip")
     names = len(parts) == 3 and all(re.fullmatch(r"[\w-]+", part) for part in parts)
     return names and parts[2].lower() not in endings and not (FOLDER / source).exists()
+
+
+def dialect(lines: list[str]) -> tuple[str, str]:
+    """The separator of a CSV file and the decimal point of its numbers, by its first lines."""
+    separator = max(",;\t|", key=lines[0].count) if lines else ","
+    # A semicolon usually comes with the decimal comma of a spreadsheet outside the English-speaking world.
+    numbers = [field for row in csv.reader(lines[1:], delimiter=separator) for field in row]
+    return separator, "," if separator == ";" and any(_has_decimal_comma(field) for field in numbers) else "."
 
 
 def _catalog_batches(
@@ -191,7 +200,7 @@ def _catalog_batches(
 def _local_file(source: str, folder: Path) -> Path:
     """The file itself, downloaded into `folder` where the source is a URL."""
     source = absolute(source)
-    if not _is_url(source):
+    if not is_url(source):
         return Path(source)
     if source.startswith("dbfs:/") and (DBFS / source.removeprefix("dbfs:").lstrip("/")).exists():
         return DBFS / source.removeprefix("dbfs:").lstrip("/")
@@ -222,10 +231,7 @@ def _batches(path: Path, batch_size: int | None, text_columns: tuple[str, ...]) 
 def _csv_batches(path: Path, batch_size: int | None, text_columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = list(itertools.islice(file, 100))
-    separator = max(",;\t|", key=lines[0].count) if lines else ","
-    # A semicolon usually comes with the decimal comma of a spreadsheet outside the English-speaking world.
-    numbers = [field for row in csv.reader(lines[1:], delimiter=separator) for field in row]
-    decimal = "," if separator == ";" and any(_has_decimal_comma(field) for field in numbers) else "."
+    separator, decimal = dialect(lines)
     frames = pd.read_csv(
         path,
         sep=separator,

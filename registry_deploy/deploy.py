@@ -16,6 +16,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.types import ColSpec, Schema
 
 from local_target import LocalTarget
 from project import run_command
@@ -244,7 +245,11 @@ def score(data: str, output: str, **options: Any) -> None:
     with one_line():
         target = make_target(**options)
         frame = read_table(data)
-        predictions = target.score(_as_asked(frame, target.status()))
+        asked, tensors = _as_asked(frame, target.status())
+        if tensors and isinstance(target, LocalTarget):
+            predictions = target.score({str(name): column.to_numpy() for name, column in asked.items()})
+        else:
+            predictions = target.score(asked)
     written = frame.assign(prediction=predictions)
     click.echo(written.iloc[:5, -min(written.shape[1], 3) :].to_string())
     click.echo(f"{len(written):,} instances{_counted(predictions)}")
@@ -261,18 +266,29 @@ def _counted(predictions: list[Any]) -> str:
     return ": " + ", ".join(f"{label} {number:,}" for label, number in times)
 
 
-def _as_asked(frame: pd.DataFrame, status: Status) -> pd.DataFrame:
-    """The columns that the deployed model asks for, with their types; all columns where its signature is not known."""
+def _as_asked(frame: pd.DataFrame, status: Status) -> tuple[pd.DataFrame, bool]:
+    """The columns that the deployed model asks for, with their types; all columns where its signature is not known.
+
+    Second, whether it asks for one array a column (`export_onnx`) and not for a table.
+    """
     colour = serving(status)
     if colour is None or not registered(colour):
-        return frame
+        return frame, False
     try:
         info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")
     except MlflowException:  # the endpoint answers without the registry too
-        return frame
+        return frame, False
     if info.signature is None or not info.signature.inputs.has_input_names():
-        return frame
-    return conform(frame, info.signature.inputs)
+        return frame, False
+    inputs = info.signature.inputs
+    if not inputs.is_tensor_spec():
+        return conform(frame, inputs), False
+    if any(tensor.shape != (-1,) or tensor.type.kind not in "fO" for tensor in inputs.inputs):
+        return frame, False
+    columns: list[Any] = [
+        ColSpec("double" if tensor.type.kind == "f" else "string", tensor.name) for tensor in inputs.inputs
+    ]
+    return conform(frame, Schema(columns)), True
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import mlflow
+import numpy
 import pandas
 import requests
 from mlflow.exceptions import MlflowException
@@ -197,8 +198,8 @@ class LocalTarget:
         with contextlib.suppress(OSError):  # something else lies there: not ours to remove
             self.directory.rmdir()
 
-    def score(self, instances: pandas.DataFrame) -> list[Any]:
-        """Predictions of the endpoint, one for each row.
+    def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list[Any]:
+        """Predictions of the endpoint, one for each row of a table or of the arrays of its columns.
 
         Raises:
             DeploymentError: nothing is deployed, it cannot be reached, or the model refuses the instances.

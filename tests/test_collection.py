@@ -14,7 +14,7 @@ from running import COLLECTION
 
 EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
 NAMES = [example.name for example in EXAMPLES]
-SHARED = ("project.py", "table.py")
+SHARED = ("on_spark.py", "project.py", "table.py", "table_writer.py")
 
 
 def entry_points(example: Path) -> dict[str, dict]:

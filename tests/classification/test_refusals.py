@@ -104,7 +104,7 @@ def test_main_refuses_an_unknown_classifier(training: list[Outcome]) -> None:
     assert line.startswith("Invalid value for '--models': 'svn' is not a classifier; choose from: ann, decision_tree")
 
 
-PREDICTING = [
+PREDICTING: list[tuple[dict | str, str]] = [
     ({"contract": "One year", "tenure": "a while"}, "'a while' in column 'tenure', row 2, is not a (finite) number."),
     ({"contract": "One year"}, "'tenure' is a column that the model needs; the file has: female, senior_citizen"),
     ('{"tenure": 3,', "is malformed JSON at line 2: "),

@@ -49,11 +49,11 @@ mlflow.models.set_model(Slow())
 # Runs what it reads, [script, arguments, environment], as the script's own `run_command` does; answers [code, output].
 SCRIPTS = """
 import json, os, sys, tempfile, traceback
-import deploy, project, promote, register, registry
+import deploy, export_onnx, project, promote, register, registry
 from mlflow.tracking import fluent
 
 COMMANDS = {"deploy.py": deploy.deployment, "promote.py": promote.promote, "register.py": register.register,
-            "registry.py": registry.registry}
+            "registry.py": registry.registry, "export_onnx.py": export_onnx.export_onnx}
 answers, outside = os.fdopen(os.dup(1), "w"), dict(os.environ)
 for line in sys.stdin:
     script, arguments, environment = json.loads(line)

@@ -1,0 +1,86 @@
+"""More rows and more workers: scoring a large table, here or by Spark; tuning with one worker and two; cold starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import yaml
+from measuring import COLLECTION, Used, announced, mlflow_run, must, run, surroundings
+
+TABLE = COLLECTION / "classification" / "data" / "churn.csv"
+
+
+def has_parameter(example: str, entry_point: str, parameter: str) -> bool:
+    """Whether an entry point is there and takes a parameter."""
+    entry_points = yaml.safe_load((COLLECTION / example / "MLproject").read_text())["entry_points"]
+    return parameter in entry_points.get(entry_point, {}).get("parameters", {})
+
+
+def write_customers(path: Path, rows: int) -> None:
+    """A Parquet file with the bundled customers over and over, without the target."""
+    table = pyarrow.Table.from_pandas(pd.read_csv(TABLE).drop(columns="churn"), preserve_index=False)
+    whole = pyarrow.concat_tables([table] * (200_000 // len(table) + 1))
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for start in range(0, rows, 200_000):
+            writer.write_table(whole.slice(0, min(200_000, rows - start)))
+
+
+def score(folder: Path, rows: int, engines: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Classes of so many customers by a logistic regression, with each engine; equal counts of each class asserted."""
+    environment, client = surroundings(folder)
+    model = announced(must(mlflow_run("classification", "logistic_regression"), environment, folder))
+    write_customers(folder / "customers.parquet", rows)
+    given = {"model_uri": f"runs:/{model}/model", "data": folder / "customers.parquet"}
+    found, counts = {}, []
+    for engine in engines:
+        more = {"engine": engine} if has_parameter("classification", "predict", "engine") else {}
+        used = must(mlflow_run("classification", "predict", **given, **more), environment, folder)
+        tracked = client.get_run(announced(used))
+        counts.append({key: value for key, value in tracked.data.metrics.items() if not key.endswith("_seconds")})
+        found[engine] = {"seconds": used.seconds, "cpu": used.cpu, "peak": used.peak, "rows": float(rows)}
+    assert all(each == counts[0] for each in counts), counts
+    return found
+
+
+def tune(folder: Path, jobs: int, n_trials: int = 20) -> dict[str, float]:
+    """The study of a random forest with so many workers."""
+    environment, client = surroundings(folder)
+    options = {"model": "random_forest", "n_trials": n_trials, "jobs": jobs}
+    used = must(mlflow_run("classification", "tune", **options), environment, folder)
+    metrics = client.get_run(announced(used)).data.metrics
+    return {"seconds": used.seconds, "cpu": used.cpu, **{f"metric_{key}": value for key, value in metrics.items()}}
+
+
+def start(folder: Path, env_manager: str) -> dict[str, float] | None:
+    """Seconds of the first and the second `mlflow run` of one classifier; None where the manager is not there.
+
+    The environments of MLflow start empty; the caches of uv and conda with downloaded packages do not.
+    """
+    tool = {"local": "python", "uv": "uv", "conda": "conda"}[env_manager]
+    environment, _ = surroundings(folder)
+    environment["MLFLOW_ENV_ROOT"] = str(folder / "environments")
+    if shutil.which(tool, path=environment["PATH"]) is None:
+        return None
+    if env_manager == "conda":
+        environment["CONDA_ENVS_PATH"] = str(folder / "environments")
+    command = mlflow_run("classification", "logistic_regression", env_manager)
+    found: list[Used] = []
+    for _ in range(2):
+        used = run(command, environment, folder, may_fail=True)
+        if used is None:
+            return None
+        found.append(used)
+    return {"cold": found[0].seconds, "warm": found[1].seconds}
+
+
+def spark_is_there() -> bool:
+    """Whether PySpark and a Java can be started."""
+    from importlib.util import find_spec
+
+    java = shutil.which("java") or os.environ.get("JAVA_HOME")
+    return find_spec("pyspark") is not None and bool(java)

@@ -1,0 +1,152 @@
+"""What a one-row request costs, by the form of the model: requests a processor second, and how long a client waits.
+
+All forms answer behind MLflow's own scoring server, started as `registry_deploy -e deploy` starts it, and must give the
+same labels:
+
+    DataFrame  the scikit-learn Pipeline as it was logged; the request is a row of a table
+    tensor     its classifier alone, with a tensor of numbers as signature: the client imputes, scales and encodes
+    ONNX       the Pipeline as `registry_deploy -e export_onnx` registers it; the request is one list a column
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import skops.io
+from measuring import COLLECTION, Used, mlflow_run, must, surroundings
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+REQUESTS, WARM_UP = 400, 40
+FORMS = ("DataFrame", "tensor", "ONNX")
+
+
+@contextmanager
+def served(model: Path, environment: dict[str, str], folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """MLflow's scoring server with a model; its port and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
+    with open(folder / f"server-{port}.log", "w+") as log:
+        process = subprocess.Popen(
+            [*command, "mlflow.pyfunc.scoring_server.app:app"],
+            env={**environment, "__pyfunc_model_path__": str(model)},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not _pings(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    sys.exit(f"the server of {model} does not answer:\n{log.read()}")
+                time.sleep(0.2)
+            yield port, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _pings(port: int) -> bool:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
+    return sum(each.user + each.system for each in times)
+
+
+def ask(port: int, process: psutil.Process, bodies: list[str], expected: list[object]) -> dict[str, float]:
+    """Send requests one after the other; check every answer.
+
+    Returns requests a processor second of the server, and p50 and p99 of the client's waiting, ms.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    waited = []
+    before = 0.0
+    for number in range(WARM_UP + REQUESTS):
+        if number == WARM_UP:
+            before = _processor_seconds(process)
+        place = number % len(bodies)
+        started = time.perf_counter()
+        connection.request("POST", "/invocations", bodies[place], {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        waited.append(time.perf_counter() - started)
+        assert answer == {"predictions": [expected[place]]}, (answer, expected[place])
+    cpu = _processor_seconds(process) - before
+    p50, p99 = np.percentile(1000 * np.array(waited[WARM_UP:]), [50, 99]).tolist()
+    return {"requests_per_cpu_second": REQUESTS / cpu, "cpu_ms": 1000 * cpu / REQUESTS, "p50": p50, "p99": p99}
+
+
+def measure(folder: Path, rounds: int, classifier: str) -> list[dict[str, dict[str, float]]]:
+    """Each round asks the three servers of a classifier in turn; by form, what `ask` found."""
+    environment, client = surroundings(folder)
+    environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    must(mlflow_run("classification", classifier), environment, folder)
+    run_id = next(run.info.run_id for run in client.search_runs(["0"]) if "classifier" in run.data.tags)
+    uri = f"runs:/{run_id}/model"
+    _script("register.py", environment, folder, model_uri=uri, name="churn")
+    exported = _script("export_onnx.py", environment, folder, model_uri="models:/churn@challenger")
+    assert "agree on 1,761 rows" in exported.output, exported.output
+
+    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+    pipeline = mlflow.sklearn.load_model(uri)
+    inputs = mlflow.models.get_model_info(uri).signature.inputs
+    rows = pd.read_csv(COLLECTION / "registry_deploy" / "data" / "churn_validation.csv").dropna()
+    kinds = {column.name: "float64" if column.type.name == "double" else object for column in inputs.inputs}
+    X = rows[list(kinds)].astype(kinds).head(200)
+    expected = pipeline.predict(X).tolist()
+    encoded = np.asarray(pipeline[:-1].transform(X), dtype="float64")
+    tensor = ModelSignature(Schema([TensorSpec(np.dtype("float64"), (-1, encoded.shape[1]))]))
+    mlflow.sklearn.save_model(
+        pipeline[-1],
+        folder / "tensor",
+        signature=tensor,
+        pip_requirements=["mlflow", "scikit-learn"],
+        skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline[-1])),
+    )
+
+    downloaded = {
+        form: Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder / form)))
+        for form, source in (("DataFrame", uri), ("ONNX", "models:/churn@onnx"))
+    }
+    records = X.to_dict(orient="records")
+    bodies = {
+        "DataFrame": [
+            json.dumps({"dataframe_split": {"columns": list(X), "data": [[*row.values()]]}}) for row in records
+        ],
+        "tensor": [json.dumps({"inputs": [row]}) for row in encoded.tolist()],
+        "ONNX": [json.dumps({"inputs": {name: [value] for name, value in row.items()}}) for row in records],
+    }
+    with (
+        served(downloaded["DataFrame"], environment, folder) as frame_server,
+        served(folder / "tensor", environment, folder) as tensor_server,
+        served(downloaded["ONNX"], environment, folder) as onnx_server,
+    ):
+        servers = dict(zip(FORMS, (frame_server, tensor_server, onnx_server), strict=True))
+        return [{form: ask(*servers[form], bodies[form], expected) for form in FORMS} for _ in range(rounds)]
+
+
+def _script(script: str, environment: dict[str, str], folder: Path, **options: str) -> Used:
+    """A script of registry_deploy, as its entry point starts it."""
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return must([sys.executable, str(COLLECTION / "registry_deploy" / script), *arguments], environment, folder)

@@ -1,0 +1,148 @@
+"""`predict` with engine=spark gives what the local engine gives, and says in one line what it lacks or refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from running import COLLECTION, Outcome, Store, model_uri
+
+CLASSIFICATION = COLLECTION / "classification"
+CHURN = CLASSIFICATION / "data" / "churn.csv"
+INSTANCES = CLASSIFICATION / "data" / "new_customers.jsonl"
+
+
+@pytest.fixture(scope="module")
+def with_missing(store: Store, credit: Path) -> Run:
+    """A decision tree of three kinds of columns, which saw missing numbers and categories in training."""
+    outcome = store.mlflow_run(CLASSIFICATION, "decision_tree", {"data": credit, "target": "Status"})
+    assert outcome.code == 0, outcome.output
+    return outcome.run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables to predict: the same rows as CSV of two kinds, and some that are refused or pointed out."""
+    folder = tmp_path_factory.mktemp("spark")
+    churn = pd.read_csv(CHURN).head(300)
+    churn.to_csv(folder / "semicolon.csv", sep=";", decimal=",", index=False)
+    churn.assign(monthly_charges=churn["monthly_charges"].astype(object).where(churn.index != 170, "dear")).to_csv(
+        folder / "wrong.csv", index=False
+    )
+    churn.assign(contract=churn["contract"].where(churn.index > 1, "Ten years")).to_parquet(folder / "unseen.parquet")
+    churn.drop(columns="tenure").to_parquet(folder / "lacking.parquet")
+    (folder / "array.json").write_text(json.dumps([json.loads(line) for line in INSTANCES.read_text().splitlines()]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: Path) -> dict[str, Outcome]:
+    """Every table, by each engine, in one process with one Spark."""
+    tables = {
+        "churn": (tree, CHURN),
+        "credit": (with_missing, credit),
+        "semicolon": (tree, folder / "semicolon.csv"),
+        "lines": (tree, INSTANCES),
+        "array": (tree, folder / "array.json"),
+        "unseen": (tree, folder / "unseen.parquet"),
+        "wrong": (tree, folder / "wrong.csv"),
+        "lacking": (tree, folder / "lacking.parquet"),
+    }
+    commands = {
+        f"{name} {engine}": [
+            *("--model_uri", model_uri(run), "--data", str(data), "--engine", engine),
+            *("--output", str(folder / f"{name} {engine}{'.parquet' if engine == 'local' else ''}")),
+        ]
+        for name, (run, data) in tables.items()
+        for engine in ("local", "spark")
+        if engine == "spark" or name not in ("array", "unseen")
+    }
+    commands["again"] = commands["churn spark"]
+    commands["nowhere"] = ["--model_uri", model_uri(tree), "--engine", "spark"]
+    done = store.run_several(CLASSIFICATION, [("predict", "predict", arguments) for arguments in commands.values()])
+    return dict(zip(commands, done, strict=True))
+
+
+@pytest.mark.parametrize(("name", "key"), [("churn", None), ("credit", None), ("semicolon", None), ("lines", "tenure")])
+def test_spark_gives_the_classes_and_probabilities_of_the_local_engine(
+    name: str, key: str | None, outcomes: dict[str, Outcome], folder: Path
+) -> None:
+    for engine in ("local", "spark"):
+        assert outcomes[f"{name} {engine}"].code == 0, outcomes[f"{name} {engine}"].output
+    local = pd.read_parquet(folder / f"{name} local.parquet")
+    spark = pd.read_parquet(folder / f"{name} spark")
+    assert len(spark) == len(local) > 0
+    assert set(spark.columns) == set(local.columns)
+    if key:
+        local, spark = (table.sort_values(key, ignore_index=True) for table in (local, spark))
+    assert spark["prediction"].tolist() == local["prediction"].tolist()
+    probabilities = [column for column in local.columns.tolist() if column.startswith("probability_")]
+    assert len(probabilities) == 2
+    assert np.abs(spark[probabilities].to_numpy() - local[probabilities].to_numpy()).max() <= 1e-6
+
+
+def test_a_json_array_is_read_as_its_lines_are(outcomes: dict[str, Outcome], folder: Path) -> None:
+    array, lines = (pd.read_parquet(folder / f"{name} spark").sort_values("tenure") for name in ("array", "lines"))
+    assert array["prediction"].tolist() == lines["prediction"].tolist()
+
+
+def test_the_run_holds_what_that_of_the_local_engine_does(
+    store: Store, tree: Run, outcomes: dict[str, Outcome]
+) -> None:
+    local, spark = (finished(store, outcomes[f"churn {engine}"]) for engine in ("local", "spark"))
+    assert spark.data.metrics == local.data.metrics
+    assert spark.data.metrics["instances"] == 7043
+    assert spark.data.tags["model_uri"] == model_uri(tree)
+    [local_dataset], [dataset] = ([item.dataset for item in run.inputs.dataset_inputs] for run in (local, spark))
+    assert (dataset.name, dataset.source) == (local_dataset.name, local_dataset.source)
+    assert len(dataset.digest) == 8
+    assert spark.inputs.model_inputs[0].model_id == store.model(tree).model_id
+
+
+def test_an_unseen_category_is_pointed_out(outcomes: dict[str, Outcome]) -> None:
+    line = "Warning: column 'contract' holds categories that the model has not seen: 'Ten years' (2)."
+    assert line in outcomes["unseen spark"].output
+
+
+def test_spark_refuses_what_the_local_engine_refuses_in_one_line(outcomes: dict[str, Outcome], folder: Path) -> None:
+    for name in ("wrong", "lacking"):
+        local, spark = (outcomes[f"{name} {engine}"] for engine in ("local", "spark"))
+        assert spark.code == local.code == 2
+        assert spark.error == local.error.replace(", row 171,", "")
+    assert "'dear' in column 'monthly_charges' is not a (finite) number." in outcomes["wrong spark"].error
+    assert not list(folder.glob("wrong spark/*.parquet"))
+
+
+def test_an_output_that_exists_or_has_no_name_is_refused(outcomes: dict[str, Outcome], folder: Path) -> None:
+    assert outcomes["again"].error.startswith(f"Invalid value for '--output': '{folder / 'churn spark'}' exists")
+    assert outcomes["nowhere"].error.startswith("Invalid value for '--output': '' is empty")
+
+
+def test_without_pyspark_or_java_one_line_says_what_to_install(store: Store, tree: Run, tmp_path: Path) -> None:
+    line = (
+        "Invalid value for '--engine': 'spark' needs PySpark: install classification/requirements-spark.txt; it needs"
+    )
+    (tmp_path / "pyspark.py").write_text("raise ModuleNotFoundError('No module named pyspark')")
+    (tmp_path / "no java").mkdir()
+    (tmp_path / "no java" / "java").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "no java" / "java").chmod(0o755)
+    path = f"{tmp_path / 'no java'}:{store.environment['PATH']}"
+    arguments = ["--model_uri", model_uri(tree), "--output", str(tmp_path / "out")]
+    command = [sys.executable, str(CLASSIFICATION / "predict.py"), *arguments]
+    for lacking in ({"PYTHONPATH": str(tmp_path)}, {"PATH": path, "JAVA_HOME": ""}):
+        refused = store.run([*command, "--engine", "spark"], environment=lacking)
+        assert refused.code == 2, refused.output
+        assert refused.error.startswith(line)
+        assert "Traceback" not in refused.output
+    local = store.run([*command, "--output", str(tmp_path / "o.csv")], environment={"PYTHONPATH": str(tmp_path)})
+    assert local.code == 0, local.output
+
+
+def finished(store: Store, outcome: Outcome) -> Run:
+    """The run that a script without `mlflow run` before it points to."""
+    return store.client.get_run(outcome.output.rsplit("/runs/", 1)[1].split()[0])

@@ -1,0 +1,130 @@
+"""On Spark, `predict` assigns as the local engine does, and `algorithm=spark` finds segments as good as K-Means."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from running import COLLECTION, Outcome, Store, model_uri
+from sklearn.metrics import calinski_harabasz_score
+
+CLUSTERING = COLLECTION / "clustering"
+CUSTOMERS = CLUSTERING / "data" / "customers.csv"
+COLUMNS = ["tenure", "monthly_charges"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spark")
+
+
+@pytest.fixture(scope="module")
+def outcomes(store: Store, segmented: Run, folder: Path) -> dict[str, Outcome]:
+    """All that is done on Spark, and what it is compared with, in one process with one Spark."""
+    table = pd.read_csv(CUSTOMERS).head(600)
+    table.assign(tenure=table["tenure"].where(table.index != 500)).to_csv(folder / "missing.csv", index=False)
+    mixed = ["--columns", "tenure,total_charges,contract", "--missing", "impute"]
+    commands: dict[str, tuple[str, str, list[str]]] = {
+        "main": ("sweep", "sweep", ["--k_min", "3", "--k_max", "5"]),
+        "sample": ("fit", "fit", ["--init_size", "1000"]),
+        "mixed": ("fit", "fit", [*mixed, "--log_columns", "total_charges", "--categories", "onehot"]),
+        "missing": ("fit", "fit", ["--data", str(folder / "missing.csv")]),
+    }
+    for name, (module, command, arguments) in commands.items():
+        commands[name] = (module, command, [*arguments, "--algorithm", "spark", "--n_init", "1"])
+    for engine, output in (("local", "local.parquet"), ("spark", "spark")):
+        arguments = ["--model_uri", model_uri(segmented), "--engine", engine, "--output", str(folder / output)]
+        commands[engine] = ("predict", "predict", [*arguments, "--data", str(CUSTOMERS)])
+    arguments = ["--model_uri", model_uri(segmented), "--engine", "spark", "--output", str(folder / "refused")]
+    commands["refused"] = ("predict", "predict", [*arguments, "--data", str(folder / "missing.csv")])
+    return dict(zip(commands, store.run_several(CLUSTERING, list(commands.values())), strict=True))
+
+
+def finished(store: Store, outcome: Outcome) -> Run:
+    """The run that a script without `mlflow run` before it points to."""
+    assert outcome.code == 0, outcome.output
+    return store.client.get_run(outcome.output.rsplit("/runs/", 1)[1].split()[0])
+
+
+def test_predict_gives_the_segments_of_the_local_engine(
+    outcomes: dict[str, Outcome], store: Store, folder: Path
+) -> None:
+    local_run, spark_run = (finished(store, outcomes[engine]) for engine in ("local", "spark"))
+    local, spark = pd.read_parquet(folder / "local.parquet"), pd.read_parquet(folder / "spark")
+    assert len(spark) == 7043
+    assert spark.columns.tolist() == local.columns.tolist()
+    assert spark["segment"].tolist() == local["segment"].tolist()
+    assert spark["segment_name"].tolist() == local["segment_name"].tolist()
+    assert np.abs(spark["segment_distance"] - local["segment_distance"]).max() <= 1e-6
+    assert spark_run.data.metrics == local_run.data.metrics
+    assert spark_run.inputs.model_inputs == local_run.inputs.model_inputs
+    assert spark_run.inputs.dataset_inputs[0].dataset.name == "customers"
+
+
+def test_inertia_is_within_five_percent_of_k_means_for_every_number_of_segments(
+    outcomes: dict[str, Outcome], store: Store, segmented: Run
+) -> None:
+    parent = finished(store, outcomes["main"])
+    inertia = {run.data.params["n_clusters"]: run.data.metrics["inertia"] for run in store.children(parent)}
+    assert inertia["4"] <= 1.05 * segmented.data.metrics["inertia"]
+    assert inertia["3"] > inertia["4"] > inertia["5"]
+    assert parent.data.metrics["chosen_k"] == 4
+    child = next(run for run in store.children(parent) if run.data.params["n_clusters"] == "4")
+    assert child.data.metrics.keys() == segmented.data.metrics.keys()
+    assert child.data.params["algorithm"] == "spark"
+
+
+def test_what_is_logged_is_a_pipeline_of_scikit_learn_with_the_metrics_of_all_rows(
+    outcomes: dict[str, Outcome], store: Store
+) -> None:
+    run = finished(store, outcomes["sample"])
+    model = mlflow.sklearn.load_model(store.model(run).artifact_location)
+    X = pd.read_csv(CUSTOMERS)[COLUMNS].astype("float64")
+    Z, labels = model[:-1].transform(X), model.predict(X)
+    distances = np.linalg.norm(Z - model[-1].cluster_centers_[labels], axis=1)
+    assert run.data.metrics["inertia"] == pytest.approx((distances**2).sum(), rel=1e-9)
+    assert run.data.metrics["calinski_harabasz"] == pytest.approx(calinski_harabasz_score(Z, labels), rel=1e-9)
+    assert json.loads(run.data.tags["sizes"]) == np.bincount(labels).tolist()
+    assert run.data.metrics["rows"] == 7043
+    assert run.data.metrics["silhouette_rows"] == 1000
+    assert "Means and shares are those of a sample of 1,000 rows." in store.artifact(run, "segments.md").read_text()
+    assert store.model(run).name == "model"
+    requirements = (Path(store.model(run).artifact_location) / "requirements.txt").read_text()
+    assert "pyspark" not in requirements
+
+
+def test_logarithms_and_categories_are_prepared_as_elsewhere(outcomes: dict[str, Outcome], store: Store) -> None:
+    model = mlflow.sklearn.load_model(store.model(finished(store, outcomes["mixed"])).artifact_location)
+    X = pd.read_csv(CUSTOMERS)[["tenure", "total_charges", "contract"]]
+    Z = model[:-1].transform(X)
+    assert np.abs(Z[:, :2].mean(axis=0)).max() < 1e-9  # every row was in the sample
+    assert Z[:, 2:].sum() == len(X)
+
+
+def test_missing_values_are_refused_as_elsewhere(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["missing"].code == 2
+    assert outcomes["missing"].error == (
+        "Invalid value for '--columns': 'tenure' has 1 missing values in 600 rows: give -P missing=impute to fill in "
+        "the median, or -P drop=tenure."
+    )
+    assert outcomes["refused"].code == 2
+    assert outcomes["refused"].error == (
+        "Invalid value for '--data': 'nan' in column 'tenure': a value is missing: fit with missing=impute to allow it."
+    )
+
+
+def test_without_pyspark_one_line_says_what_to_install(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "pyspark.py").write_text("raise ModuleNotFoundError('No module named pyspark')")
+    command = [sys.executable, str(CLUSTERING / "fit.py"), "--algorithm", "spark"]
+    refused = store.run(command, environment={"PYTHONPATH": str(tmp_path)})
+    assert refused.code == 2
+    assert refused.error == (
+        "Invalid value for '--algorithm': 'spark' needs PySpark: install clustering/requirements-spark.txt; "
+        "it needs Java 17."
+    )
