@@ -170,7 +170,8 @@ def test_refusals(outcomes: list[Outcome], number: int) -> None:
     assert outcome.error.startswith(f"Invalid value for {REFUSED[number][1]}")
 
 
-def test_a_killed_search_goes_on_with_every_finished_trial(store: Store, table: list[str]) -> None:
+def test_a_killed_search_goes_on_with_every_finished_trial(table: list[str], tmp_path: Path) -> None:
+    store = Store(tmp_path)  # the killed run stays RUNNING: nobody is there to end it
     arguments = [*table, *SMALL, "--study", "killed", "--n_trials", "1000"]
     with subprocess.Popen([sys.executable, "tune.py", *arguments], cwd=CLASSIFICATION, env=store.environment) as script:
         deadline = time.monotonic() + 120

@@ -104,7 +104,11 @@ FITTING: list[tuple[str, list[str], str]] = [
     ("good", ["--n_init", "0"], "'--n_init': 0 is not in the range x>=1."),
     ("good", ["--tol", "nan"], "'--tol': 'nan' is not a finite number."),
     ("good", ["--random_state", "-1"], "'--random_state': -1 is not in the range"),
-    ("good", ["--algorithm", "dbscan"], "'--algorithm': 'dbscan' is not one of 'lloyd', 'elkan', 'minibatch'."),
+    (
+        "good",
+        ["--algorithm", "dbscan"],
+        "'--algorithm': 'dbscan' is not one of 'lloyd', 'elkan', 'minibatch', 'spark'",
+    ),
     ("good", ["--missing", "ignore"], "'--missing': 'ignore' is not one of 'refuse', 'impute'."),
     ("good", ["--n_cluster", "3"], "No such option '--n_cluster'. (Did you mean one of: '--columns', '--n_clusters'?)"),
     ("good", ["sweep", "--k_min", "6", "--k_max", "3"], "'--k_min': '6' is more than k_max=3."),
