@@ -60,11 +60,17 @@ def launch(
 
 
 @pytest.fixture(scope="module")
-def launched(workspace: Workspace, served: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Launched]:
-    """The jobs of all examples; they run while the next one is sent."""
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection without caches, which the tarball of a project would carry."""
     tree = tmp_path_factory.mktemp("copy") / "collection"
     tree.mkdir()
-    copy_collection(tree)  # without caches, which the tarball of a project would carry
+    copy_collection(tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def launched(workspace: Workspace, served: str, tree: Path) -> dict[str, Launched]:
+    """The jobs of all examples; they run while the next one is sent."""
     jobs = {"classification": launch(workspace, tree / "classification", CHURN, "classification")}
     jobs["clustering"] = launch(workspace, f"{served}#clustering", SEGMENTS, "clustering")
     several = {"repo": served, "runs": "knn", "metrics": "roc_auc,accuracy", "env_manager": "local"}
@@ -174,15 +180,29 @@ def test_git_project(
     assert (there == predicted(local_model(store, churn, "knn"), customers)).all()
 
 
-def test_registry_deploy(
-    launched: dict[str, Launched], connected: Workspace, store: Store, churn: Run, customers: pd.DataFrame
+def test_registry_deploy_registers_and_promotes(
+    launched: dict[str, Launched],
+    connected: Workspace,
+    tree: Path,
+    store: Store,
+    churn: Run,
+    customers: pd.DataFrame,
 ) -> None:
     run = finished(connected, launched["registry_deploy"])
     assert run.data.params["name"] == "main.default.churn"
     version = MlflowClient().get_model_version_by_alias("main.default.churn", "challenger")
     best = best_child(connected, launched["classification"])
     assert version.run_id == best.info.run_id
-    there = predicted("models:/main.default.churn@challenger", customers)
+
+    challenger = {"model_uri": "models:/main.default.churn@challenger"}
+    gate = launch(connected, tree / "registry_deploy", challenger, "registry_deploy", "-e", "promote")
+    judged = finished(connected, gate)
+    assert judged.data.params["thresholds"] == "'roc_auc>=0.75'"  # as the shell is given it
+    [evaluation] = children(connected, gate)
+    assert evaluation.data.metrics["roc_auc"] == pytest.approx(best.data.metrics["roc_auc"])  # the same test rows
+    assert names(MlflowClient(), judged)
+    assert MlflowClient().get_model_version_by_alias("main.default.churn", "champion").version == version.version
+    there = predicted("models:/main.default.churn@champion", customers)
     mine = local_model(store, churn, best.data.tags["classifier"])
     assert (there == predicted(mine, customers)).all()
 

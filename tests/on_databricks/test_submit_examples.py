@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from git_server import HERMETIC, GitServer, Repository, copy_collection
+from local_workspace import Workspace
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from running import COLLECTION, metrics_without_times
 from submitting import CLUSTER, start, write_json
@@ -104,17 +106,13 @@ def test_git_project_runs_other_projects_from_its_spark_job(ended: dict[str, tup
 
 
 def test_registry_deploy_registers_what_a_spark_job_has_logged(
-    ended: dict[str, tuple[Run, str]], examples: Examples, workspace: Any
+    ended: dict[str, tuple[Run, str]], examples: Examples, connected: Workspace
 ) -> None:
     uri = f"runs:/{ended['twin'][0].info.run_id}/model"
-    said = json.loads((COLLECTION / "registry_deploy" / "cluster.json").read_text(encoding="utf-8"))
-    said["new_cluster"]["spark_env_vars"] = {
-        "MLFLOW_REGISTRY_URI": "databricks"
-    }  # the workspace's, not Unity Catalog's
-    config = write_json(examples.folder / "registry.json", said)
-    words = ["-P", f"model_uri={uri}", "-P", "name=segments", "-P", "description=Three segments, by K-Means"]
-    words += ["-P", "alias="]  # of which the workspace's own registry has none
-    examples.finished(examples.begin(COLLECTION / "registry_deploy", "-e", "register", *words, config=config))
-    version = workspace.client.get_model_version("segments", "1")
+    words = ["-P", f"model_uri={uri}", "-P", "name=main.default.segments"]
+    words += ["-P", "description=Three segments, by K-Means"]
+    project = COLLECTION / "registry_deploy"
+    examples.finished(examples.begin(project, "-e", "register", *words, config=project / "cluster.json"))
+    version = MlflowClient().get_model_version_by_alias("main.default.segments", "challenger")
     assert version.run_id == ended["twin"][0].info.run_id
-    assert "Three segments, by K-Means" in version.description
+    assert "Three segments, by K-Means" in (version.description or "")
