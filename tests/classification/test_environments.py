@@ -15,7 +15,7 @@ CLASSIFICATION = COLLECTION / "classification"
 
 
 def test_uv_manager(store: Store, tmp_path: Path) -> None:
-    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "UV_COMPILE_BYTECODE": "1"}
+    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "UV_COMPILE_BYTECODE": "0"}  # used once
     outcome = store.mlflow_run(CLASSIFICATION, "main", {"max_depth": 5}, env_manager="uv", environment=made)
     assert outcome.code == 0, outcome.output
     assert outcome.run.info.status == "FINISHED"
