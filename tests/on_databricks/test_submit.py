@@ -370,6 +370,26 @@ def test_an_interrupted_submission_cancels_its_job(folder: Path, workspace: Any)
     nothing_left(workspace)
 
 
+def test_a_launcher_that_is_killed_outright_leaves_a_job_that_ends_its_own_run(folder: Path, workspace: Any) -> None:
+    """Nobody is there to cancel it: the job goes on, and the run does not stay RUNNING."""
+    brief = "import time\nprint('WAITING', flush=True)\ntime.sleep(5)\n"
+    write_project(folder / "brief", {**FILES, "wait.py": brief})
+    arguments = ["brief", "-e", "waits", "--backend_config", "cluster.json", "--experiment_name", EXPERIMENT]
+    process = start(*arguments, environment=workspace.environment, folder=folder)
+    assert process.stdout
+    printed = ""
+    while "WAITING" not in printed.splitlines():
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    process.kill()
+    process.communicate(timeout=30)
+    ended = workspace.wait(workspace.runs()[0]["run_id"])
+    assert ended["state"]["result_state"] == "SUCCESS"
+    assert run_of(workspace, Submitted(process.returncode, printed)).info.status == "FINISHED"
+    nothing_left(workspace)
+
+
 def test_a_project_of_that_kind_is_sent_as_it_is(submit: Submit, workspace: Any, folder: Path) -> None:
     files = {name: text for name, text in FILES.items() if name in ("say.py", "sibling.py")}
     said = "databricks_spark_job: {}\nentry_points: {main: {command: python quick.py}}"
