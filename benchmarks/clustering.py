@@ -4,10 +4,11 @@ First, in each round, back to back on the bundled customers,
 
     apart     19 runs `mlflow run -e kmeans --env-manager local`, one for each k from 2 to 20,
     main      one `mlflow run --env-manager local`, all 19 in one process,
+    script    the same without the client of `mlflow run`, which costs the same whatever it starts: `python sweep.py`,
     floor     the same fits and criteria with no MLflow, imports included, in one process,
 
 as ratios of processor seconds (user and system, children included), which hardly depend on how busy the machine is.
-The three must reach the same criteria, or the benchmark fails.
+All must reach the same criteria, or the benchmark fails.
 
 Then, once for each number of rows (10 columns, Parquet; by default 1e5, 1e6 and 1e7), `algorithm=lloyd` on the whole
 table in memory against `algorithm=minibatch`: time, peak memory of the largest process, and the inertia of both.
@@ -91,19 +92,20 @@ def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient, list[str]]
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """One round: processor seconds of the three ways, after a check that they reach the same criteria."""
+    """One round: processor seconds of the four ways, after a check that they reach the same criteria."""
     environment, client, begin = surroundings(folder)
     apart = [[*begin, "-e", "kmeans", "-P", f"n_clusters={k}"] for k in KS]
     seconds = {
         "apart": sum(run(command, environment, folder)[1]["cpu"] for command in apart),
         "main": run(begin, environment, folder)[1]["cpu"],
+        "script": run([sys.executable, "sweep.py"], environment, EXAMPLE)[1]["cpu"],
     }
     output, used = run([sys.executable, "-c", FLOOR, str(EXAMPLE)], environment, folder)
     seconds["floor"] = used["cpu"]
 
     expected = json.loads(output.splitlines()[-1])
     runs = [tracked for tracked in client.search_runs(["0"]) if "n_clusters" in tracked.data.params]
-    assert len(runs) == 2 * len(KS)
+    assert len(runs) == 3 * len(KS)
     for tracked in runs:
         k = tracked.data.params["n_clusters"]
         for criterion in CRITERIA:
@@ -114,7 +116,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def compare_ways(rounds: int) -> None:
     """Print the seconds of each round, and the ratios of all."""
-    ratios: dict[str, list[float]] = {"apart / main": [], "main / floor": []}
+    ratios: dict[str, list[float]] = {"apart / main": [], "main / floor": [], "script / floor": []}
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory() as folder:
             seconds = measure(Path(folder))

@@ -10,6 +10,8 @@ same labels:
 
 from __future__ import annotations
 
+import skops.io
+
 import http.client
 import json
 import socket
@@ -24,7 +26,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import psutil
-import skops.io
 from measuring import COLLECTION, Used, mlflow_run, must, surroundings
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec

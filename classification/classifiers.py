@@ -6,6 +6,8 @@ by whoever trains them.
 
 from __future__ import annotations
 
+from project import FiniteRange
+
 from typing import Any
 
 import click
@@ -17,8 +19,6 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-
-from project import FiniteRange
 
 POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)

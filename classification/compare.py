@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import log_working_tree, run_command, say_where_to_look
+
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from sklearn.base import BaseEstimator
 from classifiers import CLASSIFIERS
 from evaluation import draw_precision_recall, draw_roc, finish_precision_recall, finish_roc
 from features import Split, load_split
-from project import log_working_tree, run_command, say_where_to_look
 from table import bad
 from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
 

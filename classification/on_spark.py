@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import FOLDER
+
 import io
 import os
 import re
@@ -19,7 +21,6 @@ import click
 import mlflow.pyfunc
 import pandas as pd
 
-from project import FOLDER
 from table import MISSING, absolute, bad, dialect, is_catalog_name, is_url
 
 if TYPE_CHECKING:

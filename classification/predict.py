@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import log_working_tree, run_command, say_where_to_look
+
 import hashlib
 import re
 import tempfile
@@ -19,7 +21,6 @@ from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from project import log_working_tree, run_command, say_where_to_look
 from table import bad, conform, dataset_source, read_batches, short_name
 from table_writer import TableWriter
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from project import FiniteRange, log_working_tree, run_command, say_where_to_look
+
+import skops.io  # early: it looks its types up in every module that is loaded by then
+
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,7 +16,6 @@ from typing import Any
 import click
 import mlflow
 import numpy as np
-import skops.io
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric
 from mlflow.models import ModelSignature, infer_signature
@@ -24,8 +27,16 @@ from sklearn.utils._param_validation import InvalidParameterError
 from classifiers import CLASSIFIERS
 from evaluation import evaluation_figure, scores
 from features import Split, load_split, with_preprocessing
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
 from table import bad, dataset_source, short_name
+
+# What the classifiers are made of beyond the types that skops knows. A classifier of your own may need more: MLflow
+# refuses to log it, and names them.
+TRUSTED_TYPES = [
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.tree._tree.Tree",
+]
 
 
 @dataclass(frozen=True)
@@ -168,8 +179,7 @@ def _log_model(pipeline: Pipeline, split: Split, description: Description) -> tu
             pipeline,
             signature=description.signature,
             serialization_format="skops",  # on Databricks the default is a pickle
-            # The types in a model that was fitted here are scikit-learn's and numpy's own.
-            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
+            skops_trusted_types=TRUSTED_TYPES,
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
             **alike,
         )

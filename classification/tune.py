@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import FOLDER, FiniteRange, log_working_tree, run_command, say_where_to_look
+
 import json
 import multiprocessing
 import os
@@ -31,7 +33,6 @@ from classifiers import CLASSIFIERS
 from evaluation import scores
 from features import ROWS_PER_CLASS, Split, load_split, with_preprocessing
 from objective import CHOICE, DIRECTIONS, Objective, build, first_choices, split_name
-from project import FOLDER, FiniteRange, log_working_tree, run_command, say_where_to_look
 from table import bad
 from train import describe, fit_and_log, log_datasets, parameters, table_options
 from trials import check_settings, load_trials, log_trial, runs_of, say

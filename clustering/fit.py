@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from project import FiniteRange, log_working_tree, run_command, say_where_to_look
+
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
+
 import dataclasses
 import json
 from importlib.metadata import version
@@ -21,7 +25,6 @@ from criteria import sample_rows, silhouettes
 from describe import profile, profile_figure, profile_table, summary
 from features import Table, check_n_clusters, load_table, split_names
 from pictures import Plane, plane, scatter_figure, silhouette_figure
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
 from table import bad
 
 COUNT = click.IntRange(min=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import log_working_tree, run_command, say_where_to_look
+
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ from criteria import CRITERIA, candidates, choices, verdict, vote
 from features import check_n_clusters
 from fit import SHOWN, load, log_clustering, log_description, score, table_options
 from pictures import candidates_figure, criteria_figure
-from project import log_working_tree, run_command, say_where_to_look
 from table import bad
 
 COUNT = click.IntRange(min=2)

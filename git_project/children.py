@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import mlflow
@@ -56,22 +55,7 @@ def own_env_manager() -> str:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for all that is temporary within the block, with MLflow's clones, which it would leave behind.
-
-    The first Ctrl-C or SIGTERM in the block raises KeyboardInterrupt. Those that follow are ignored, so that the
-    cleaning up comes to its end: after a Ctrl-C `mlflow run` sends its entry point a SIGTERM on top.
-    """
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        pass  # unlike SIG_IGN, processes that are started do not inherit it
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, ignore)
-        raise KeyboardInterrupt
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, interrupt)
+    """A folder for all that is temporary within the block, with MLflow's clones, which it would leave behind."""
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="git_project_", ignore_cleanup_errors=True) as folder:
         os.environ["TMPDIR"] = tempfile.tempdir = folder

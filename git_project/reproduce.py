@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import FiniteRange, log_working_tree, run_command, say_where_to_look
+
 import os
 import sys
 
@@ -12,7 +14,6 @@ from children import Child, run_children, temporary_folder
 from comparison import ABSENT, Comparison, Row
 from past import Past, counterpart, find, unquoted
 from pinned import Project, load
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
 from report import Report
 from repository import history
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import log_working_tree, run_command, say_where_to_look
+
 import itertools
 import json
 import sys
@@ -15,7 +17,6 @@ import yaml
 
 from children import Child, own_env_manager, run_children, temporary_folder
 from pinned import load
-from project import log_working_tree, run_command, say_where_to_look
 from repository import check_repository, default_repository, resolve
 from table import absolute, bad
 

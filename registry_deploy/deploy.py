@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import run_command
+
 import logging
 import re
 import socket
@@ -19,7 +21,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, Schema
 
 from local_target import LocalTarget
-from project import run_command
 from table import bad, conform, read_table
 from target import Colour, DeploymentError, Status
 from versions import (

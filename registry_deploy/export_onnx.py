@@ -6,6 +6,8 @@ is registered is a model like any other (`onnx_model.py`), which `deploy` and `s
 
 from __future__ import annotations
 
+from project import log_working_tree, run_command, say_where_to_look
+
 import copy
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +31,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from project import log_working_tree, run_command, say_where_to_look
 from register import register_version
 from table import bad, conform, read_table
 from versions import explained, find_version, first_line, quiet, versions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import run_command
+
 import re
 
 import click
@@ -11,7 +13,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from project import run_command
 from table import bad
 from versions import CHALLENGER, exclusive, explained, first_line, quiet, tag_key, versions
 

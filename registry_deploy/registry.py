@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from project import run_command
+
 import json
 import sys
 from datetime import UTC, datetime
@@ -14,7 +16,6 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from project import run_command
 from table import bad
 from versions import (
     CHALLENGER,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+from project import log_working_tree, run_command, say_where_to_look
+
+import skops.io
+
 import socket
 import tempfile
 import time
@@ -13,14 +16,12 @@ from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from threading import Event
-from types import FrameType
 from typing import Any
 
 import click
 import mlflow
 import pandas as pd
 import requests
-import skops.io
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
@@ -38,7 +39,6 @@ import gate
 from deploy import note_deployment, one_line, roll_back
 from local_proxy import VERSION_HEADER
 from local_target import LocalTarget
-from project import log_working_tree, run_command, say_where_to_look
 from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
@@ -263,26 +263,6 @@ def promote(model_uri: str, rules: Rules, run_name: str) -> Judged:
     return judged
 
 
-@contextmanager
-def stopped_once() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into KeyboardInterrupt, and let no other cut the clean-up short.
-
-    `mlflow run` sends a SIGTERM on top of the terminal's Ctrl-C.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 @click.command()
 @click.option("--name", default="churn_story", help="The registered model that the story makes.")
 @click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0)
@@ -291,7 +271,7 @@ def story(name: str, random_state: int, env_manager: str) -> None:
     """Tell a model's whole life after training."""
     quiet()
     started = time.monotonic()
-    with stopped_once(), one_line(), mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+    with one_line(), mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params({"name": name, "random_state": random_state, "env_manager": env_manager})
         log_working_tree()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import skops.io
+
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-import skops.io
 from mlflow.models import infer_signature
 from running import COLLECTION, Outcome, Store
 from sklearn.base import BaseEstimator
