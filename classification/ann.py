@@ -78,6 +78,7 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
             rows.batch(self.batch_size),
             validation_data=validation,
             epochs=self.epochs,
+            shuffle=False,  # the rows are shuffled already
             callbacks=list(callbacks),
             verbose=0,
         )

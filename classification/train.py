@@ -29,15 +29,6 @@ from evaluation import evaluation_figure, scores
 from features import Split, load_split, with_preprocessing
 from table import bad, dataset_source, short_name
 
-# What the classifiers are made of beyond the types that skops knows. A classifier of your own may need more: MLflow
-# refuses to log it, and names them.
-TRUSTED_TYPES = [
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.tree._tree.Tree",
-]
-
 
 @dataclass(frozen=True)
 class Result:
@@ -179,7 +170,8 @@ def _log_model(pipeline: Pipeline, split: Split, description: Description) -> tu
             pipeline,
             signature=description.signature,
             serialization_format="skops",  # on Databricks the default is a pickle
-            skops_trusted_types=TRUSTED_TYPES,
+            # The types in a model that was fitted here are scikit-learn's and numpy's own.
+            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
             **alike,
         )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from pages import steps
 from PIL import Image
 from running import COLLECTION, Outcome, Store
 
@@ -59,6 +64,24 @@ def test_a_page_that_lacks_it_is_named(filled: Store, tmp_path: Path) -> None:
     assert outcome.code == 1
     assert outcome.error.startswith("registered_model: ")
     assert {path.name for path in tmp_path.iterdir()} == {"registered_model.failed.png"}
+
+
+def test_the_ui_opens_in_the_folder_of_the_runs_as_the_guide_says(filled: Store) -> None:
+    """The command to the letter; the port alone is another than 5000, which may be taken here."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    [step] = steps(DOCS / "tracking-ui.md")
+    environment = {**filled.environment, "MLFLOW_PORT": str(port)}
+    del environment["MLFLOW_TRACKING_URI"]  # a newcomer has none
+    command = ["bash", "-c", f"exec {step.command}"]
+    process = subprocess.Popen(command, cwd=filled.folder, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        found = MlflowClient(f"http://127.0.0.1:{port}").search_experiments()  # which tries until it is answered
+        assert {"churn", "segments", "tour"} <= {experiment.name for experiment in found}
+    finally:
+        process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert process.wait(timeout=60) is not None
 
 
 @pytest.mark.parametrize("page", ["tracking-ui.md", "tracking-ui.fr.md"])

@@ -50,10 +50,8 @@ def trained(store: Store, paths: dict[str, Path]) -> Trained:
 # below, has all of them on the bundled table and several on the others.
 TRAINED = [
     *((classifier, "churn") for classifier in CLASSIFIERS),
-    ("ann", "credit"),
     ("random_forest", "credit"),
     ("ann", "penguins"),
-    ("logistic_regression", "penguins"),
 ]
 
 
@@ -68,10 +66,7 @@ def test_trains_on_any_table_with_classes(classifier: str, table: str, store: St
     assert "Traceback" not in outcome.output
 
 
-@pytest.mark.parametrize(
-    ("classifier", "table"),
-    [("ann", "churn"), ("random_forest", "credit"), ("ann", "penguins"), ("logistic_regression", "penguins")],
-)
+@pytest.mark.parametrize(("classifier", "table"), [("random_forest", "credit"), ("ann", "penguins")])
 def test_predicts_on_raw_rows_of_the_same_table(
     classifier: str, table: str, store: Store, trained: Trained, paths: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -97,13 +92,12 @@ def test_predicts_on_raw_rows_of_the_same_table(
 
 @pytest.mark.parametrize("table", ["credit", "penguins"])
 def test_main_compares_on_any_table_with_classes(table: str, store: Store, paths: dict[str, Path]) -> None:
+    kinds = ["knn", "svm", "gaussian_nb", "logistic_regression"]
     parameters, least = TABLES[table]
-    parameters = {**parameters, "data": paths[table], "models": "knn,svm,gaussian_nb,decision_tree"}
+    parameters = {**parameters, "data": paths[table], "models": ",".join(kinds)}
     outcome = store.mlflow_run(CLASSIFICATION, parameters=parameters)
     assert outcome.code == 0, outcome.output
-    assert [run.data.tags["classifier"] for run in store.children(outcome.run)] == [
-        *("knn", "svm", "gaussian_nb", "decision_tree")
-    ]
+    assert [run.data.tags["classifier"] for run in store.children(outcome.run)] == kinds
     assert outcome.run.data.metrics["best_roc_auc"] >= least
 
 

@@ -73,15 +73,3 @@ def test_progress_and_where_to_look_are_printed(finished: Outcome, parent: Run) 
 def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
     assert not list((COLLECTION / "classification").glob("mlflow.db*"))
     assert not (COLLECTION / "classification" / "mlruns").exists()
-
-
-def test_the_same_run_gives_the_same_metrics_to_the_last_digit(store: Store, children: dict[str, Run]) -> None:
-    again = store.mlflow_run(COLLECTION / "classification", parameters={"max_depth": 5})
-    repeated = store.children(again.run)
-    assert len(repeated) == len(children)
-    for child in repeated:
-        first = children[child.data.tags["classifier"]]
-        timeless = {name for name in first.data.metrics if not name.endswith("_seconds")}
-        assert {name: child.data.metrics[name] for name in timeless} == {
-            name: first.data.metrics[name] for name in timeless
-        }

@@ -25,10 +25,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcomes(store: Store, segmented: Run, folder: Path) -> dict[str, Outcome]:
+def with_island(store: Store, penguins: Path) -> Run:
+    """Segments of penguins by two measures and a text that is never missing."""
+    columns = ["--columns", "bill_length_mm,body_mass_g,island", "--categories", "onehot", "--missing", "impute"]
+    command = [sys.executable, str(CLUSTERING / "fit.py"), "--data", str(penguins), "--n_clusters", "3", *columns]
+    return finished(store, store.run(command))
+
+
+@pytest.fixture(scope="module")
+def outcomes(store: Store, segmented: Run, with_island: Run, penguins: Path, folder: Path) -> dict[str, Outcome]:
     """All that is done on Spark, and what it is compared with, in one process with one Spark."""
     table = pd.read_csv(CUSTOMERS).head(600)
     table.assign(tenure=table["tenure"].where(table.index != 500)).to_csv(folder / "missing.csv", index=False)
+    table = pd.read_csv(penguins)
+    island = table["island"].mask(table.index < 3).mask(table.index == 5, "Atlantis")
+    table.assign(island=island).to_parquet(folder / "unseen.parquet")
     mixed = ["--columns", "tenure,total_charges,contract", "--missing", "impute"]
     commands: dict[str, tuple[str, str, list[str]]] = {
         "main": ("sweep", "sweep", ["--k_min", "3", "--k_max", "5"]),
@@ -41,6 +52,8 @@ def outcomes(store: Store, segmented: Run, folder: Path) -> dict[str, Outcome]:
     for engine, output in (("local", "local.parquet"), ("spark", "spark")):
         arguments = ["--model_uri", model_uri(segmented), "--engine", engine, "--output", str(folder / output)]
         commands[engine] = ("predict", "predict", [*arguments, "--data", str(CUSTOMERS)])
+        arguments = ["--model_uri", model_uri(with_island), "--engine", engine, "--output", f"{folder / 'of'} {output}"]
+        commands[f"unseen {engine}"] = ("predict", "predict", [*arguments, "--data", str(folder / "unseen.parquet")])
     arguments = ["--model_uri", model_uri(segmented), "--engine", "spark", "--output", str(folder / "refused")]
     commands["refused"] = ("predict", "predict", [*arguments, "--data", str(folder / "missing.csv")])
     return dict(zip(commands, store.run_several(CLUSTERING, list(commands.values())), strict=True))
@@ -65,6 +78,16 @@ def test_predict_gives_the_segments_of_the_local_engine(
     assert spark_run.data.metrics == local_run.data.metrics
     assert spark_run.inputs.model_inputs == local_run.inputs.model_inputs
     assert spark_run.inputs.dataset_inputs[0].dataset.name == "customers"
+
+
+def test_missing_and_unseen_categories_are_pointed_out_as_by_the_local_engine(
+    outcomes: dict[str, Outcome], folder: Path
+) -> None:
+    line = "Warning: column 'island' holds categories that the model has not seen: '(missing)' (3), 'Atlantis' (1)."
+    for engine in ("local", "spark"):
+        assert line in outcomes[f"unseen {engine}"].output
+    local, spark = pd.read_parquet(folder / "of local.parquet"), pd.read_parquet(folder / "of spark")
+    assert spark["segment"].tolist() == local["segment"].tolist()
 
 
 def test_inertia_is_within_five_percent_of_k_means_for_every_number_of_segments(
