@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,9 @@ ELSEWHERE = {
     "mlflow run https://git.example.com/you/collection.git#git_project -P runs=decision_tree,knn --env-manager local",
 }
 
+# What is no prose on a page: blocks and spans of code, commands, targets of links, addresses.
+CODE = r"```.*?```|`[^`\n]*`|^    [^\n]*$|\]\([^)]*\)|https?://\S+"
+
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_both_languages_have_the_same_parts(page: Path) -> None:
@@ -56,9 +60,20 @@ def test_both_languages_have_the_same_parts(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_both_languages_have_the_same_figures(page: Path) -> None:
+    def numbers(text: str, thousands: str, decimal: str) -> Counter[str]:
+        prose = re.sub(CODE, "", text, flags=re.DOTALL | re.MULTILINE)
+        prose = re.sub(rf"(?<=\d){thousands}(?=\d{{3}}\b)", "", prose)
+        return Counter(re.findall(r"\d+(?:\.\d+)?", re.sub(rf"(?<=\d){decimal}(?=\d)", ".", prose)))
+
+    english = numbers(page.read_text(encoding="utf-8"), ",", r"\.")
+    assert numbers(french(page).read_text(encoding="utf-8"), "\N{NO-BREAK SPACE}", ",") == english
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_french_has_no_break_before_its_high_punctuation(page: Path) -> None:
     text = french(page).read_text(encoding="utf-8")
-    prose = re.sub(r"```.*?```|`[^`\n]*`|^    [^\n]*$|https?://\S+", "", text, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(CODE, "", text, flags=re.DOTALL | re.MULTILINE)
     breaking = [line for line in prose.splitlines() if re.search(r"[ \w][;:!?»](?:\s|$)|«[ \w]", line)]
     assert not [line for line in breaking if not re.match(r"\|[-|: ]+\|$", line)]
 
