@@ -9,16 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-import yaml
 from measuring import COLLECTION, Used, announced, mlflow_run, must, run, surroundings
 
 TABLE = COLLECTION / "classification" / "data" / "churn.csv"
-
-
-def has_parameter(example: str, entry_point: str, parameter: str) -> bool:
-    """Whether an entry point is there and takes a parameter."""
-    entry_points = yaml.safe_load((COLLECTION / example / "MLproject").read_text())["entry_points"]
-    return parameter in entry_points.get(entry_point, {}).get("parameters", {})
 
 
 def write_customers(path: Path, rows: int) -> None:
@@ -38,7 +31,7 @@ def score(folder: Path, rows: int, engines: tuple[str, ...]) -> dict[str, dict[s
     given = {"model_uri": f"runs:/{model}/model", "data": folder / "customers.parquet"}
     found, counts = {}, []
     for engine in engines:
-        more = {"engine": engine} if has_parameter("classification", "predict", "engine") else {}
+        more = {"engine": engine, "output": folder / ("spark" if engine == "spark" else "local.parquet")}
         used = must(mlflow_run("classification", "predict", **given, **more), environment, folder)
         tracked = client.get_run(announced(used))
         counts.append({key: value for key, value in tracked.data.metrics.items() if not key.endswith("_seconds")})
@@ -47,10 +40,10 @@ def score(folder: Path, rows: int, engines: tuple[str, ...]) -> dict[str, dict[s
     return found
 
 
-def tune(folder: Path, jobs: int, n_trials: int = 20) -> dict[str, float]:
-    """The study of a random forest with so many workers."""
+def tune(folder: Path, jobs: int, engine: str = "local", n_trials: int = 20) -> dict[str, float]:
+    """The study of a random forest with so many workers, or tasks of Spark."""
     environment, client = surroundings(folder)
-    options = {"model": "random_forest", "n_trials": n_trials, "jobs": jobs}
+    options = {"model": "random_forest", "n_trials": n_trials, "jobs": jobs, "engine": engine}
     used = must(mlflow_run("classification", "tune", **options), environment, folder)
     metrics = client.get_run(announced(used)).data.metrics
     return {"seconds": used.seconds, "cpu": used.cpu, **{f"metric_{key}": value for key, value in metrics.items()}}

@@ -119,6 +119,24 @@ def test_the_commands_that_are_shown_start_from_the_same_repository(tour: Outcom
     assert all(re.match(rf"mlflow run '?{re.escape(url)}", command) for command in commands)
 
 
+def test_the_same_from_a_clone(url: str, state: Path, tmp_path: Path) -> None:
+    """`mlflow run .`, as `make tour` has it."""
+    store = Store(tmp_path)
+    subprocess.run(
+        ["git", "clone", "--quiet", url, tmp_path / "clone"], env={**store.environment, **HERMETIC}, check=True
+    )
+    command = ["bash", "-c", "cd clone && mlflow run . --env-manager local"]
+    told = store.run(command, environment={**HERMETIC, "XDG_STATE_HOME": str(state)})
+    assert told.code == 0, told.output
+    assert [run.info.run_name for run in store.children(told.run)] == RUNS
+    assert {run.info.status for run in store.client.search_runs(["0"])} == {"FINISHED"}
+    commands = re.findall(r"^    (?:\$ )?(mlflow run .*)$", told.output, re.MULTILINE)
+    assert len(commands) == len(RUNS) + 3
+    examples = {command.split()[2] for command in commands}
+    assert examples == {"classification", "clustering", "registry_deploy", "git_project", "."}
+    assert not processes_of(state)
+
+
 def test_a_step_that_the_tour_does_not_have(url: str, store: Store) -> None:
     outcome = store.mlflow_run(url, "main", {"only": "classification,clusterin"}, environment=HERMETIC)
     assert outcome.code == 1
