@@ -290,6 +290,14 @@ def tell(tour: Tour, asked: list[str]) -> list[str]:
     return failed
 
 
+def end_below(parent: Run) -> None:
+    """End the child runs that a Ctrl-C left RUNNING: MLflow forgets one whose process it was just starting."""
+    client = MlflowClient()
+    below = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([parent.info.experiment_id], below):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
 def say_what_next(tour: Tour, asked: list[str], seconds: float) -> None:
     """The end: what there is to open, and what to try."""
     uri, run = mlflow.get_tracking_uri(), tour.parent.info
@@ -319,7 +327,11 @@ def main(only: str, env_manager: str) -> None:
     with mlflow.start_run() as parent:
         # MLflow does not hand the environment manager on to child runs.
         tour = Tour(parent, env_manager or parent.data.tags.get(MLFLOW_PROJECT_ENV, "local"))
-        failed = tell(tour, asked)
+        try:
+            failed = tell(tour, asked)
+        except KeyboardInterrupt:
+            end_below(parent)
+            raise
         if failed:
             raise click.ClickException(f"{len(failed)} of {len(asked)} steps failed: {', '.join(failed)}.")
         say_what_next(tour, asked, time.monotonic() - started)

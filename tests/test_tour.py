@@ -179,7 +179,8 @@ STAND_INS = {
 }
 
 
-def test_ctrl_c_takes_the_deployment_down(store: Store, tmp_path: Path) -> None:
+def test_ctrl_c_takes_the_deployment_down(tmp_path: Path) -> None:
+    store = Store(tmp_path)
     shutil.copy(COLLECTION / "tour.py", tmp_path)
     shutil.copy(COLLECTION / "MLproject", tmp_path)
     (tmp_path / "conda.yaml").write_text("dependencies: [python=3.11]\n")
@@ -197,3 +198,4 @@ def test_ctrl_c_takes_the_deployment_down(store: Store, tmp_path: Path) -> None:
         time.sleep(1)
     assert process.wait(60) != 0
     wait_until(lambda: not (tmp_path / "deployed").exists())
+    wait_until(lambda: not store.client.search_runs(["0"], "attributes.status = 'RUNNING'"))
