@@ -27,13 +27,9 @@ PAGES = [
     *sorted(page for page in COLLECTION.glob("docs/*.md") if not page.name.endswith(".fr.md")),
 ]
 NAMES = [str(page.relative_to(COLLECTION).with_suffix("")) for page in PAGES]
-# `make test` is what runs this test. The story takes a minute: registry_deploy/test_story.py runs and compares it. The
-# first command of git_project is followed on its page by one that does the same and more.
+# `make test` is what runs this test. The story takes a minute: registry_deploy/test_story.py runs and compares it.
 NOT_RUN = {"make test"}
-ELSEWHERE = {
-    "mlflow run registry_deploy --env-manager local",
-    "mlflow run https://git.example.com/you/collection.git#git_project -P runs=decision_tree,knn --env-manager local",
-}
+ELSEWHERE = {"mlflow run registry_deploy --env-manager local"}
 
 # What is no prose on a page: blocks and spans of code, commands, targets of links, addresses.
 CODE = r"```.*?```|`[^`\n]*`|^    [^\n]*$|\]\([^)]*\)|https?://\S+"
