@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from project import log_working_tree, run_command, say_where_to_look
 
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
+
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
 from classifiers import CLASSIFIERS
-from evaluation import draw_precision_recall, draw_roc, finish_precision_recall, finish_roc
+from evaluation import draw_precision_recall, draw_roc, finish_precision_recall, finish_roc, log_picture
 from features import Split, load_split
 from table import bad
 from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
@@ -128,8 +130,8 @@ def compare(models: str, max_depth: str, random_state: int, **table: Any) -> Non
         best = next(result for result in results if result.run_id == board["run_id"][0])
         mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
         title = f"{len(split.y_test):,} test rows of {Path(split.source).name}"
-        mlflow.log_figure(leaderboard_figure(board, title), "leaderboard.png")
-        mlflow.log_figure(curves_figure(results, split), "curves.png")
+        log_picture(leaderboard_figure(board, title), "leaderboard.png")
+        log_picture(curves_figure(results, split), "curves.png")
         mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=description.test)
         shown = board.drop(columns=["run_id", "fit_seconds"])
         mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mlflow
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
@@ -63,13 +65,24 @@ def scores(y: pd.Series, probabilities: np.ndarray, classes: list, positive: obj
     }
 
 
+def log_picture(figure: Figure, artifact_file: str) -> None:
+    """Log a figure to the active run as `mlflow.log_figure` does, but drawn once: saving one draws it twice."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    mlflow.log_image(np.asarray(canvas.buffer_rgba()), artifact_file)
+
+
 def evaluation_figure(
     y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None, title: str
 ) -> Figure:
     """ROC curve, precision-recall curve, confusion matrix and calibration in one picture; arguments as in `scores`."""
-    figure = Figure(figsize=(10, 9), layout="constrained")
+    # To find room for names of any length takes a third of the drawing: short ones are known to fit.
+    short = len(classes) <= 3 and all(len(str(label)) <= 5 for label in classes)
+    figure = Figure(figsize=(10, 9), layout=None if short else "constrained")
     figure.suptitle(title, fontsize=14)
     (roc, pr), (matrix, calibration) = figure.subplots(2, 2)
+    if short:
+        figure.subplots_adjust(left=0.08, right=0.97, bottom=0.06, top=0.9, wspace=0.25, hspace=0.27)
     truth = np.asarray(y)
     for label in [positive] if positive is not None else classes:
         draw_roc(roc, truth == label, probabilities[:, classes.index(label)], str(label))

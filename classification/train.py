@@ -6,6 +6,7 @@ from project import FiniteRange, log_working_tree, run_command, say_where_to_loo
 
 import skops.io  # early: it looks its types up in every module that is loaded by then
 
+import copy
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import click
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric
 from mlflow.models import ModelSignature, infer_signature
@@ -25,7 +27,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from classifiers import CLASSIFIERS
-from evaluation import evaluation_figure, scores
+from evaluation import evaluation_figure, log_picture, scores
 from features import Split, load_split, with_preprocessing
 from table import bad, dataset_source, short_name
 
@@ -82,12 +84,27 @@ def describe(split: Split) -> Description:
     train = split.X_train.assign(**{split.target: split.y_train})
     test = split.X_test.assign(**{split.target: split.y_test})
     known = {name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical}
+    datasets = {
+        part: from_pandas(rows, source=source, targets=split.target, name=f"{name}_{part}")
+        for part, rows in (("train", train), ("test", test))
+    }
+    for dataset in datasets.values():
+        dataset.schema = from_pandas(_of_every_kind(dataset.df), source=source).schema
     return Description(
-        from_pandas(train, source=source, targets=split.target, name=f"{name}_train"),
-        from_pandas(test, source=source, targets=split.target, name=f"{name}_test"),
-        infer_signature(split.X_train, np.asarray(split.y_train)),
-        {"target": split.target, "classes": split.classes, "categories": known},
+        **datasets,
+        signature=infer_signature(_of_every_kind(split.X_train), np.asarray(split.y_train[:1])),
+        metadata={"target": split.target, "classes": split.classes, "categories": known},
     )
+
+
+def _of_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """A few rows with the types of all, of each column a value and, if there is one, a missing value.
+
+    MLflow looks at every text in turn to find a column's type: minutes for a million rows, which tell no more.
+    """
+    missing = frame.isna().to_numpy()
+    rows = {*missing.argmin(axis=0), *missing.argmax(axis=0)}  # the first row of each
+    return frame.iloc[sorted(rows)]
 
 
 def log_datasets(description: Description) -> None:
@@ -134,7 +151,7 @@ def fit_and_log(name: str, classifier: BaseEstimator, split: Split, description:
         _log_epochs(run.info.run_id, classifier.history_)
     title = f"{name}: {len(split.y_test):,} test rows of {Path(split.source).name}"
     figure = evaluation_figure(split.y_test, probabilities, split.classes, split.positive, title)
-    mlflow.log_figure(figure, "evaluation.png")
+    log_picture(figure, "evaluation.png")
     mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
     return Result(name, run.info.run_id, model_uri, metrics, probabilities)
 
@@ -170,12 +187,23 @@ def _log_model(pipeline: Pipeline, split: Split, description: Description) -> tu
             pipeline,
             signature=description.signature,
             serialization_format="skops",  # on Databricks the default is a pickle
-            # The types in a model that was fitted here are scikit-learn's and numpy's own.
-            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
+            skops_trusted_types=_types(pipeline),
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
             **alike,
         )
     return f"runs:/{info.run_id}/model", info.model_id
+
+
+def _types(pipeline: Pipeline) -> list[str]:
+    """The types in a pipeline that skops asks about: as it was fitted here, scikit-learn's and numpy's own.
+
+    The trees of a forest are alike: one is looked through, because to write them all takes half a second.
+    """
+    last = copy.copy(pipeline[-1])
+    if hasattr(last, "estimators_"):
+        last.estimators_ = last.estimators_[:1]
+    looked_through = Pipeline([*pipeline.steps[:-1], ("last", last)])
+    return skops.io.get_untrusted_types(data=skops.io.dumps(looked_through))
 
 
 def _pins(*packages: str) -> list[str]:

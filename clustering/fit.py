@@ -24,7 +24,7 @@ from cluster import Clustering, Options
 from criteria import sample_rows, silhouettes
 from describe import profile, profile_figure, profile_table, summary
 from features import Table, check_n_clusters, load_table, split_names
-from pictures import Plane, plane, scatter_figure, silhouette_figure
+from pictures import Plane, log_picture, plane, scatter_figure, silhouette_figure
 from table import bad
 
 COUNT = click.IntRange(min=1)
@@ -169,10 +169,10 @@ def log_description(
     mlflow.log_text(text, "segments.md")
     mlflow.set_tag("mlflow.note.content", text)
     mlflow.log_text(profile_table(described).to_csv(index=False), "profile.csv")
-    mlflow.log_figure(profile_figure(described, title), "profile.png")
-    mlflow.log_figure(scatter_figure(drawn, clustering.labels, described.names, title), "scatter.png")
+    log_picture(profile_figure(described, title), "profile.png")
+    log_picture(scatter_figure(drawn, clustering.labels, described.names, title), "scatter.png")
     blades = silhouette_figure(coefficients, clustering.labels[sampled], clustering.n_clusters, title)
-    mlflow.log_figure(blades, "silhouette.png")
+    log_picture(blades, "silhouette.png")
     return text
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import mlflow
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
@@ -23,6 +25,13 @@ PANELS = {
 }
 # More points than this on a scatter hide each other.
 MOST_POINTS = 5_000
+
+
+def log_picture(figure: Figure, artifact_file: str) -> None:
+    """Log a figure to the active run as `mlflow.log_figure` does, but drawn once: saving one draws it twice."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    mlflow.log_image(np.asarray(canvas.buffer_rgba()), artifact_file)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ def criteria_figure(scores: pd.DataFrame, chosen: dict[str, int | None], k: int,
     scores: columns silhouette, davies_bouldin, calinski_harabasz and inertia; index the numbers of segments.
     chosen: what each criterion chooses.
     """
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(11, 7.5))
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.07, top=0.88, wspace=0.2, hspace=0.3)
     figure.suptitle(title, fontsize=14)
     for axes, (criterion, (column, label)) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         values = scores[column]

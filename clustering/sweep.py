@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from project import log_working_tree, run_command, say_where_to_look
 
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
+
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import cluster
 from criteria import CRITERIA, candidates, choices, verdict, vote
 from features import check_n_clusters
 from fit import SHOWN, load, log_clustering, log_description, score, table_options
-from pictures import candidates_figure, criteria_figure
+from pictures import candidates_figure, criteria_figure, log_picture
 from table import bad
 
 COUNT = click.IntRange(min=2)
@@ -65,13 +67,13 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
             raise bad("choose", choose, f"finds no elbow from k_min={k_min} to k_max={k_max}: choose by another one.")
         best = ks.index(best_k)
         title = f"How many segments? {table.rows:,} rows of {Path(table.source).name}"
-        mlflow.log_figure(criteria_figure(scores, chosen, best_k, title), "criteria.png")
+        log_picture(criteria_figure(scores, chosen, best_k, title), "criteria.png")
         labelings = {
             f"{k} segments\n{', '.join(names)}": clusterings[ks.index(k)].labels
             for k, names in candidates(chosen).items()
         }
         if len(labelings) > 1:
-            mlflow.log_figure(candidates_figure(drawn, labelings, "Where the criteria disagree"), "candidates.png")
+            log_picture(candidates_figure(drawn, labelings, "Where the criteria disagree"), "candidates.png")
         said = f"{verdict(chosen, scores)} Chosen by {choose}: {best_k}."
         text = log_description(table, clusterings[best], drawn, sampled, coefficients[best], said)
         mlflow.log_metrics(
