@@ -7,9 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,43 @@ for module, name, arguments in json.load(sys.stdin):
             found.append([end.code, printed.getvalue()])
 print(json.dumps(found))
 """
+
+# A process that has imported the client of `mlflow run` and forks it for each line that it is told:
+# [[argument, ...], folder, environment, file for what it prints, seconds after which it is killed].
+FORKS = """
+import json, os, signal, sys
+from mlflow.cli import cli
+for line in sys.stdin:
+    arguments, folder, environment, printed, timeout = json.loads(line)
+    child = os.fork()
+    if not child:
+        signal.alarm(timeout)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number, opened in enumerate([os.open(os.devnull, os.O_RDONLY), file, file]):
+            os.dup2(opened, number)
+        cli(arguments, prog_name="mlflow")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@cache
+def client() -> subprocess.Popen[str]:
+    """The process that forks the clients of `mlflow run`; it ends with this one.
+
+    Each is the client that a user starts, in a process of its own, without the three seconds that its imports take:
+    there are hundreds of them. What the pages, the tour and the tests of signals start, they start as a user does.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
+    return subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass
@@ -74,6 +113,7 @@ class Store:
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes more a server, none of use here
+            "OMP_WAIT_POLICY": "passive",  # a thread that waits leaves its core to other tests
             "PATH": f"{interpreter}{os.pathsep}{kept['PATH']}",
         }
 
@@ -118,12 +158,20 @@ class Store:
         timeout: float = 600,
     ) -> Outcome:
         """`mlflow run PROJECT -e ENTRY_POINT -P NAME=VALUE ...`, from the store's folder."""
-        command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point, *arguments]
+        command = ["run", str(project), "-e", entry_point, *arguments]
         for name, value in (parameters or {}).items():
             command += ["-P", f"{name}={value}"]
         if env_manager:
             command += ["--env-manager", env_manager]
-        return self.run(command, environment=environment, timeout=timeout)
+        process = client()
+        assert process.stdin
+        assert process.stdout
+        with tempfile.NamedTemporaryFile("r") as printed:
+            asked = [command, str(self.folder), {**self.environment, **(environment or {})}, printed.name, int(timeout)]
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            code = int(process.stdout.readline())
+            return self._outcome(code, printed.read())
 
     def run(self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600) -> Outcome:
         """Any command, from the store's folder; the run is the one that `mlflow run` announces, if it does."""
@@ -136,9 +184,11 @@ class Store:
             text=True,
             timeout=timeout,
         )
-        announced = re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout)
-        run = self.client.get_run(announced[1]) if announced else None
-        return Outcome(done.returncode, done.stdout, run)
+        return self._outcome(done.returncode, done.stdout)
+
+    def _outcome(self, code: int, output: str) -> Outcome:
+        announced = re.search(r"in run with ID '([0-9a-f]{32})'", output)
+        return Outcome(code, output, self.client.get_run(announced[1]) if announced else None)
 
     def run_several(self, example: Path, commands: list[tuple[str, str, list[str]]]) -> list[Outcome]:
         """Scripts of an example, (module, name of its command, arguments), in one process: a start costs seconds."""

