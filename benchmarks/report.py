@@ -1,7 +1,8 @@
 """Run the benchmarks and write REPORT.md and report.png: `python benchmarks/report.py [--rounds 5] [PIECE ...]`.
 
 Without a piece, all run. What a piece found is kept in results/<piece>.json, and the report is made of what is there:
-a piece can be run again by itself. Every piece asserts that what it compares gives equal answers.
+a piece can be run again by itself. It ends with found.md, which is written by hand. Every piece asserts that what it
+compares gives equal answers.
 """
 
 from __future__ import annotations
@@ -283,6 +284,7 @@ def write_report() -> None:
         else:
             about = "; ".join(f"{key} {value}" for key, value in result["machine"].items() if value != "not installed")
             lines += [*tell(result["found"]), "", f"{_rounds(name, result['rounds'])}, {result['day']}. {about}.", ""]
+    lines.append((HERE / "found.md").read_text())
     (HERE / "REPORT.md").write_text("\n".join(lines))
 
 
