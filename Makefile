@@ -36,8 +36,9 @@ pictures: .venv/everything.installed
 benchmark: .venv/everything.installed
 	env -u PYTHONDONTWRITEBYTECODE -u MLFLOW_TRACKING_URI python benchmarks/report.py
 
+# To compile an environment costs more than the one or two starts that a test makes of it.
 test: check
-	pytest
+	unset UV_COMPILE_BYTECODE; pytest
 
 check: .venv/everything.installed
 	ruff check .

@@ -40,7 +40,7 @@ print(json.dumps(found))
 # A process that has imported the client of `mlflow run` and forks it for each line that it is told:
 # [[argument, ...], folder, environment, file for what it prints, seconds after which it is killed].
 FORKS = """
-import json, os, signal, sys
+import json, os, signal, sys, tempfile
 from mlflow.cli import cli
 for line in sys.stdin:
     arguments, folder, environment, printed, timeout = json.loads(line)
@@ -50,6 +50,7 @@ for line in sys.stdin:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        tempfile.tempdir = None  # that of this environment
         file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for number, opened in enumerate([os.open(os.devnull, os.O_RDONLY), file, file]):
             os.dup2(opened, number)
