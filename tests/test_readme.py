@@ -175,7 +175,11 @@ def follow(page: Path, folder: Path, more: Iterable[str] = ()) -> None:
         done = subprocess.run(
             ["bash", "-c", "\n".join([*lasting, step.command.replace("<model>", model)])],
             cwd=folder,
-            env={**bare_environment(), "MLFLOW_ENV_ROOT": str(folder / "environments")},
+            env={
+                **bare_environment(),
+                "MLFLOW_ENV_ROOT": str(folder / "environments"),
+                "PIP_NO_COMPILE": "1",  # it takes longer than it saves in what is started once
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
