@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from measuring import in_a_process
 from mlflow import MlflowClient
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "clustering"
@@ -149,7 +150,7 @@ def measure_size(rows: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment, client, begin = surroundings(folder)
-        write_table(folder / "table.parquet", rows)
+        in_a_process(write_table, folder / "table.parquet", rows)
         for algorithm in ("lloyd", "minibatch"):
             parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
             command = [*begin, "-e", "kmeans", *(f"-P{name}={value}" for name, value in parameters.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import re
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -51,6 +54,12 @@ def run(command: list[str], environment: dict[str, str], folder: Path, *, may_fa
     if process.returncode:
         sys.exit(f"{' '.join(command)}\n{output}")
     return Used(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, output)
+
+
+def in_a_process(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a process of its own: what is started later has at least the peak memory of this one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result()
 
 
 def must(command: list[str], environment: dict[str, str], folder: Path) -> Used:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from measuring import COLLECTION, Used, announced, mlflow_run, must, run, surroundings
+from measuring import COLLECTION, Used, announced, in_a_process, mlflow_run, must, run, surroundings
 
 TABLE = COLLECTION / "classification" / "data" / "churn.csv"
 
@@ -27,7 +27,7 @@ def score(folder: Path, rows: int, engines: tuple[str, ...]) -> dict[str, dict[s
     """Classes of so many customers by a logistic regression, with each engine; equal counts of each class asserted."""
     environment, client = surroundings(folder)
     model = announced(must(mlflow_run("classification", "logistic_regression"), environment, folder))
-    write_customers(folder / "customers.parquet", rows)
+    in_a_process(write_customers, folder / "customers.parquet", rows)
     given = {"model_uri": f"runs:/{model}/model", "data": folder / "customers.parquet"}
     found, counts = {}, []
     for engine in engines:
