@@ -107,7 +107,7 @@ def test_what_may_be_missing_is_optional_in_the_signature(
     assert types["Income"] == "double"
     assert types["Marital"] == "string"
     for logged in run.inputs.dataset_inputs:
-        columns = {each["name"]: each["type"] for each in json.loads(logged.dataset.schema)["mlflow_colspec"]}
+        columns = {each["name"]: each["type"] for each in json.loads(logged.dataset.schema or "")["mlflow_colspec"]}
         assert columns == {**types, "Status": "string"}
 
 
