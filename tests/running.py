@@ -63,8 +63,8 @@ for line in sys.stdin:
 def client() -> subprocess.Popen[str]:
     """The process that forks the clients of `mlflow run`; it ends with this one.
 
-    Each is the client that a user starts, in a process of its own, without the three seconds that its imports take:
-    there are hundreds of them. What the pages, the tour and the tests of signals start, they start as a user does.
+    Each is the client that a user starts, in a process of its own, without the three seconds that its imports take.
+    The tests of the pages, of the tour from a clone, of Ctrl-C and of `-b databricks` start it anew, as a user does.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
     return subprocess.Popen(
