@@ -5,11 +5,10 @@ from __future__ import annotations
 import configparser
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import requests
@@ -31,6 +30,14 @@ PROBE = "/dbfs/mlflow-experiments/writable.txt"
 ACCESS = "Set DATABRICKS_HOST and DATABRICKS_TOKEN, or DATABRICKS_CONFIG_PROFILE to a profile of ~/.databrickscfg."
 
 
+class Stop(Protocol):
+    """What says that the user, or the system, asked the program to end; `wait` waits for that so many seconds."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, seconds: float) -> bool: ...
+
+
 class StopRequestedError(Exception):
     """The user, or the system, asked the program to end."""
 
@@ -47,7 +54,7 @@ class Connection:
     stop: set when the user wants to end.
     """
 
-    def __init__(self, client: WorkspaceClient, patience: float, stop: threading.Event) -> None:
+    def __init__(self, client: WorkspaceClient, patience: float, stop: Stop) -> None:
         self.client = client
         self.patience = patience
         self.stop = stop
@@ -114,7 +121,7 @@ class Connection:
             ) from None
 
 
-def connect(tracking_uri: str, patience: float, stop: threading.Event) -> Connection:
+def connect(tracking_uri: str, patience: float, stop: Stop) -> Connection:
     """Reach the workspace of the environment variables or of a profile.
 
     tracking_uri: `databricks`, `databricks://PROFILE`, or the http address of an MLflow server beside the workspace.

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -49,10 +48,26 @@ FAILURES = (MlflowException, DatabricksError, OSError)  # of a request, its time
 STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit codes, as a shell has them
 
 
-class Stop(threading.Event):
-    """Set by Ctrl-C and SIGTERM, once or often: the program then cancels what it has begun, and ends."""
+class Stop:
+    """Set by Ctrl-C and SIGTERM, once or often: the program then cancels what it has begun, and ends.
 
-    number: int = signal.SIGINT
+    Not a threading.Event: to set one takes its lock, for which a signal would wait for ever while `wait` has it.
+    """
+
+    def __init__(self) -> None:
+        self.number: int = signal.SIGINT
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Whether the program was asked to end."""
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the program is asked to end; returns whether it was."""
+        end = time.monotonic() + seconds
+        while not self._set and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return self._set
 
     def listen(self) -> None:
         """From now on the signals do nothing but set this: until the program ends, there is something to close."""
@@ -60,11 +75,11 @@ class Stop(threading.Event):
             signal.signal(number, self._heed)
 
     def _heed(self, number: int, _: FrameType | None) -> None:
-        if not self.is_set():
-            self.number = number
-        again = "Already cancelling; please wait." if self.is_set() else "Interrupted: cancelling the job."
-        os.write(2, f"{again}\n".encode())  # an echo might be interrupted by itself
-        self.set()
+        again = self._set
+        if not again:
+            self.number, self._set = number, True
+        line = "Already cancelling; please wait." if again else "Interrupted: cancelling the job."
+        os.write(2, f"{line}\n".encode())  # an echo might be interrupted by itself
 
 
 class Runner(DatabricksJobRunner):

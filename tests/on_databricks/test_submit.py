@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run
+from running import COLLECTION
 from submitting import CLUSTER, FILES, Submitted, Submitter, start, write_json, write_project
 
 EXPERIMENT = "/Shared/submitted"
@@ -368,6 +370,27 @@ def test_an_interrupted_submission_cancels_its_job(folder: Path, workspace: Any)
     assert early.returncode == 130
     assert begun(workspace)[0] == jobs
     nothing_left(workspace)
+
+
+def test_a_signal_that_comes_at_any_moment_is_heeded() -> None:
+    """While the program waits, looks, or heeds the one before."""
+    waiting = (
+        "import time\nfrom submit import Stop\nstop, end = Stop(), time.monotonic() + 4\nstop.listen()\nprint()\n"
+        "while time.monotonic() < end:\n    stop.wait(0.0002)\n    stop._set = False\nprint('ended')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", waiting],
+        cwd=COLLECTION / "on_databricks",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.readline()
+    for number in [signal.SIGINT, signal.SIGTERM] * 500:
+        process.send_signal(number)
+        time.sleep(0.002)
+    assert process.communicate(timeout=30)[0] == "ended\n"
 
 
 def test_a_launcher_that_is_killed_outright_leaves_a_job_that_ends_its_own_run(folder: Path, workspace: Any) -> None:
