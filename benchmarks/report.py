@@ -69,7 +69,7 @@ def run_baselines(rounds: int) -> Any:
 
 
 def run_starts(rounds: int) -> Any:
-    return {name: in_folders(1, scaling.start, name)[0] for name in ("local", "uv", "conda")}
+    return {name: in_folders(rounds, scaling.start, name) for name in ("local", "uv", "conda")}
 
 
 def run_sizes(rounds: int) -> Any:
@@ -83,16 +83,13 @@ def run_sizes(rounds: int) -> Any:
 
 
 def run_tuning(rounds: int) -> Any:
-    return {
-        **{str(jobs): in_folders(1, scaling.tune, jobs)[0] for jobs in (1, 2)},
-        **({"Spark": in_folders(1, scaling.tune, 2, "spark")[0]} if scaling.spark_is_there() else {}),
-    }
+    return in_folders(rounds, scaling.tune_each_way)
 
 
 def run_spark(rounds: int) -> Any:
     if not scaling.spark_is_there():
         return None
-    return {str(rows): in_folders(1, scaling.score, rows, ("local", "spark"))[0] for rows in SPARK_SIZES}
+    return {str(rows): in_folders(rounds, scaling.score, rows, ("local", "spark")) for rows in SPARK_SIZES}
 
 
 def run_serving(rounds: int) -> Any:
@@ -137,13 +134,17 @@ def tell_baselines(found: Any) -> list[str]:
 
 def tell_starts(found: Any) -> list[str]:
     lines = [
-        "One classifier by `mlflow run`, seconds, one round.",
+        "One classifier by `mlflow run`, seconds.",
         "",
         "| `--env-manager` | first | second |",
         "|---|---|---|",
     ]
-    for name, times in found.items():
-        lines.append(f"| {name} | {times['cold']:.0f} | {times['warm']:.0f} |" if times else f"| {name} | not here | |")
+    for name, rounds in found.items():
+        if rounds[0] is None:
+            lines.append(f"| {name} | not here | |")
+        else:
+            first, second = (spread([each[start] for each in rounds], 0) for start in ("cold", "warm"))
+            lines.append(f"| {name} | {first} | {second} |")
     return lines
 
 
@@ -169,25 +170,36 @@ def tell_sizes(found: Any) -> list[str]:
 
 
 def tell_tuning(found: Any) -> list[str]:
-    lines = ["20 trials of a random forest.", "", "| workers | seconds | processor seconds |", "|---|---|---|"]
+    lines = [
+        "20 trials of a random forest.",
+        "",
+        "| workers | seconds | processor seconds | times as fast as one |",
+        "|---|---|---|---|",
+    ]
     names = {"Spark": "2, on Spark"}
-    for way, used in found.items():
-        cpu = "" if way == "Spark" else f"{used['cpu']:.0f}"  # that of its JVM is not counted
-        lines.append(f"| {names.get(way, way)} | {used['seconds']:.0f} | {cpu} |")
-    return [*lines, "", f"Two workers are {found['1']['seconds'] / found['2']['seconds']:.2f} times as fast as one."]
+    for way in found[0]:
+        seconds, cpu = (spread([each[way][key] for each in found], 0) for key in ("seconds", "cpu"))
+        faster = spread([each["1"]["seconds"] / each[way]["seconds"] for each in found])
+        # The processor time of Spark's JVM is not counted.
+        lines.append(f"| {names.get(way, way)} | {seconds} | {'' if way == 'Spark' else cpu} | {faster} |")
+    return lines
 
 
 def tell_spark(found: Any) -> list[str]:
-    lines = ["| rows | local, s | Spark, s |", "|---|---|---|"]
-    for rows, each in found.items():
-        lines.append(f"| {int(rows):,} | {each['local']['seconds']:.0f} | {each['spark']['seconds']:.0f} |")
-    small, large = (found[key] for key in sorted(found, key=int))
-    few, many = sorted(map(int, found))
-    slopes = {name: (large[name]["seconds"] - small[name]["seconds"]) / (many - few) for name in ("local", "spark")}
-    ahead = small["spark"]["seconds"] - small["local"]["seconds"]
+    lines = ["| rows | local, s | Spark, s | Spark / local |", "|---|---|---|---|"]
+    middle = {}
+    for rows, rounds in found.items():
+        seconds = {name: [each[name]["seconds"] for each in rounds] for name in ("local", "spark")}
+        slower = spread([spark / local for local, spark in zip(seconds["local"], seconds["spark"], strict=True)])
+        local, spark = (spread(values, 0) for values in seconds.values())
+        lines.append(f"| {int(rows):,} | {local} | {spark} | {slower} |")
+        middle[int(rows)] = {name: statistics.median(values) for name, values in seconds.items()}
+    few, many = min(middle), max(middle)
+    slopes = {name: (middle[many][name] - middle[few][name]) / (many - few) for name in ("local", "spark")}
+    ahead = middle[few]["spark"] - middle[few]["local"]
     if slopes["local"] > slopes["spark"]:
         rows = few + ahead / (slopes["local"] - slopes["spark"])
-        return [*lines, "", f"Extrapolated, Spark begins to pay at {rows:,.0f} rows on this machine."]
+        return [*lines, "", f"Extrapolated, Spark begins to pay at some {rows:,.1e} rows on this machine."]
     return [*lines, "", f"Spark does not pay up to {many:,} rows on this machine, nor do the lines meet beyond."]
 
 
@@ -289,7 +301,7 @@ def write_report() -> None:
 
 
 def _rounds(name: str, rounds: int) -> str:
-    if name not in ("tracking", "baselines", "serving"):
+    if name == "sizes":
         return "One run each"
     return f"{rounds} rounds" if rounds > 1 else "1 round"
 

@@ -49,6 +49,16 @@ def tune(folder: Path, jobs: int, engine: str = "local", n_trials: int = 20) -> 
     return {"seconds": used.seconds, "cpu": used.cpu, **{f"metric_{key}": value for key, value in metrics.items()}}
 
 
+def tune_each_way(folder: Path) -> dict[str, dict[str, float]]:
+    """The same study by one worker, by two, and by two tasks of Spark where it is there."""
+    ways = {"1": (1, "local"), "2": (2, "local"), **({"Spark": (2, "spark")} if spark_is_there() else {})}
+    found = {}
+    for name, (jobs, engine) in ways.items():
+        (folder / name).mkdir()
+        found[name] = tune(folder / name, jobs, engine)
+    return found
+
+
 def start(folder: Path, env_manager: str) -> dict[str, float] | None:
     """Seconds of the first and the second `mlflow run` of one classifier; None where the manager is not there.
 
