@@ -2,7 +2,7 @@
 # make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
-# make benchmark  benchmarks/REPORT.md anew, from about an hour of measuring on a quiet machine
+# make benchmark  benchmarks/REPORT.md anew, from an hour and a half of measuring on a quiet machine
 # make test   everything that the project asserts
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 

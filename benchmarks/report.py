@@ -1,20 +1,22 @@
-"""Run the benchmarks and write REPORT.md and report.png: `python benchmarks/report.py [--rounds 5] [PIECE ...]`.
+"""Run the benchmarks and write the report and its picture: `python benchmarks/report.py [--rounds 5] [PIECE ...]`.
 
-Without a piece, all run. What a piece found is kept in results/<piece>.json, and the report is made of what is there:
-a piece can be run again by itself. It ends with found.md, which is written by hand. Every piece asserts that what it
-compares gives equal answers.
+Without a piece, all run. What a piece found is kept in results/<piece>.json, so that a piece can be run again by
+itself. REPORT.md and REPORT.fr.md are the templates beside this file, written by hand, with the figures filled in.
+Every piece asserts that what it compares gives equal answers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import baselines
@@ -96,214 +98,212 @@ def run_serving(rounds: int) -> Any:
     return {name: in_folders(1, serving.measure, rounds, name)[0] for name in SERVED}
 
 
-# What the report says of it
+# What the report says of it: each piece gives cells of its tables, by the name that the templates have for them
 
 
-def tell_tracking(found: Any) -> list[str]:
-    lines = [
-        "Processor seconds. Apart: a `mlflow run` a model. Main: all in one `mlflow run`. Script: main without the",
-        "client of `mlflow run`, which costs the same whatever it starts. Floor: the same fits with no MLflow and no",
-        "picture.",
-        "",
-        "| example | apart / main | main / floor | script / floor | main, s | script, s | floor, s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+class Cells(dict[str, str]):
+    """Cells by name; what was not measured is a dash."""
+
+    def __missing__(self, name: str) -> str:
+        return "–"
+
+
+def row(*cells: str) -> str:
+    """Neighbouring cells of a Markdown table."""
+    return " | ".join(cells)
+
+
+def fill_tracking(found: Any) -> dict[str, str]:
+    cells = {}
     for example, rounds in found.items():
-        cells = [spread(ratios(rounds, *pair)) for pair in (("apart", "main"), ("main", "floor"), ("script", "floor"))]
+        shown = [spread(ratios(rounds, *pair)) for pair in (("apart", "main"), ("main", "floor"), ("script", "floor"))]
         middle = [statistics.median(each[way] for each in rounds) for way in ("main", "script", "floor")]
-        lines.append(f"| {' | '.join([example, *cells, *(f'{value:.1f}' for value in middle)])} |")
-    return lines
+        cells[example] = row(*shown, *(f"{value:.1f}" for value in middle))
+    return cells
 
 
-def tell_baselines(found: Any) -> list[str]:
-    lines = [
-        "| as others do it | as it is done here | times the processor seconds | ROC AUC |",
-        "|---|---|---|---|",
-        "| six scripts, inferred requirements, metric by metric | one `mlflow run` of `main` with the six "
-        f"| {spread(ratios(found['scripts'], 'scripts', 'main'))} | equal to nine digits |",
-    ]
-    for name, rounds in found.items():
-        if name != "scripts":
-            areas = [statistics.median(each[f"{way}_roc_auc"] for each in rounds) for way in ("naive", "ours")]
-            lines.append(
-                f"| {name}: Keras `fit`, a callback that logs each epoch | many steps a call, one call to the store "
-                f"| {spread(ratios(rounds, 'naive_cpu', 'ours_cpu'))} | {areas[0]:.4f}, {areas[1]:.4f} |"
-            )
-    return lines
+def fill_baselines(found: Any) -> dict[str, str]:
+    cells = {"scripts": spread(ratios(found["scripts"], "scripts", "main"))}
+    for epochs in baselines.EPOCHS:
+        rounds = found[f"ann, {epochs} epochs"]
+        areas = [statistics.median(each[f"{way}_roc_auc"] for each in rounds) for way in ("naive", "ours")]
+        cells[f"ann_{epochs}"] = row(
+            spread(ratios(rounds, "naive_cpu", "ours_cpu")), *(f"{area:.4f}" for area in areas)
+        )
+    return cells
 
 
-def tell_starts(found: Any) -> list[str]:
-    lines = [
-        "One classifier by `mlflow run`, seconds.",
-        "",
-        "| `--env-manager` | first | second |",
-        "|---|---|---|",
-    ]
-    for name, rounds in found.items():
-        if rounds[0] is None:
-            lines.append(f"| {name} | not here | |")
-        else:
-            first, second = (spread([each[start] for each in rounds], 0) for start in ("cold", "warm"))
-            lines.append(f"| {name} | {first} | {second} |")
-    return lines
+def fill_starts(found: Any) -> dict[str, str]:
+    return {
+        f"start_{name}": row(*(spread([each[start] for each in rounds], 0) for start in ("cold", "warm")))
+        for name, rounds in found.items()
+        if rounds[0] is not None  # the manager is not there
+    }
 
 
-def tell_sizes(found: Any) -> list[str]:
-    lines = [
-        "K-Means with 8 clusters on 10 columns, and the scoring of customers with 19 columns by a logistic regression;",
-        "one `mlflow run` each, from Parquet. Peak: memory of the largest process.",
-        "",
-        "| rows | what | seconds | processor seconds | peak, MB | quality |",
-        "|---|---|---|---|---|---|",
-    ]
+def fill_sizes(found: Any) -> dict[str, str]:
+    cells = {}
     for rows, each in found.items():
+        power = len(rows) - 1
         least = each["kmeans"]["lloyd"]["inertia"]
         for algorithm, used in each["kmeans"].items():
-            cells = f"{used['seconds']:.0f} | {used['cpu']:.0f} | {used['peak']:.0f}"
-            lines.append(
-                f"| {int(rows):,} | K-Means, {algorithm} | {cells} | inertia x {used['inertia'] / least:.4f} |"
-            )
+            cells[f"{algorithm}_{power}"] = row(_used(used), f"{used['inertia'] / least:.4f}", "")
         used = each["scoring"]["local"]
-        cells = f"{used['seconds']:.0f} | {used['cpu']:.0f} | {used['peak']:.0f}"
-        lines.append(f"| {int(rows):,} | scoring | {cells} | {used['rows'] / used['seconds']:,.0f} rows a second |")
-    return lines
+        cells[f"scoring_{power}"] = row(_used(used), "", f"{used['rows'] / used['seconds']:,.0f}")
+    return cells
 
 
-def tell_tuning(found: Any) -> list[str]:
-    lines = [
-        "20 trials of a random forest.",
-        "",
-        "| workers | seconds | processor seconds | times as fast as one |",
-        "|---|---|---|---|",
-    ]
-    names = {"Spark": "2, on Spark"}
+def _used(used: dict[str, float]) -> str:
+    return row(f"{used['seconds']:.0f}", f"{used['cpu']:.0f}", f"{used['peak']:,.0f}")
+
+
+def fill_tuning(found: Any) -> dict[str, str]:
+    cells = {}
     for way in found[0]:
         seconds, cpu = (spread([each[way][key] for each in found], 0) for key in ("seconds", "cpu"))
         faster = spread([each["1"]["seconds"] / each[way]["seconds"] for each in found])
         # The processor time of Spark's JVM is not counted.
-        lines.append(f"| {names.get(way, way)} | {seconds} | {'' if way == 'Spark' else cpu} | {faster} |")
-    return lines
+        cells[f"tuned_{way.lower()}"] = row(seconds, "" if way == "Spark" else cpu, faster)
+    return cells
 
 
-def tell_spark(found: Any) -> list[str]:
-    lines = ["| rows | local, s | Spark, s | Spark / local |", "|---|---|---|---|"]
-    middle = {}
+def fill_spark(found: Any) -> dict[str, str]:
+    cells, middle = {}, {}
     for rows, rounds in found.items():
         seconds = {name: [each[name]["seconds"] for each in rounds] for name in ("local", "spark")}
         slower = spread([spark / local for local, spark in zip(seconds["local"], seconds["spark"], strict=True)])
-        local, spark = (spread(values, 0) for values in seconds.values())
-        lines.append(f"| {int(rows):,} | {local} | {spark} | {slower} |")
+        cells[f"spark_{len(rows) - 1}"] = row(*(spread(values, 0) for values in seconds.values()), slower)
         middle[int(rows)] = {name: statistics.median(values) for name, values in seconds.items()}
     few, many = min(middle), max(middle)
     slopes = {name: (middle[many][name] - middle[few][name]) / (many - few) for name in ("local", "spark")}
     ahead = middle[few]["spark"] - middle[few]["local"]
     if slopes["local"] > slopes["spark"]:
-        rows = few + ahead / (slopes["local"] - slopes["spark"])
-        return [*lines, "", f"Extrapolated, Spark begins to pay at some {rows:,.1e} rows on this machine."]
-    return [*lines, "", f"Spark does not pay up to {many:,} rows on this machine, nor do the lines meet beyond."]
+        cells["spark_pays"] = f"{(few + ahead / (slopes['local'] - slopes['spark'])) / 1e6:.0f}"
+    return cells
 
 
-def tell_serving(found: Any) -> list[str]:
-    lines = [
-        "One-row requests, one after the other, to MLflow's scoring server; each answer must be the Pipeline's label.",
-        "The tensor is what the classifier takes after the preprocessing, which is then the client's work.",
-        "",
-        "| classifier | form | requests a processor second | times DataFrame | p50, ms | p99, ms |",
-        "|---|---|---|---|---|---|",
-    ]
+def fill_serving(found: Any) -> dict[str, str]:
+    cells = {}
     for classifier, rounds in found.items():
         for form in serving.FORMS:
             figures = {key: [each[form][key] for each in rounds] for key in rounds[0][form]}
             times = [
                 each[form]["requests_per_cpu_second"] / each["DataFrame"]["requests_per_cpu_second"] for each in rounds
             ]
-            cells = [spread(figures["requests_per_cpu_second"], 0), spread(times, 1)]
-            cells += [spread(figures["p50"], 1), spread(figures["p99"], 1)]
-            lines.append(f"| {classifier} | {form} | {' | '.join(cells)} |")
-    return lines
+            cells[f"{classifier}_{form.lower()}"] = row(
+                spread(figures["requests_per_cpu_second"], 0),
+                spread(times, 1),
+                spread(figures["p50"], 1),
+                spread(figures["p99"], 1),
+            )
+    return cells
 
 
-PIECES: dict[str, tuple[str, Callable[[int], Any], Callable[[Any], list[str]]]] = {
-    "tracking": ("Tracked against untracked", run_tracking, tell_tracking),
-    "baselines": ("Against the ways that others do it", run_baselines, tell_baselines),
-    "starts": ("Cold and warm start", run_starts, tell_starts),
-    "sizes": ("More rows", run_sizes, tell_sizes),
-    "tuning": ("Tuning with one worker and two", run_tuning, tell_tuning),
-    "spark": ("Scoring: this machine against Spark on it", run_spark, tell_spark),
-    "serving": ("Serving", run_serving, tell_serving),
+PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] = {
+    "tracking": (run_tracking, fill_tracking),
+    "baselines": (run_baselines, fill_baselines),
+    "starts": (run_starts, fill_starts),
+    "sizes": (run_sizes, fill_sizes),
+    "tuning": (run_tuning, fill_tuning),
+    "spark": (run_spark, fill_spark),
+    "serving": (run_serving, fill_serving),
+}
+
+# By the ending of the page.
+MADE = {
+    "": "Rounds: {rounds}. Day: {day}. Load average at the start: {load}. {machine}.",
+    ".fr": "Tours\N{NO-BREAK SPACE}: {rounds}. Jour\N{NO-BREAK SPACE}: {day}. Charge moyenne au début"
+    "\N{NO-BREAK SPACE}: {load}. {machine}.",
+}
+BARS = {
+    "": {
+        "apart": "{}: a run a model / one process",
+        "script": "{}: one process / untracked",
+        "scripts": "a script a model / one process",
+        "ann": "naive Keras loop / ours, {} epochs",
+        "served": "{} served as DataFrame / {}",
+        "axis": "times the processor seconds (median, with the least and the greatest round)",
+    },
+    ".fr": {
+        "apart": "{} : une exécution par modèle / un processus",
+        "script": "{} : un processus / sans suivi",
+        "scripts": "un script par modèle / un processus",
+        "ann": "boucle Keras naïve / la nôtre, {} epochs",
+        "served": "{} servi comme DataFrame / {}",
+        "axis": "fois les secondes de processeur (médiane, moindre et plus grand tour)",
+    },
 }
 
 
-def compared(results: dict[str, Any]) -> dict[str, list[float]]:
+def compared(results: dict[str, Any], words: dict[str, str]) -> dict[str, list[float]]:
     """The ratios that the picture shows, each by round."""
     bars: dict[str, list[float]] = {}
     if tracking := results.get("tracking"):
         for example, rounds in tracking["found"].items():
-            bars[f"{example}: a run a model / one process"] = ratios(rounds, "apart", "main")
-            bars[f"{example}: one process / untracked"] = ratios(rounds, "script", "floor")
+            bars[words["apart"].format(example)] = ratios(rounds, "apart", "main")
+            bars[words["script"].format(example)] = ratios(rounds, "script", "floor")
     if others := results.get("baselines"):
-        bars["a script a model / one process"] = ratios(others["found"]["scripts"], "scripts", "main")
+        bars[words["scripts"]] = ratios(others["found"]["scripts"], "scripts", "main")
         for epochs in baselines.EPOCHS:
             rounds = others["found"][f"ann, {epochs} epochs"]
-            bars[f"naive Keras loop / ours, {epochs} epochs"] = ratios(rounds, "naive_cpu", "ours_cpu")
+            bars[words["ann"].format(epochs)] = ratios(rounds, "naive_cpu", "ours_cpu")
     if served := results.get("serving"):
         for classifier, rounds in served["found"].items():
             for form in serving.FORMS[1:]:
-                bars[f"{classifier} served as DataFrame / {form}"] = [
+                bars[words["served"].format(classifier, form)] = [
                     each["DataFrame"]["cpu_ms"] / each[form]["cpu_ms"] for each in rounds
                 ]
     return bars
 
 
-def picture(bars: dict[str, list[float]]) -> Figure:
-    """Median ratios of processor seconds with the range of the rounds."""
+def picture(bars: dict[str, list[float]], axis: str, language: Callable[[str], str]) -> Figure:
+    """Median ratios of processor seconds with the range of the rounds; `language` has its way with the figures."""
     figure = Figure(figsize=(9, 0.6 + 0.45 * len(bars)), layout="constrained")
     axes = figure.subplots()
     middles = [statistics.median(values) for values in bars.values()]
     low = [middle - min(values) for middle, values in zip(middles, bars.values(), strict=True)]
     high = [max(values) - middle for middle, values in zip(middles, bars.values(), strict=True)]
     drawn = axes.barh(list(bars), middles, xerr=[low, high], color="#0b7285", ecolor="#343a40", capsize=3)
-    axes.bar_label(drawn, [f"{middle:.1f}" for middle in middles], padding=6)
+    axes.bar_label(drawn, [language(f"{middle:.1f}") for middle in middles], padding=6)
     axes.axvline(1, color="#343a40", linewidth=1)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel("times the processor seconds (median, with the least and the greatest round)")
+    axes.set_xlabel(axis)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+def french(cell: str) -> str:
+    """A cell with its numbers and its words as French has them."""
+    cell = re.sub(r"(?<=\d),(?=\d{3})", "\N{NO-BREAK SPACE}", cell)
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", cell).replace(" to ", " à ")
+
+
 def write_report() -> None:
-    """REPORT.md and report.png from all results that are there."""
+    """The report and its picture, in both languages, from all results that are there."""
     results = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in PIECES if _kept(name)}
-    lines = [
-        "# How fast",
-        "",
-        "Written by `make benchmark`. A ratio is taken within a round, back to back on one machine; shown are the",
-        "median and, in parentheses, the least and the greatest round. Processor seconds include those of children.",
-        "",
-    ]
-    bars = compared(results)
-    if bars:
-        picture(bars).savefig(HERE / "report.png", dpi=120)
-        lines += ["![Ratios of processor seconds](report.png)", ""]
-    for name, (title, _, tell) in PIECES.items():
-        lines += [f"## {title}", ""]
-        result = results.get(name)
-        if result is None:
-            lines += [f"Not run yet: `python benchmarks/report.py {name}`.", ""]
-        elif result["found"] is None:
-            lines += ["Not on this machine: it needs PySpark and Java.", ""]
-        else:
-            about = "; ".join(f"{key} {value}" for key, value in result["machine"].items() if value != "not installed")
-            lines += [*tell(result["found"]), "", f"{_rounds(name, result['rounds'])}, {result['day']}. {about}.", ""]
-    lines.append((HERE / "found.md").read_text())
-    (HERE / "REPORT.md").write_text("\n".join(lines))
+    for ending, words in BARS.items():
+        cells = Cells()
+        for name, result in results.items():
+            if result["found"] is not None:  # no Spark here
+                cells.update(PIECES[name][1](result["found"]))
+        if ending:
+            cells = Cells({name: french(cell) for name, cell in cells.items()})
+        cells.update({f"{name}_made": _made(result, ending) for name, result in results.items()})
+        page = Template((HERE / f"template{ending}.md").read_text(encoding="utf-8"))
+        (HERE / f"REPORT{ending}.md").write_text(page.substitute(cells), encoding="utf-8")
+        figure = picture(compared(results, words), words["axis"], french if ending else str)
+        figure.savefig(HERE / f"report{ending}.png", dpi=120)
 
 
-def _rounds(name: str, rounds: int) -> str:
-    if name == "sizes":
-        return "One run each"
-    return f"{rounds} rounds" if rounds > 1 else "1 round"
+def _made(result: dict[str, Any], ending: str) -> str:
+    """When and where a piece was measured."""
+    about = {key: value for key, value in result["machine"].items() if value != "not installed"}
+    load, system = about.pop("load average at the start"), about.pop("system")
+    if ending:
+        load, system = french(load), system.replace("cores", "cœurs").replace(" GB", "\N{NO-BREAK SPACE}Go")
+    machine = ", ".join([system, *(f"{name} {version}" for name, version in about.items())])
+    return MADE[ending].format(rounds=result["rounds"], day=result["day"], load=load, machine=machine)
 
 
 def _kept(name: str) -> bool:
@@ -313,18 +313,19 @@ def _kept(name: str) -> bool:
 @click.command()
 @click.argument("pieces", nargs=-1, type=click.Choice(list(PIECES)))
 @click.option("--rounds", type=click.IntRange(1), default=5, help="Of each comparison.")
-def report(pieces: tuple[str, ...], rounds: int) -> None:
+@click.option("--only_write", is_flag=True, help="Measure nothing: write the report of what is kept.")
+def report(pieces: tuple[str, ...], rounds: int, only_write: bool) -> None:
     """Run the benchmarks, or some, and write the report."""
     if os.environ.get("PYTHONDONTWRITEBYTECODE"):
         click.echo("Warning: PYTHONDONTWRITEBYTECODE is set: every start compiles anew, and no figure is typical.")
     RESULTS.mkdir(exist_ok=True)
-    for name in pieces or PIECES:
+    for name in () if only_write else pieces or PIECES:
         click.echo(name)
         about = machine()
-        found = PIECES[name][1](rounds)
-        kept = {"found": found, "rounds": rounds, "day": time.strftime("%Y-%m-%d"), "machine": about}
+        measured = 1 if name == "sizes" else rounds
+        found = PIECES[name][0](measured)
+        kept = {"found": found, "rounds": measured, "day": time.strftime("%Y-%m-%d"), "machine": about}
         (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
-        write_report()
     write_report()
 
 

@@ -30,8 +30,9 @@ from measuring import COLLECTION, Used, mlflow_run, must, surroundings
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-REQUESTS, WARM_UP = 400, 40
-FORMS = ("DataFrame", "tensor", "ONNX")
+WARM_UP = 40
+REQUESTS = {"DataFrame": 400, "tensor": 3000, "ONNX": 3000}  # some seconds each
+FORMS = tuple(REQUESTS)
 
 
 @contextmanager
@@ -76,15 +77,17 @@ def _processor_seconds(process: psutil.Process) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def ask(port: int, process: psutil.Process, bodies: list[str], expected: list[object]) -> dict[str, float]:
-    """Send requests one after the other; check every answer.
+def ask(
+    port: int, process: psutil.Process, bodies: list[str], expected: list[object], requests: int
+) -> dict[str, float]:
+    """Send so many requests one after the other; check every answer.
 
     Returns requests a processor second of the server, and p50 and p99 of the client's waiting, ms.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     waited = []
     before = 0.0
-    for number in range(WARM_UP + REQUESTS):
+    for number in range(WARM_UP + requests):
         if number == WARM_UP:
             before = _processor_seconds(process)
         place = number % len(bodies)
@@ -95,7 +98,7 @@ def ask(port: int, process: psutil.Process, bodies: list[str], expected: list[ob
         assert answer == {"predictions": [expected[place]]}, (answer, expected[place])
     cpu = _processor_seconds(process) - before
     p50, p99 = np.percentile(1000 * np.array(waited[WARM_UP:]), [50, 99]).tolist()
-    return {"requests_per_cpu_second": REQUESTS / cpu, "cpu_ms": 1000 * cpu / REQUESTS, "p50": p50, "p99": p99}
+    return {"requests_per_cpu_second": requests / cpu, "cpu_ms": 1000 * cpu / requests, "p50": p50, "p99": p99}
 
 
 def measure(folder: Path, rounds: int, classifier: str) -> list[dict[str, dict[str, float]]]:
@@ -144,7 +147,10 @@ def measure(folder: Path, rounds: int, classifier: str) -> list[dict[str, dict[s
         served(downloaded["ONNX"], environment, folder) as onnx_server,
     ):
         servers = dict(zip(FORMS, (frame_server, tensor_server, onnx_server), strict=True))
-        return [{form: ask(*servers[form], bodies[form], expected) for form in FORMS} for _ in range(rounds)]
+        return [
+            {form: ask(*servers[form], bodies[form], expected, requests) for form, requests in REQUESTS.items()}
+            for _ in range(rounds)
+        ]
 
 
 def _script(script: str, environment: dict[str, str], folder: Path, **options: str) -> Used:

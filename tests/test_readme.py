@@ -25,6 +25,7 @@ PAGES = [
     *sorted(COLLECTION.glob("[a-z]*/README.md")),
     *sorted(COLLECTION.glob("[a-z]*/data/README.md")),
     *sorted(page for page in COLLECTION.glob("docs/*.md") if not page.name.endswith(".fr.md")),
+    COLLECTION / "benchmarks" / "REPORT.md",
 ]
 NAMES = [str(page.relative_to(COLLECTION).with_suffix("")) for page in PAGES]
 # `make test` is what runs this test. The story takes a minute: registry_deploy/test_story.py runs and compares it.
