@@ -120,7 +120,7 @@ def test_the_commands_that_are_shown_start_from_the_same_repository(tour: Outcom
 
 
 def test_the_same_from_a_clone(url: str, state: Path, tmp_path: Path) -> None:
-    """`mlflow run .`, as `make tour` has it; the first step and its reproduction, which is of the clone's own commit."""
+    """`mlflow run .`, as `make tour` has it; a first step, and its reproduction at the clone's own commit."""
     store = Store(tmp_path)
     subprocess.run(
         ["git", "clone", "--quiet", url, tmp_path / "clone"], env={**store.environment, **HERMETIC}, check=True
