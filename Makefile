@@ -36,9 +36,11 @@ pictures: .venv/everything.installed
 benchmark: .venv/everything.installed
 	env -u PYTHONDONTWRITEBYTECODE -u MLFLOW_TRACKING_URI python benchmarks/report.py
 
-# To compile an environment costs more than the one or two starts that a test makes of it.
-test: check
-	unset UV_COMPILE_BYTECODE; pytest
+# Checked beside the first tests: mypy has use for one core only. To compile an environment costs more than the one or
+# two starts that a test makes of it.
+test: .venv/everything.installed
+	$(MAKE) check & checked=$$!; unset UV_COMPILE_BYTECODE; pytest; tested=$$?; \
+	wait $$checked || { echo "make check failed: see above."; exit 1; }; exit $$tested
 
 check: .venv/everything.installed
 	ruff check .
