@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import Dataset, LoggedModel, Run
 
 COLLECTION = Path(__file__).resolve().parent.parent
 
@@ -64,7 +64,7 @@ def client() -> subprocess.Popen[str]:
     """The process that forks the clients of `mlflow run`; it ends with this one.
 
     Each is the client that a user starts, in a process of its own, without the three seconds that its imports take.
-    The tests of the pages, of the tour from a clone, of Ctrl-C and of `-b databricks` start it anew, as a user does.
+    What a newcomer types, the tour from a clone, Ctrl-C and `-b databricks` start it anew, as a user does.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
     return subprocess.Popen(
@@ -137,8 +137,7 @@ class Store:
 
     def model(self, run: Run) -> LoggedModel:
         """The model that a run logged."""
-        assert run.outputs, "the run logged no model"
-        return self.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+        return self.client.get_logged_model(model_logged(run))
 
     def artifacts(self, run: Run) -> set[str]:
         """The names of the files and folders at the top of a run's artifacts."""
@@ -164,11 +163,22 @@ class Store:
             command += ["-P", f"{name}={value}"]
         if env_manager:
             command += ["--env-manager", env_manager]
+        return self.mlflow(command, environment={**self.environment, **(environment or {})}, timeout=timeout)
+
+    def mlflow(
+        self,
+        arguments: list[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        timeout: float = 600,
+    ) -> Outcome:
+        """`mlflow ARGUMENT ...` from a folder, that of the store where none is named."""
         process = client()
         assert process.stdin
         assert process.stdout
         with tempfile.NamedTemporaryFile("r") as printed:
-            asked = [command, str(self.folder), {**self.environment, **(environment or {})}, printed.name, int(timeout)]
+            asked = [arguments, str(folder or self.folder), dict(environment), printed.name, int(timeout)]
             process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
             code = int(process.stdout.readline())
@@ -203,6 +213,24 @@ class Store:
         )
         assert done.returncode == 0, done.stderr
         return [Outcome(code, output, None) for code, output in json.loads(done.stdout.splitlines()[-1])]
+
+
+def datasets(run: Run) -> list[Dataset]:
+    """The tables that a run names as its inputs."""
+    assert run.inputs, "the run names no inputs"
+    return [each.dataset for each in run.inputs.dataset_inputs]
+
+
+def models_used(run: Run) -> list[str]:
+    """The ids of the models that a run names as its inputs."""
+    assert run.inputs, "the run names no inputs"
+    return [each.model_id for each in run.inputs.model_inputs]
+
+
+def model_logged(run: Run) -> str:
+    """The id of the model that a run logged."""
+    assert run.outputs, "the run logged no model"
+    return run.outputs.model_outputs[0].model_id
 
 
 def model_uri(run: Run) -> str:

@@ -55,14 +55,18 @@ class Workplace:
     home: Path
     store: Store
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Has MLflow find this conda, and uv no network."""
+        return {"MLFLOW_CONDA_HOME": str(self.home), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(self.home / "uv")}
+
     def run(self, *command: str) -> Outcome:
         """Run a command with this conda and no network."""
-        environment = {"MLFLOW_CONDA_HOME": str(self.home), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(self.home / "uv")}
-        return self.store.run(list(command), environment=environment)
+        return self.store.run(list(command), environment=self.environment)
 
     def mlflow_run(self) -> Outcome:
         """Run the project as a user would, with the manager that MLflow takes by itself."""
-        return self.run(sys.executable, "-m", "mlflow", "run", str(self.project))
+        return self.store.mlflow_run(self.project, env_manager=None, environment=self.environment)
 
     def conda(self, *arguments: str) -> Outcome:
         """Run the stand-in itself."""

@@ -111,44 +111,36 @@ def test_the_page_does_what_it_says(
     )
     table.to_csv(folder / "my.csv", index=False)
     table.drop(columns="left").assign(other=[row % 7 for row in range(200)]).to_parquet(folder / "table.parquet")
-    environment = {**Store(tmp_path_factory.mktemp("store")).environment, **served, "XDG_STATE_HOME": str(folder)}
+    store = Store(tmp_path_factory.mktemp("store"))
+    environment = {**store.environment, **served, "XDG_STATE_HOME": str(folder)}
     known: dict[str, str] = {}
     if page == "registry_deploy":  # it begins where a model has been trained
-        trained = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "run",
-            "classification",
-            "-e",
-            "decision_tree",
-            "--env-manager=local",
-        ]
-        subprocess.run(trained, cwd=folder, env=environment, check=True)
+        trained = ["run", "classification", "-e", "decision_tree", "--env-manager=local"]
+        assert store.mlflow(trained, environment=environment, folder=folder).code == 0
     for step in steps(folder / page / "README.md"):
         if step.command in ELSEWHERE:
             continue
         command = step.command.replace("/full/path/of", str(folder))
         for placeholder in re.findall("<run id.*?>", command):
             command = command.replace(placeholder, known[placeholder])
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        printed = done.stdout.splitlines()
-        assert (done.returncode == 0) != any(line.startswith("Error:") for line in step.quoted), done.stdout
+        done = store.mlflow(as_the_shell_reads(command, folder), environment=environment, folder=folder)
+        printed = done.output.splitlines()
+        assert (done.code == 0) != any(line.startswith("Error:") for line in step.quoted), done.output
         for quoted in (line for line in step.quoted if line.strip(" .")):
-            assert any(quotes(quoted, line) for line in printed), f"{command}\n{quoted}\n{done.stdout}"
-        if model := re.search(r"runs:/([0-9a-f]{32})/model", done.stdout):
+            assert any(quotes(quoted, line) for line in printed), f"{command}\n{quoted}\n{done.output}"
+        if model := re.search(r"runs:/([0-9a-f]{32})/model", done.output):
             known.setdefault("<run id>", model[1])
-        if run := re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout):
+        if done.begun:
             entry_point = re.search(r" -e (\w+)", command)
-            known[f"<run id of {entry_point[1] if entry_point else 'main'}>"] = run[1]
+            known[f"<run id of {entry_point[1] if entry_point else 'main'}>"] = done.begun.info.run_id
+
+
+def as_the_shell_reads(command: str, folder: Path) -> list[str]:
+    """The arguments that a command line gives to `mlflow`."""
+    assert command.startswith("mlflow ")
+    script = f'mlflow() {{ printf "%s\\0" "$@"; }}\n{command}'
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
 
 
 # What a step changes in the shell, so that the next one, which has a shell of its own, begins with it too.

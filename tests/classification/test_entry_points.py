@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from running import COLLECTION, Outcome, Store, model_uri
+from running import COLLECTION, Outcome, Store, datasets, model_uri
 
 CLASSIFICATION = COLLECTION / "classification"
 CLASSIFIERS = ["ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"]
@@ -106,8 +106,8 @@ def test_what_may_be_missing_is_optional_in_the_signature(
     types = {column.name: column.type.name for column in signature.inputs}
     assert types["Income"] == "double"
     assert types["Marital"] == "string"
-    for logged in run.inputs.dataset_inputs:
-        columns = {each["name"]: each["type"] for each in json.loads(logged.dataset.schema or "")["mlflow_colspec"]}
+    for dataset in datasets(run):
+        columns = {each["name"]: each["type"] for each in json.loads(dataset.schema or "")["mlflow_colspec"]}
         assert columns == {**types, "Status": "string"}
 
 
@@ -148,4 +148,4 @@ def test_column_kinds_are_inferred_and_useless_ones_left_out(store: Store, tmp_p
     assert '"double"' in signature
     assert "row_number" not in signature
     assert outcome.run.data.tags["positive"] == "1"
-    assert json.loads(str(outcome.run.inputs.dataset_inputs[0].dataset.profile))["num_rows"] in (15, 45)
+    assert json.loads(str(datasets(outcome.run)[0].profile))["num_rows"] in (15, 45)

@@ -15,11 +15,12 @@ CLASSIFICATION = COLLECTION / "classification"
 
 
 def test_uv_manager(store: Store, tmp_path: Path) -> None:
-    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "UV_COMPILE_BYTECODE": "0"}  # used once
-    outcome = store.mlflow_run(CLASSIFICATION, "main", {"max_depth": 5}, env_manager="uv", environment=made)
+    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments")}
+    parameters = {"max_depth": 5, "models": "decision_tree,gaussian_nb"}
+    outcome = store.mlflow_run(CLASSIFICATION, "main", parameters, env_manager="uv", environment=made)
     assert outcome.code == 0, outcome.output
     assert outcome.run.info.status == "FINISHED"
-    assert outcome.run.data.metrics["best_roc_auc"] >= 0.84
+    assert outcome.run.data.metrics["best_roc_auc"] >= 0.83
     assert list((tmp_path / "environments").iterdir())
 
 

@@ -1,8 +1,12 @@
-"""`mlflow run classification` trains seven classifiers on the bundled table and ranks them."""
+"""`mlflow run classification` trains seven classifiers on the bundled table and ranks them; each model stands alone."""
 
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -73,3 +77,50 @@ def test_progress_and_where_to_look_are_printed(finished: Outcome, parent: Run) 
 def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
     assert not list((COLLECTION / "classification").glob("mlflow.db*"))
     assert not (COLLECTION / "classification" / "mlruns").exists()
+
+
+def predicted(python: Path, program: str, arguments: list[str], folder: Path, store: Store) -> str:
+    """The last line that a program prints in an empty folder, isolated from all but the packages of its environment."""
+    empty = folder / "empty"
+    empty.mkdir()
+    command = [str(python), "-I", "-c", program, *arguments]
+    done = subprocess.run(command, cwd=empty, env=store.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("classifier", ["decision_tree", "ann"])
+def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
+    classifier: str, children: dict[str, Run], store: Store, tmp_path: Path
+) -> None:
+    """In a new environment made of the model's requirements.txt, from an empty folder, raw rows go in."""
+    model = store.model(children[classifier]).artifact_location
+    uv = [sys.executable, "-m", "uv"]
+    environment = tmp_path / "environment"
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    subprocess.run(
+        [*uv, "pip", "install", "--quiet", "--python", environment, "--requirements", f"{model}/requirements.txt"],
+        check=True,
+        env=store.environment,
+    )
+    program = (
+        "import json, sys, mlflow, pandas as pd\n"
+        "rows = pd.DataFrame([json.loads(line) for line in open(sys.argv[2])])\n"
+        "rows = rows.astype({name: 'float64' for name in rows.select_dtypes('number')})\n"
+        "print(json.dumps(list(mlflow.pyfunc.load_model(sys.argv[1]).predict(rows))))\n"
+    )
+    instances = COLLECTION / "classification" / "data" / "new_customers.jsonl"
+    answer = predicted(environment / "bin" / "python", program, [model, str(instances)], tmp_path, store)
+    assert json.loads(answer) == ["Yes", "No", "Yes", "No"]
+
+
+def test_all_seven_models_load_in_an_empty_folder(children: dict[str, Run], store: Store, tmp_path: Path) -> None:
+    program = (
+        "import sys, mlflow\n"
+        "for path in sys.argv[1:]:\n"
+        "    model = mlflow.pyfunc.load_model(path)\n"
+        "    assert set(model.predict(model.input_example)) <= {'Yes', 'No'}\n"
+        "print('loaded', len(sys.argv) - 1)\n"
+    )
+    models = [store.model(child).artifact_location for child in children.values()]
+    assert predicted(Path(sys.executable), program, models, tmp_path, store) == "loaded 7"

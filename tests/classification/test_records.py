@@ -65,6 +65,7 @@ def test_parameters_are_recorded_once_under_scikit_learns_names(tree: Run) -> No
 
 
 def test_datasets_are_inputs_with_source_and_digest(tree: Run) -> None:
+    assert tree.inputs
     inputs = {item.tags[0].value: item.dataset for item in tree.inputs.dataset_inputs}
     assert {context: dataset.name for context, dataset in inputs.items()} == {
         "training": "churn_train",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Outcome, Store, model_uri
+from running import COLLECTION, Outcome, Store, datasets, model_uri, models_used
 
 CLASSIFICATION = COLLECTION / "classification"
 CHURN = CLASSIFICATION / "data" / "churn.csv"
@@ -99,10 +99,10 @@ def test_the_run_holds_what_that_of_the_local_engine_does(
     assert spark.data.metrics == local.data.metrics
     assert spark.data.metrics["instances"] == 7043
     assert spark.data.tags["model_uri"] == model_uri(tree)
-    [local_dataset], [dataset] = ([item.dataset for item in run.inputs.dataset_inputs] for run in (local, spark))
+    [local_dataset], [dataset] = map(datasets, (local, spark))
     assert (dataset.name, dataset.source) == (local_dataset.name, local_dataset.source)
     assert len(dataset.digest) == 8
-    assert spark.inputs.model_inputs[0].model_id == store.model(tree).model_id
+    assert models_used(spark) == [store.model(tree).model_id]
 
 
 def test_an_unseen_category_is_pointed_out(outcomes: dict[str, Outcome]) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 from mlflow.models import get_model_info
-from running import COLLECTION, Outcome, Store, metrics_without_times, model_uri
+from running import COLLECTION, Outcome, Store, datasets, metrics_without_times, model_uri
 from sklearn.cluster import KMeans
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from sklearn.preprocessing import StandardScaler
@@ -143,7 +143,7 @@ def test_metrics_belong_to_model_and_dataset(children: dict[int, Run], store: St
     silhouette = next(metric for metric in store.model(child).metrics or [] if metric.key == "silhouette")
     assert silhouette.value == child.data.metrics["silhouette"]
     assert silhouette.dataset_name == "customers"
-    [dataset] = [item.dataset for item in child.inputs.dataset_inputs]
+    [dataset] = datasets(child)
     assert json.loads(str(dataset.source))["uri"] == str(CUSTOMERS)
     assert len(dataset.digest) == 8
     assert child.data.metrics["rows"] == child.data.metrics["silhouette_rows"] == 7043

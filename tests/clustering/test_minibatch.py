@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Store
+from running import COLLECTION, Store, datasets
 from sklearn.cluster import KMeans
 from sklearn.metrics import calinski_harabasz_score
 
@@ -78,6 +78,6 @@ def test_profile_says_that_it_is_one_of_a_sample(store: Store, parent: Run) -> N
 
 
 def test_dataset_is_an_input_with_source_and_digest(parent: Run, table: Path) -> None:
-    [dataset] = [item.dataset for item in parent.inputs.dataset_inputs]
+    [dataset] = datasets(parent)
     assert json.loads(str(dataset.source))["uri"] == str(table)
     assert len(dataset.digest) == 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import mlflow
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Outcome, Store, model_uri
+from running import COLLECTION, Outcome, Store, datasets, model_uri, models_used
 
 CLUSTERING = COLLECTION / "clustering"
 INSTANCES = CLUSTERING / "data" / "new_customers.jsonl"
@@ -26,12 +25,16 @@ def predicted(store: Store, segmented: Run) -> Outcome:
     return outcome
 
 
-def segments(store: Store, run: Run, data: Path, output: Path, *arguments: str) -> pd.DataFrame:
-    """What the entry point writes, without `mlflow run` before it (other tests have that)."""
-    command = [sys.executable, str(CLUSTERING / "predict.py"), "--model_uri", model_uri(run)]
-    outcome = store.run([*command, "--data", str(data), "--output", str(output), *arguments])
-    assert outcome.code == 0, outcome.output
-    return pd.read_csv(output)
+def segments(store: Store, run: Run, folder: Path, *calls: tuple[Path, list[str]]) -> list[pd.DataFrame]:
+    """What the entry point writes for each table and its further arguments, in one process: a start costs seconds."""
+    outputs = [folder / f"written{number}.csv" for number in range(len(calls))]
+    commands = []
+    for (data, more), output in zip(calls, outputs, strict=True):
+        arguments = ["--model_uri", model_uri(run), "--data", str(data), "--output", str(output), *more]
+        commands.append(("predict", "predict", arguments))
+    outcomes = store.run_several(CLUSTERING, commands)
+    assert [outcome.code for outcome in outcomes] == [0] * len(calls), outcomes
+    return [pd.read_csv(output) for output in outputs]
 
 
 def test_the_bundled_instances_are_assigned_by_default(store: Store, segmented: Run, predicted: Outcome) -> None:
@@ -41,8 +44,8 @@ def test_the_bundled_instances_are_assigned_by_default(store: Store, segmented: 
     assert table["contract"][1] == "Two year"
     assert predicted.run.data.metrics["instances"] == 6
     assert predicted.run.data.metrics["segment_0"] == 2
-    assert predicted.run.inputs.dataset_inputs[0].dataset.name == "new_customers"
-    assert predicted.run.inputs.model_inputs[0].model_id == store.model(segmented).model_id
+    assert datasets(predicted.run)[0].name == "new_customers"
+    assert models_used(predicted.run) == [store.model(segmented).model_id]
     assert "segment 0: 2 (33.3%)" in predicted.output
 
 
@@ -60,15 +63,17 @@ def test_every_way_of_writing_the_instances_gives_the_same_segments(
     frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";", decimal=",")
     frame.to_parquet(tmp_path / "table.parquet")
     expected = pd.read_csv(store.artifact(predicted.run, "segments.csv"))
-    for name in ("array.json", "semicolon.csv", "table.parquet"):
-        written = segments(store, segmented, tmp_path / name, tmp_path / "written.csv")
+    ways: list[tuple[Path, list[str]]] = [
+        (tmp_path / name, []) for name in ("array.json", "semicolon.csv", "table.parquet")
+    ]
+    for written in segments(store, segmented, tmp_path, *ways):
         pd.testing.assert_frame_equal(
             written[["segment", "segment_distance"]], expected[["segment", "segment_distance"]]
         )
 
 
 def test_distances_are_those_to_the_centres_whatever_the_batches(store: Store, segmented: Run, tmp_path: Path) -> None:
-    written = segments(store, segmented, CUSTOMERS, tmp_path / "written.csv", "--batch_size", "1000")
+    [written] = segments(store, segmented, tmp_path, (CUSTOMERS, ["--batch_size", "1000"]))
     model = mlflow.sklearn.load_model(store.model(segmented).artifact_location)
     Z = model[:-1].transform(pd.read_csv(CUSTOMERS)[["tenure", "monthly_charges"]])
     distances = np.linalg.norm(Z[:, None] - model[-1].cluster_centers_[None], axis=2)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Outcome, Store, model_uri
+from running import COLLECTION, Outcome, Store, datasets, model_uri, models_used
 from sklearn.metrics import calinski_harabasz_score
 
 CLUSTERING = COLLECTION / "clustering"
@@ -76,8 +76,8 @@ def test_predict_gives_the_segments_of_the_local_engine(
     assert spark["segment_name"].tolist() == local["segment_name"].tolist()
     assert np.abs(spark["segment_distance"] - local["segment_distance"]).max() <= 1e-6
     assert spark_run.data.metrics == local_run.data.metrics
-    assert spark_run.inputs.model_inputs == local_run.inputs.model_inputs
-    assert spark_run.inputs.dataset_inputs[0].dataset.name == "customers"
+    assert models_used(spark_run) == models_used(local_run)
+    assert datasets(spark_run)[0].name == "customers"
 
 
 def test_missing_and_unseen_categories_are_pointed_out_as_by_the_local_engine(

@@ -78,7 +78,8 @@ def test_the_bundle_includes_every_example_and_both_targets() -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_databricks_own_classes_accept_the_job(example: str, target: str) -> None:
     accepted = Job.from_dict(job(example, target))  # type: ignore[arg-type]
-    names = [parameter["name"] for parameter in accepted.as_dict()["parameters"]]  # type: ignore[index]
+    parameters: list[dict[str, str]] = accepted.as_dict()["parameters"]  # type: ignore[assignment]
+    names = [parameter["name"] for parameter in parameters]
     assert len(names) == len(set(names))
     MlflowExperiment.from_dict(job_file(example)["resources"]["experiments"][example])
 

@@ -347,8 +347,9 @@ def test_an_interrupted_submission_cancels_its_job(folder: Path, workspace: Any)
     for name, (numbers, _) in ends.items():
         for number in numbers:
             processes[name].send_signal(number)
-            line = processes[name].stdout.readline()
-            printed[name] += line
+            stdout = processes[name].stdout
+            assert stdout
+            printed[name] += stdout.readline()
     for name, (_, code) in ends.items():
         printed[name] += processes[name].communicate(timeout=120)[0]
         assert processes[name].returncode == code, printed[name]

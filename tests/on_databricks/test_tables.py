@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pandas as pd
 import pytest
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, Outcome, Store, datasets
 
 # What the process of a Databricks task is: a Spark session, and the script run in it.
 TASK = """
@@ -128,10 +128,10 @@ def test_a_model_is_trained_on_a_table_of_the_catalog_and_the_run_names_it(
     (run,) = store.client.search_runs([experiment])
     assert run.info.status == "FINISHED"
     assert run.data.params["data"] == "spark_catalog.default.churn"
-    for used in run.inputs.dataset_inputs:
-        assert used.dataset.source_type == "spark"
-        assert json.loads(used.dataset.source) == {"table_name": "spark_catalog.default.churn"}
-        assert used.dataset.name in ("churn_train", "churn_test")
+    assert {dataset.name for dataset in datasets(run)} == {"churn_train", "churn_test"}
+    for dataset in datasets(run):
+        assert dataset.source_type == "spark"
+        assert json.loads(dataset.source) == {"table_name": "spark_catalog.default.churn"}
 
 
 def test_a_table_of_the_catalog_comes_in_batches_and_text_where_it_is_wanted(catalog: tuple[Outcome, str]) -> None:

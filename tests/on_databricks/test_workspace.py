@@ -278,12 +278,19 @@ def test_the_sdk_knows_a_wrong_token(sdk: WorkspaceClient, connected: Workspace)
         WorkspaceClient(host=connected.url, token="wrong").current_user.me()
 
 
+def downloaded(sdk: WorkspaceClient, path: str) -> bytes:
+    """The content of a file of a volume."""
+    contents = sdk.files.download(path).contents
+    assert contents
+    return contents.read()
+
+
 def test_the_sdk_keeps_files_in_a_volume(sdk: WorkspaceClient) -> None:
     folder = "/Volumes/main/default/tables/by year"
     sdk.files.upload(f"{folder}/a.csv", io.BytesIO(b"x\n1\n"), overwrite=False)
     with pytest.raises(DatabricksError, match="already exists"):
         sdk.files.upload(f"{folder}/a.csv", io.BytesIO(b"x\n2\n"), overwrite=False)
-    assert sdk.files.download(f"{folder}/a.csv").contents.read() == b"x\n1\n"
+    assert downloaded(sdk, f"{folder}/a.csv") == b"x\n1\n"
     [entry] = sdk.files.list_directory_contents(folder)
     assert (entry.path, entry.file_size, entry.is_directory) == (f"{folder}/a.csv", 4, False)
     sdk.files.delete(f"{folder}/a.csv")
@@ -297,7 +304,7 @@ def test_the_sdk_keeps_files_in_a_volume(sdk: WorkspaceClient) -> None:
 def test_the_sdk_uploads_a_file_too_large_for_one_piece(sdk: WorkspaceClient) -> None:
     content = os.urandom(1024) * 52 * 1024
     sdk.files.upload("/Volumes/main/default/tables/large", io.BytesIO(content))
-    assert sdk.files.download("/Volumes/main/default/tables/large").contents.read() == content
+    assert downloaded(sdk, "/Volumes/main/default/tables/large") == content
 
 
 def test_the_sdk_keeps_files_in_dbfs(sdk: WorkspaceClient) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, Outcome, Store, datasets, model_logged, models_used
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier
 
@@ -64,7 +64,7 @@ def champion(store: Store, log: Callable[..., str]) -> Callable[..., str]:
     def register(name: str, *uris: str) -> str:
         store.client.create_registered_model(name)
         for uri in uris:
-            model = store.client.get_run(uri.split("/")[1]).outputs.model_outputs[0].model_id
+            model = model_logged(store.client.get_run(uri.split("/")[1]))
             store.client.create_model_version(name, f"models:/{model}", model_id=model)
         store.client.set_registered_model_alias(name, "champion", "1")
         return name
@@ -107,8 +107,8 @@ def test_a_better_model_is_let_through(
     assert len(evaluations) == 2
     assert evaluations[0].data.metrics["roc_auc"] > evaluations[1].data.metrics["roc_auc"] + 0.2
     for child in evaluations:
-        assert child.inputs.dataset_inputs[0].dataset.name == "validation"
-        assert store.client.get_run(child.info.run_id).inputs.model_inputs
+        assert datasets(child)[0].name == "validation"
+        assert models_used(store.client.get_run(child.info.run_id))
         assert {"accuracy_score", "latency_ms", "log_loss"} <= set(child.data.metrics)
 
     again = judge(f"models:/{name}@champion")
@@ -235,7 +235,7 @@ def test_the_tracking_server_away_for_a_moment_and_for_good(
     client.create_registered_model("away")
     for seconds in (0.0, 0.05):
         uri = log("slow", uri=server.uri, seconds=seconds)
-        model = client.get_run(uri.split("/")[1]).outputs.model_outputs[0].model_id
+        model = model_logged(client.get_run(uri.split("/")[1]))
         client.create_model_version("away", f"models:/{model}", model_id=model)
     client.set_registered_model_alias("away", "champion", "1")
 

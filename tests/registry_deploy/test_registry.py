@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, Outcome, Store, model_logged
 
 HERE, EXAMPLE = COLLECTION / "tests" / "registry_deploy", COLLECTION / "registry_deploy"
 sys.path[:0] = [str(HERE), str(EXAMPLE)]
@@ -39,7 +39,7 @@ def test_a_model_is_registered_once_with_where_it_comes_from(
     assert version.tags["dataset"].startswith("table ")
     assert version.tags["metric.roc_auc"] == "0.9"
 
-    model = store.client.get_run(run_id).outputs.model_outputs[0].model_id
+    model = model_logged(store.client.get_run(run_id))
     for again in (uri, f"models:/{model}"):
         outcome = run("register.py", model_uri=again, name="once")
         assert f"{again} is registered already, as once version 1." in outcome.output

@@ -80,7 +80,7 @@ def test_the_story_is_told_again_with_the_uv_manager(store: Store, tmp_path: Pat
 
     folder = tmp_path / "tmp"
     folder.mkdir()
-    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "UV_COMPILE_BYTECODE": "1", "TMPDIR": str(folder)}
+    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "TMPDIR": str(folder)}
     outcome = store.mlflow_run(EXAMPLE, env_manager="uv", environment=made)
     check(outcome, store, folder, 3)
     assert list((tmp_path / "environments").iterdir())
