@@ -12,12 +12,13 @@ from conda_stand_in import install_conda, make_channel
 from running import COLLECTION, Store
 
 CLASSIFICATION = COLLECTION / "classification"
+# Without the network, whose library takes longest to load: test_main.py has it in an environment of its own.
+PARAMETERS = {"max_depth": 5, "models": "decision_tree,gaussian_nb"}
 
 
 def test_uv_manager(store: Store, tmp_path: Path) -> None:
     made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments")}
-    parameters = {"max_depth": 5, "models": "decision_tree,gaussian_nb"}
-    outcome = store.mlflow_run(CLASSIFICATION, "main", parameters, env_manager="uv", environment=made)
+    outcome = store.mlflow_run(CLASSIFICATION, "main", PARAMETERS, env_manager="uv", environment=made)
     assert outcome.code == 0, outcome.output
     assert outcome.run.info.status == "FINISHED"
     assert outcome.run.data.metrics["best_roc_auc"] >= 0.83
@@ -27,13 +28,12 @@ def test_uv_manager(store: Store, tmp_path: Path) -> None:
 def test_conda_manager_is_the_default(store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("conda")
     home = install_conda(folder, make_channel(folder))
-    outcome = store.mlflow_run(
-        CLASSIFICATION, "main", {"max_depth": 5}, env_manager=None, environment={"MLFLOW_CONDA_HOME": str(home)}
-    )
+    known = {"MLFLOW_CONDA_HOME": str(home)}
+    outcome = store.mlflow_run(CLASSIFICATION, "main", PARAMETERS, env_manager=None, environment=known)
     assert outcome.code == 0, outcome.output
     assert "conda activate" in outcome.output
     assert outcome.run.info.status == "FINISHED"
-    assert outcome.run.data.metrics["best_roc_auc"] >= 0.84
+    assert outcome.run.data.metrics["best_roc_auc"] >= 0.83
 
 
 def test_regenerating_the_bundled_table_gives_the_same_bytes(tmp_path: Path) -> None:
