@@ -18,6 +18,36 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.modules["__main__"].__dict__.setdefault("__file__", __file__)
 
 
+# Files that take minutes, the longest first: begun last, one would keep a worker busy alone.
+LONG = (
+    "tests/test_readme.py",
+    "tests/classification/test_entry_points.py",
+    "tests/test_tour.py",
+    "tests/test_pictures.py",
+    "tests/git_project/test_reproduce_foreign.py",
+    "tests/git_project/test_main.py",
+    "tests/registry_deploy/test_story.py",
+    "tests/on_databricks/test_mlflow_run.py",
+    "tests/git_project/test_from_git.py",
+    "tests/registry_deploy/test_azure_target.py",
+    "tests/clustering/test_spark.py",
+    "tests/on_databricks/test_notebooks.py",
+    "tests/classification/test_tune.py",
+    "tests/registry_deploy/test_promote.py",
+    "tests/classification/test_spark.py",
+    "tests/classification/test_environments.py",
+    "tests/classification/test_main.py",
+    "tests/git_project/test_refusals.py",
+    "tests/git_project/test_reproduce_uv.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; `--no-loadscope-reorder` keeps this order."""
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.split("::")[0], len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A tracking store for all the tests of a worker: each looks at its own runs only."""
