@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def measure(folder: Path) -> dict[str, float]:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     run = [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local"]
-    MlflowClient(uri, uri).search_experiments()  # the database is made once, and not for any of them
+    with chdir(folder):  # where a new store puts its artifacts
+        MlflowClient(uri, uri).search_experiments()  # the database is made once, and not for any of them
 
     apart = [
         [*run, "-e", name, *(word for parameter in parameters for word in ("-P", parameter))]

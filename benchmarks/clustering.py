@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,8 +88,9 @@ def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient, list[str]]
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    client = MlflowClient(uri, uri)
-    client.search_experiments()  # the database is made once, and not in anybody's time
+    with chdir(folder):  # where a new store puts its artifacts
+        client = MlflowClient(uri, uri)
+        client.search_experiments()  # the database is made once, and not in anybody's time
     return environment, client, [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local"]
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,8 +76,9 @@ def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient]:
     kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_EXPERIMENT_ID"}
     environment = {**kept, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    client = MlflowClient(uri, uri)
-    client.search_experiments()
+    with chdir(folder):  # where a new store puts its artifacts
+        client = MlflowClient(uri, uri)
+        client.search_experiments()
     return environment, client
 
 
