@@ -6,6 +6,8 @@ same labels:
     DataFrame  the scikit-learn Pipeline as it was logged; the request is a row of a table
     tensor     its classifier alone, with a tensor of numbers as signature: the client imputes, scales and encodes
     ONNX       the Pipeline as `registry_deploy -e export_onnx` registers it; the request is one list a column
+
+A server has what its model's requirements bring, and a processor of its own, as a replica has; the client has another.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import skops.io
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -31,7 +34,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 WARM_UP = 40
-REQUESTS = {"DataFrame": 400, "tensor": 3000, "ONNX": 3000}  # some seconds each
+REQUESTS = {"DataFrame": 600, "tensor": 3000, "ONNX": 3000}  # some seconds each
 FORMS = tuple(REQUESTS)
 
 
@@ -42,14 +45,17 @@ def served(model: Path, environment: dict[str, str], folder: Path) -> Iterator[t
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
+    if "httptools" not in (model / "requirements.txt").read_text():
+        command += ["--http", "h11", "--loop", "asyncio"]  # what uvicorn uses where they are not installed
     with open(folder / f"server-{port}.log", "w+") as log:
-        process = subprocess.Popen(
-            [*command, "mlflow.pyfunc.scoring_server.app:app"],
-            env={**environment, "__pyfunc_model_path__": str(model)},
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
+        with _processor(0):
+            process = subprocess.Popen(
+                [*command, "mlflow.pyfunc.scoring_server.app:app"],
+                env={**environment, "__pyfunc_model_path__": str(model)},
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+            )
         try:
             deadline = time.monotonic() + 120
             while not _pings(port):
@@ -61,6 +67,20 @@ def served(model: Path, environment: dict[str, str], folder: Path) -> Iterator[t
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def _processor(place: int) -> Iterator[None]:
+    """This process, and what it starts meanwhile, on one of its processors: rounds then differ less."""
+    if not hasattr(os, "sched_setaffinity"):  # macOS has no such thing
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[place % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _pings(port: int) -> bool:
@@ -147,10 +167,11 @@ def measure(folder: Path, rounds: int, classifier: str) -> list[dict[str, dict[s
         served(downloaded["ONNX"], environment, folder) as onnx_server,
     ):
         servers = dict(zip(FORMS, (frame_server, tensor_server, onnx_server), strict=True))
-        return [
-            {form: ask(*servers[form], bodies[form], expected, requests) for form, requests in REQUESTS.items()}
-            for _ in range(rounds)
-        ]
+        with _processor(1):
+            return [
+                {form: ask(*servers[form], bodies[form], expected, requests) for form, requests in REQUESTS.items()}
+                for _ in range(rounds)
+            ]
 
 
 def _script(script: str, environment: dict[str, str], folder: Path, **options: str) -> Used:
