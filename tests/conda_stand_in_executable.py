@@ -136,8 +136,9 @@ def _install_pip_section(prefix: Path, file: Path, lines: list[str]) -> None:
         requirements.write("\n".join(lines) + "\n")
         requirements.flush()
         # uv, not pip: the 116 packages of one example took it 15 s, and pip 65 s. The flags keep to pip's ways: compile
-        # what is installed, and heed no pyproject.toml around the project.
-        command = [find_uv_bin(), "pip", "install", "--no-config", "--compile-bytecode"]
+        # what is installed if not told otherwise, and heed no pyproject.toml around the project.
+        command = [find_uv_bin(), "pip", "install", "--no-config"]
+        command += [] if os.environ.get("PIP_NO_COMPILE") else ["--compile-bytecode"]
         command += ["--python", str(prefix / "bin" / "python"), "--requirement", requirements.name]
         if subprocess.run(command, cwd=file.parent, check=False).returncode:
             raise CondaError("the pip section could not be installed")

@@ -28,7 +28,7 @@ def test_uv_manager(store: Store, tmp_path: Path) -> None:
 def test_conda_manager_is_the_default(store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("conda")
     home = install_conda(folder, make_channel(folder))
-    known = {"MLFLOW_CONDA_HOME": str(home)}
+    known = {"MLFLOW_CONDA_HOME": str(home), "PIP_NO_COMPILE": "1"}  # the environment is used once
     outcome = store.mlflow_run(CLASSIFICATION, "main", PARAMETERS, env_manager=None, environment=known)
     assert outcome.code == 0, outcome.output
     assert "conda activate" in outcome.output

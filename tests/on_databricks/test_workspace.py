@@ -384,15 +384,16 @@ def test_models_in_unity_catalog_have_three_names_and_aliases(connected: Workspa
     client = mlflow.MlflowClient("databricks", "databricks-uc")
     with pytest.raises(mlflow.MlflowException, match=r"<catalog>\.<schema>\.<model>"):
         client.create_registered_model("churn")
-    client.create_registered_model("main.default.churn", description="who leaves")
-    assert client.get_registered_model("main.default.churn").description == "who leaves"
+    client.create_registered_model("main.shop.churn", description="who leaves")
+    assert client.get_registered_model("main.shop.churn").description == "who leaves"
     with pytest.raises(mlflow.MlflowException, match="may not hold"):
-        client.set_registered_model_tag("main.default.churn", "a.b", "1")
-    client.set_registered_model_tag("main.default.churn", "a_b", "1")
-    client.rename_registered_model("main.default.churn", "main.default.leaving")
-    assert client.get_registered_model("main.default.leaving").tags == {"a_b": "1"}
-    client.delete_registered_model("main.default.leaving")
-    assert client.search_registered_models() == []
+        client.set_registered_model_tag("main.shop.churn", "a.b", "1")
+    client.set_registered_model_tag("main.shop.churn", "a_b", "1")
+    client.rename_registered_model("main.shop.churn", "main.shop.leaving")
+    assert client.get_registered_model("main.shop.leaving").tags == {"a_b": "1"}
+    assert "main.shop.leaving" in {model.name for model in client.search_registered_models()}
+    client.delete_registered_model("main.shop.leaving")
+    assert "main.shop.leaving" not in {model.name for model in client.search_registered_models()}
 
 
 # Ending.
