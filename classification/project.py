@@ -17,12 +17,24 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-import click
-
 FOLDER = Path(__file__).resolve().parent
+
+
+def _name_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one line which package is not installed, as `--env-manager local` in another environment finds out."""
+    if isinstance(error, ModuleNotFoundError):
+        lacking = f"the package {error.name or error} is not installed in this environment"
+        print(f"Error: {lacking}: python -m pip install -r {FOLDER.name}/requirements.txt", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _name_what_is_missing
+
+import click
 
 
 class FiniteRange(click.FloatRange):

@@ -246,3 +246,15 @@ def test_ctrl_c_leaves_no_run_running(store: Store) -> None:
     assert 3 <= len(statuses) < 20
     assert set(statuses) <= {"FINISHED", "FAILED", "KILLED"}
     assert [run.info.status for run in runs() if "mlflow.parentRunId" not in run.data.tags] != ["FINISHED"]
+
+
+def test_a_package_that_is_not_installed(store: Store, tmp_path: Path) -> None:
+    """As after `make run`, whose environment is that of classification."""
+    (tmp_path / "kneed.py").write_text("raise ModuleNotFoundError(\"No module named 'kneed'\", name='kneed')\n")
+    outcome = store.mlflow_run(CLUSTERING, environment={"PYTHONPATH": str(tmp_path)})
+    assert outcome.code == 1
+    assert outcome.error == (
+        "the package kneed is not installed in this environment: python -m pip install -r clustering/requirements.txt"
+    )
+    assert "Traceback" not in outcome.output
+    assert outcome.run.info.status == "FAILED"
