@@ -63,7 +63,7 @@ def profile(table: Table, labels: np.ndarray, sizes: list[int], columns: list[st
     deviation = features["deviation"].astype("float64").replace(0, np.nan)
     differences = means.drop(columns="all").sub(means["all"], axis=0).div(deviation, axis=0).fillna(0.0)
     fitted = differences[features["column"].isin(table.columns.fitted)]
-    names = [_name(fitted[segment]) for segment in differences]
+    names = [_name(of_segment) for of_segment in fitted.to_dict().values()]
     return Profile(means, differences, features["column"], features["share"].astype(bool), sizes, names)
 
 
@@ -183,14 +183,13 @@ def _features(values: pd.Series) -> dict[str, pd.Series]:
     return {f"{name} = {category}": (values == category).astype("float64").where(present) for category in categories}
 
 
-def _name(differences: pd.Series) -> str:
+def _name(differences: dict[str, float]) -> str:
     """The (at most three) strongest features of a segment in words: `low tenure, high monthly_charges`."""
-    strength = differences.abs().sort_values(ascending=False, kind="stable")
-    strongest = strength[strength >= NOTABLE].index[:3]
+    strongest = sorted(differences, key=lambda feature: -abs(differences[feature]))[:3]
     words = [
         f"{'high' if difference > 0 else 'low'} {feature}"
-        for feature, difference in zip(differences.index, differences.tolist(), strict=True)
-        if feature in strongest
+        for feature, difference in differences.items()
+        if feature in strongest and abs(difference) >= NOTABLE
     ]
     return ", ".join(words) or "close to the mean"
 

@@ -114,7 +114,9 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
 
 def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str) -> Figure:
     """Several clusterings side by side on the same two axes: title of each and the segment of each row (rows,)."""
-    figure = Figure(figsize=(1 + 5 * len(labelings), 5.5), layout="constrained")
+    width = 1 + 5 * len(labelings)
+    figure = Figure(figsize=(width, 5.5))  # its margins in inches:
+    figure.subplots_adjust(left=0.9 / width, right=1 - 0.15 / width, bottom=0.1, top=0.83, wspace=0.05)
     figure.suptitle(title, fontsize=13)
     panels = figure.subplots(1, len(labelings), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, labels) in zip(panels, labelings.items(), strict=True):
