@@ -88,7 +88,7 @@ def criteria_figure(scores: pd.DataFrame, chosen: dict[str, int | None], k: int,
                 label=f"its choice: k = {best} ({_short(values[best])})",
             )
         axes.set(xlabel="k", title=label)
-        axes.set_xticks(values.index[:: 1 + len(values) // 20])
+        axes.set_xticks(values.index[:: 1 + len(values) // 12])
         axes.grid(alpha=0.25)
         axes.legend(fontsize="small")
     return figure
@@ -132,7 +132,9 @@ def silhouette_figure(values: np.ndarray, labels: np.ndarray, n_clusters: int, t
     values: coefficients (rows,).
     labels: the segment of each row (rows,).
     """
-    figure = Figure(figsize=(8, 3 + 0.6 * n_clusters), layout="constrained")
+    width, height = 8, 3 + 0.6 * n_clusters
+    figure = Figure(figsize=(width, height))  # its margins in inches, as all that stands beside the axes is short:
+    figure.subplots_adjust(left=1 / width, right=1 - 1 / width, bottom=0.6 / height, top=1 - 0.4 / height)
     axes = figure.subplots()
     start, gap = 0, max(1, len(values) // 60)
     middles = []
