@@ -7,8 +7,9 @@ First, in each round, back to back on the bundled customers,
     script    the same without the client of `mlflow run`, which costs the same whatever it starts: `python sweep.py`,
     floor     the same fits and criteria with no MLflow, imports included, in one process,
 
-as ratios of processor seconds (user and system, children included), which hardly depend on how busy the machine is.
-All must reach the same criteria, or the benchmark fails.
+as ratios of processor seconds (user and system, children included), which depend less on how busy the machine is than
+seconds do. The last three take turns, three times in a round, and count with their mean. All must reach the same
+criteria, or the benchmark fails.
 
 Then, once for each number of rows (10 columns, Parquet; by default 1e5, 1e6 and 1e7), `algorithm=lloyd` on the whole
 table in memory against `algorithm=minibatch`: time, peak memory of the largest process, and the inertia of both.
@@ -37,6 +38,7 @@ from mlflow import MlflowClient
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "clustering"
 KS = range(2, 21)
+TURNS = 3  # of main, script and floor in a round
 CRITERIA = ("inertia", "silhouette", "davies_bouldin", "calinski_harabasz")
 
 # The silhouettes are the example's own: with scikit-learn's, the floor would be higher than what stands on it.
@@ -98,17 +100,19 @@ def measure(folder: Path) -> dict[str, float]:
     """One round: processor seconds of the four ways, after a check that they reach the same criteria."""
     environment, client, begin = surroundings(folder)
     apart = [[*begin, "-e", "kmeans", "-P", f"n_clusters={k}"] for k in KS]
-    seconds = {
-        "apart": sum(run(command, environment, folder)[1]["cpu"] for command in apart),
-        "main": run(begin, environment, folder)[1]["cpu"],
-        "script": run([sys.executable, "sweep.py"], environment, EXAMPLE)[1]["cpu"],
-    }
-    output, used = run([sys.executable, "-c", FLOOR, str(EXAMPLE)], environment, folder)
-    seconds["floor"] = used["cpu"]
+    script = [sys.executable, "sweep.py"]
+    floor = [sys.executable, "-c", FLOOR, str(EXAMPLE)]
+    seconds = {"apart": sum(run(command, environment, folder)[1]["cpu"] for command in apart)}
+    seconds |= {"main": 0.0, "script": 0.0, "floor": 0.0}
+    for _ in range(TURNS):
+        seconds["main"] += run(begin, environment, folder)[1]["cpu"] / TURNS
+        seconds["script"] += run(script, environment, EXAMPLE)[1]["cpu"] / TURNS
+        output, used = run(floor, environment, folder)
+        seconds["floor"] += used["cpu"] / TURNS
 
     expected = json.loads(output.splitlines()[-1])
     runs = [tracked for tracked in client.search_runs(["0"]) if "n_clusters" in tracked.data.params]
-    assert len(runs) == 3 * len(KS)
+    assert len(runs) == (1 + 2 * TURNS) * len(KS)
     for tracked in runs:
         k = tracked.data.params["n_clusters"]
         for criterion in CRITERIA:

@@ -60,6 +60,18 @@ def test_modules_shared_by_examples_are_the_same_to_the_byte(example: Path) -> N
             assert (example / name).read_bytes() == (COLLECTION / "classification" / name).read_bytes(), name
 
 
+def test_a_program_ends_without_looking_for_garbage_in_all_that_it_imported() -> None:
+    last = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))"  # registered first, done last
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{last}; import project, pandas"],
+        cwd=COLLECTION / "classification",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(ended.stdout) > 10_000
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
 def test_no_module_or_folder_shadows_an_importable_one(example: Path) -> None:
     ours = {path.stem for path in example.iterdir() if path.suffix == ".py" or path.is_dir()}
