@@ -63,7 +63,11 @@ def as_markdown(board: pd.DataFrame) -> str:
 
 def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
     """The leaderboard as bars, one panel a metric, so that near ties are seen to be near."""
-    figure = Figure(figsize=(11, 1.5 + 0.45 * len(board)), layout="constrained")
+    width, height = 11, 1.5 + 0.45 * len(board)
+    figure = Figure(figsize=(width, height))  # its margins in inches: the names of the classifiers are known
+    figure.subplots_adjust(
+        left=1.6 / width, right=1 - 0.15 / width, bottom=0.35 / height, top=1 - 0.8 / height, wspace=0.12
+    )
     figure.suptitle(title, fontsize=14)
     panels = figure.subplots(1, 3, sharey=True)
     for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
@@ -77,7 +81,8 @@ def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
 
 def curves_figure(results: list[Result], split: Split) -> Figure:
     """ROC and precision-recall curves of all classifiers on the same axes."""
-    figure = Figure(figsize=(13, 6), layout="constrained")
+    figure = Figure(figsize=(13, 6))
+    figure.subplots_adjust(left=0.06, right=0.985, bottom=0.09, top=0.9 if split.positive is not None else 0.85)
     if split.positive is None:
         figure.suptitle("All classes pooled, each against the rest (micro-average)")
     roc, pr = figure.subplots(1, 2)
