@@ -18,10 +18,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
+from weakref import WeakSet
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -118,23 +120,49 @@ def _hush() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """The interrupt that is being answered; it is gone where a destructor has swallowed it."""
+
+    answered: ClassVar[WeakSet[KeyboardInterrupt]] = WeakSet()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered.add(self)
+
+
 def _heed_one_signal() -> None:
-    """Have the first Ctrl-C or SIGTERM raise KeyboardInterrupt, and none that follows cut the ending of runs short.
+    """Have Ctrl-C or SIGTERM raise KeyboardInterrupt between calls of MLflow, and none cut the ending of runs short.
 
-    After a Ctrl-C, which reaches this process too, `mlflow run` sends it a SIGTERM on top.
+    Raised within a transaction, it would leave it open: the database is then locked, to the end of this very run too.
+    It waits for MLflow 5 seconds at most, as a server may not answer. What follows the first is ignored as long as that
+    one is answered: after a Ctrl-C, which reaches this process too, `mlflow run` sends it a SIGTERM on top.
     """
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        pass  # unlike SIG_IGN, processes that are started do not inherit it
+    latest = math.inf
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, ignore)
-        raise KeyboardInterrupt
+        nonlocal latest
+        if _Interrupted.answered:
+            return
+        if hasattr(signal, "setitimer") and _in_mlflow(frame):  # Windows has none
+            latest = min(latest, time.monotonic() + 5)
+            if time.monotonic() < latest:
+                signal.signal(signal.SIGALRM, interrupt)
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                return
+        raise _Interrupted
 
     if threading.current_thread() is threading.main_thread():  # only there can signals be handled
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, interrupt)
+
+
+def _in_mlflow(frame: FrameType | None) -> bool:
+    """Whether a store of MLflow, or what it writes with, is at work."""
+    while frame:
+        if frame.f_globals.get("__name__", "").startswith(("mlflow.tracking.", "mlflow.store.", "sqlalchemy.")):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _refuse_relative_store() -> None:
