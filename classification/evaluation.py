@@ -69,7 +69,7 @@ def log_picture(figure: Figure, artifact_file: str) -> None:
     """Log a figure to the active run as `mlflow.log_figure` does, but drawn once: saving one draws it twice."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    mlflow.log_image(np.asarray(canvas.buffer_rgba()), artifact_file)
+    mlflow.log_image(np.asarray(canvas.buffer_rgba())[:, :, :3], artifact_file)
 
 
 def evaluation_figure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import mlflow
@@ -31,7 +32,7 @@ def log_picture(figure: Figure, artifact_file: str) -> None:
     """Log a figure to the active run as `mlflow.log_figure` does, but drawn once: saving one draws it twice."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    mlflow.log_image(np.asarray(canvas.buffer_rgba()), artifact_file)
+    mlflow.log_image(np.asarray(canvas.buffer_rgba())[:, :, :3], artifact_file)
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,18 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
     labels: the segment of each row (rows,).
     names: each segment in a few words.
     """
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    columns = 1 if len(names) <= 6 else 2
+    below = 0.75 + 0.18 * math.ceil(len(names) / columns)  # inches: the label of the axis, and the lines of names
+    width, height = 10, 5.5 + below
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.85 / width, right=1 - 0.15 / width, bottom=below / height, top=1 - 0.4 / height)
     axes = figure.subplots()
     _draw_segments(axes, plane, labels, len(names), size=12)
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=colour, label=f"{segment}: {name}")
         for segment, (colour, name) in enumerate(zip(_colours(len(names)), names, strict=True))
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
+    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize="small")
     axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
     return figure
 

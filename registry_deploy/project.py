@@ -6,9 +6,10 @@ import atexit
 import gc
 
 # Before the rest is imported, hence this module comes first everywhere: the imports make a million objects that stay,
-# and looking through them again and again for garbage costs a fifth of a run's processor time. So it does once more at
-# the end, several times over; what is frozen is left alone. Registered first, it is done last.
-gc.set_threshold(100_000, 50, 100)
+# and Python looks through them for garbage again and again, which costs a fifth of a run's processor time, and several
+# times more at the end. What is frozen is left alone: `run_command` freezes the imports, and the handler, which is
+# registered first and hence called last, all that is left.
+gc.set_threshold(1_000_000, 50, 100)
 atexit.register(gc.freeze)
 
 import logging
@@ -58,6 +59,8 @@ def run_command(command: click.Command) -> NoReturn:
     A mistake of the user ends with one line on stderr, exit code 2, and that line as the run's note and `error` tag.
     Ctrl-C ends with exit code 130. `mlflow run` marks the run FAILED for both.
     """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     _hush()
     _heed_one_signal()
     run_id = None
