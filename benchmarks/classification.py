@@ -7,9 +7,9 @@ Each round runs, back to back on the same table and with the same parameters,
     script    the same without the client of `mlflow run`, which costs the same whatever it starts: `python compare.py`,
     floor     the same fits and predictions with no MLflow, imports included, in one process,
 
-and reports ratios of processor seconds (user and system, children included), which depend less on how busy the
-machine is than seconds do. The last three take turns, three times in a round, and count with their mean. All must reach
-the same ROC AUC, or the benchmark fails.
+in an environment with the example's requirements and nothing else, and reports ratios of processor seconds (user and
+system, children included), which depend less on how busy the machine is than seconds do. The last three take turns,
+three times in a round, and count with their mean. All must reach the same ROC AUC, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
-from mlflow import MlflowClient
+from measuring import COLLECTION, installed, mlflow_run, must, spread, surroundings
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "classification"
+EXAMPLE = COLLECTION / "classification"
 # main bounds random_forest too: its own entry point gets the same bound.
-CLASSIFIERS = {
-    "ann": [],
-    "decision_tree": ["max_depth=5"],
-    "gaussian_nb": [],
-    "knn": [],
-    "logistic_regression": [],
-    "random_forest": ["max_depth=5"],
-    "svm": [],
+CLASSIFIERS: dict[str, dict[str, int]] = {
+    "ann": {},
+    "decision_tree": {"max_depth": 5},
+    "gaussian_nb": {},
+    "knn": {},
+    "logistic_regression": {},
+    "random_forest": {"max_depth": 5},
+    "svm": {},
 }
 
 TURNS = 3  # of main, script and floor in a round
@@ -51,8 +47,8 @@ from sklearn.metrics import roc_auc_score
 
 split = load_split("data/churn.csv", "churn", "", "", 0.25, 0)
 found = {}
-for name, arguments in json.loads(sys.argv[2]).items():
-    arguments = [word for argument in arguments for word in ("--" + argument).split("=")]
+for name, parameters in json.loads(sys.argv[2]).items():
+    arguments = [word for parameter, value in parameters.items() for word in ("--" + parameter, str(value))]
     classifier = CLASSIFIERS[name].main(arguments, standalone_mode=False)
     if "random_state" in classifier.get_params():
         classifier.set_params(random_state=0)
@@ -62,48 +58,21 @@ print(json.dumps(found))
 """
 
 
-def processor_seconds() -> float:
-    """Processor time of all finished child processes so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def spent(commands: list[list[str]], environment: dict[str, str], folder: Path) -> tuple[float, str]:
-    """Processor seconds of commands run one after the other, and what the last one printed."""
-    before = processor_seconds()
-    output = ""
-    for command in commands:
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stderr)
-        output = done.stdout
-    return processor_seconds() - before, output
-
-
 def measure(folder: Path) -> dict[str, float]:
     """One round: processor seconds of the four ways, after a check that they reach the same quality."""
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    run = [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local"]
-    with chdir(folder):  # where a new store puts its artifacts
-        MlflowClient(uri, uri).search_experiments()  # the database is made once, and not for any of them
-
-    apart = [
-        [*run, "-e", name, *(word for parameter in parameters for word in ("-P", parameter))]
-        for name, parameters in CLASSIFIERS.items()
-    ]
-    script = [sys.executable, "compare.py", "--max_depth", "5"]
-    floor = [sys.executable, "-c", FLOOR, str(EXAMPLE), json.dumps(CLASSIFIERS)]
-    seconds = {"apart": spent(apart, environment, folder)[0], "main": 0.0, "script": 0.0, "floor": 0.0}
+    environment, client = surroundings(folder, installed("classification"))
+    floor = ["python", "-c", FLOOR, str(EXAMPLE), json.dumps(CLASSIFIERS)]
+    seconds = {"apart": 0.0, "main": 0.0, "script": 0.0, "floor": 0.0}
+    for name, parameters in CLASSIFIERS.items():
+        seconds["apart"] += must(mlflow_run("classification", name, **parameters), environment, folder).cpu
     for _ in range(TURNS):
-        seconds["main"] += spent([[*run, "-P", "max_depth=5"]], environment, folder)[0] / TURNS
-        seconds["script"] += spent([script], environment, EXAMPLE)[0] / TURNS
-        used, output = spent([floor], environment, folder)
-        seconds["floor"] += used / TURNS
+        seconds["main"] += must(mlflow_run("classification", max_depth=5), environment, folder).cpu / TURNS
+        seconds["script"] += must(["python", "compare.py", "--max_depth", "5"], environment, EXAMPLE).cpu / TURNS
+        used = must(floor, environment, folder)
+        seconds["floor"] += used.cpu / TURNS
 
-    expected = json.loads(output.splitlines()[-1])
-    runs = [run for run in MlflowClient(uri, uri).search_runs(["0"]) if "classifier" in run.data.tags]
+    expected = json.loads(used.output.splitlines()[-1])
+    runs = [run for run in client.search_runs(["0"]) if "classifier" in run.data.tags]
     assert len(runs) == (1 + 2 * TURNS) * len(CLASSIFIERS)
     for tracked in runs:
         name = tracked.data.tags["classifier"]
@@ -127,7 +96,7 @@ def main(rounds: int) -> None:
         shown = "  ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
         print(f"round {number}: {shown}", flush=True)
     for ratio, values in ratios.items():
-        print(f"{ratio}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+        print(f"{ratio}: {spread(values)}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ First, in each round, back to back on the bundled customers,
     script    the same without the client of `mlflow run`, which costs the same whatever it starts: `python sweep.py`,
     floor     the same fits and criteria with no MLflow, imports included, in one process,
 
-as ratios of processor seconds (user and system, children included), which depend less on how busy the machine is than
-seconds do. The last three take turns, three times in a round, and count with their mean. All must reach the same
-criteria, or the benchmark fails.
+in an environment with the example's requirements and nothing else, as ratios of processor seconds (user and system,
+children included), which depend less on how busy the machine is than seconds do. The last three take turns, three times
+in a round, and count with their mean. All must reach the same criteria, or the benchmark fails.
 
 Then, once for each number of rows (10 columns, Parquet; by default 1e5, 1e6 and 1e7), `algorithm=lloyd` on the whole
 table in memory against `algorithm=minibatch`: time, peak memory of the largest process, and the inertia of both.
@@ -20,23 +20,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from measuring import in_a_process
-from mlflow import MlflowClient
+from measuring import COLLECTION, announced, in_a_process, installed, mlflow_run, must, spread, surroundings
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "clustering"
+EXAMPLE = COLLECTION / "clustering"
 KS = range(2, 21)
 TURNS = 3  # of main, script and floor in a round
 CRITERIA = ("inertia", "silhouette", "davies_bouldin", "calinski_harabasz")
@@ -70,47 +64,19 @@ print(json.dumps({
 """
 
 
-def run(command: list[str], environment: dict[str, str], folder: Path) -> tuple[str, dict[str, float]]:
-    """What a command prints, and its seconds, processor seconds and peak memory (MB), children included."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
-        _, status, used = os.wait4(process.pid, 0)
-        printed.seek(0)
-        output = printed.read()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(output)
-    seconds = time.perf_counter() - started
-    return output, {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
-
-
-def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient, list[str]]:
-    """A tracking store in a folder: the environment that uses it, a client, and the beginning of `mlflow run`."""
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    with chdir(folder):  # where a new store puts its artifacts
-        client = MlflowClient(uri, uri)
-        client.search_experiments()  # the database is made once, and not in anybody's time
-    return environment, client, [sys.executable, "-m", "mlflow", "run", str(EXAMPLE), "--env-manager", "local"]
-
-
 def measure(folder: Path) -> dict[str, float]:
     """One round: processor seconds of the four ways, after a check that they reach the same criteria."""
-    environment, client, begin = surroundings(folder)
-    apart = [[*begin, "-e", "kmeans", "-P", f"n_clusters={k}"] for k in KS]
-    script = [sys.executable, "sweep.py"]
-    floor = [sys.executable, "-c", FLOOR, str(EXAMPLE)]
-    seconds = {"apart": sum(run(command, environment, folder)[1]["cpu"] for command in apart)}
-    seconds |= {"main": 0.0, "script": 0.0, "floor": 0.0}
+    environment, client = surroundings(folder, installed("clustering"))
+    seconds = {"apart": 0.0, "main": 0.0, "script": 0.0, "floor": 0.0}
+    for k in KS:
+        seconds["apart"] += must(mlflow_run("clustering", "kmeans", n_clusters=k), environment, folder).cpu
     for _ in range(TURNS):
-        seconds["main"] += run(begin, environment, folder)[1]["cpu"] / TURNS
-        seconds["script"] += run(script, environment, EXAMPLE)[1]["cpu"] / TURNS
-        output, used = run(floor, environment, folder)
-        seconds["floor"] += used["cpu"] / TURNS
+        seconds["main"] += must(mlflow_run("clustering"), environment, folder).cpu / TURNS
+        seconds["script"] += must(["python", "sweep.py"], environment, EXAMPLE).cpu / TURNS
+        used = must(["python", "-c", FLOOR, str(EXAMPLE)], environment, folder)
+        seconds["floor"] += used.cpu / TURNS
 
-    expected = json.loads(output.splitlines()[-1])
+    expected = json.loads(used.output.splitlines()[-1])
     runs = [tracked for tracked in client.search_runs(["0"]) if "n_clusters" in tracked.data.params]
     assert len(runs) == (1 + 2 * TURNS) * len(KS)
     for tracked in runs:
@@ -133,7 +99,7 @@ def compare_ways(rounds: int) -> None:
         print(f"round {number}: " + "  ".join(f"{name} {value:.1f} s" for name, value in seconds.items()), flush=True)
     for ratio, values in ratios.items():
         if values:
-            print(f"{ratio}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+            print(f"{ratio}: {spread(values)}")
 
 
 def write_table(path: Path, rows: int) -> None:
@@ -155,16 +121,16 @@ def measure_size(rows: int) -> dict[str, dict[str, float]]:
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environment, client, begin = surroundings(folder)
+        environment, client = surroundings(folder, installed("clustering"))
         in_a_process(write_table, folder / "table.parquet", rows)
         for algorithm in ("lloyd", "minibatch"):
             parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
-            command = [*begin, "-e", "kmeans", *(f"-P{name}={value}" for name, value in parameters.items())]
-            output, used = run(command, environment, folder)
-            announced = re.search(r"in run with ID '(\w+)'", output)
-            assert announced
-            metrics = client.get_run(announced[1]).data.metrics
-            found[algorithm] = {**used, "fit": metrics["fit_seconds"], "inertia": metrics["inertia"]}
+            used = must(mlflow_run("clustering", "kmeans", **parameters), environment, folder)
+            metrics = client.get_run(announced(used)).data.metrics
+            found[algorithm] = {
+                **{"seconds": used.seconds, "cpu": used.cpu, "peak": used.peak},
+                **{"fit": metrics["fit_seconds"], "inertia": metrics["inertia"]},
+            }
     return found
 
 

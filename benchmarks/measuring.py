@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -70,12 +73,31 @@ def must(command: list[str], environment: dict[str, str], folder: Path) -> Used:
     return used
 
 
-def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient]:
-    """A tracking store in a folder, made now so that nobody pays for it: the environment that uses it, and a client."""
+@cache
+def installed(example: str) -> Path:
+    """The programs of an environment with the requirements of an example and nothing else, as its users have it.
+
+    This one has three times the packages, and MLflow looks through all that are installed.
+    """
+    environment = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, environment, ignore_errors=True)
+    programs = environment / "bin"
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)], check=True)
+    install = ["pip", "install", "--quiet", "--compile-bytecode", "--python", str(programs / "python")]
+    subprocess.run([*uv, *install, "-r", str(COLLECTION / example / "requirements.txt")], check=True)
+    return programs
+
+
+def surroundings(folder: Path, programs: Path | None = None) -> tuple[dict[str, str], MlflowClient]:
+    """A tracking store in a folder, made now so that nobody pays for it: the environment that uses it, and a client.
+
+    programs: where the environment finds `mlflow` and `python`; by default beside the Python that runs this.
+    """
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_EXPERIMENT_ID"}
     environment = {**kept, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PATH"] = f"{programs or Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     with chdir(folder):  # where a new store puts its artifacts
         client = MlflowClient(uri, uri)
         client.search_experiments()
@@ -84,7 +106,7 @@ def surroundings(folder: Path) -> tuple[dict[str, str], MlflowClient]:
 
 def mlflow_run(example: str, entry_point: str = "main", env_manager: str = "local", **parameters: object) -> list[str]:
     """The command `mlflow run EXAMPLE -e ENTRY_POINT -P NAME=VALUE ...`."""
-    begin = [sys.executable, "-m", "mlflow", "run", str(COLLECTION / example), "--env-manager", env_manager]
+    begin = ["mlflow", "run", str(COLLECTION / example), "--env-manager", env_manager]
     return [*begin, "-e", entry_point, *(f"-P{name}={value}" for name, value in parameters.items())]
 
 
