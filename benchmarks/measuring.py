@@ -77,7 +77,7 @@ def must(command: list[str], environment: dict[str, str], folder: Path) -> Used:
 def installed(example: str) -> Path:
     """The programs of an environment with the requirements of an example and nothing else, as its users have it.
 
-    This one has three times the packages, and MLflow looks through all that are installed.
+    This one has twice the packages, and MLflow looks through all that are installed.
     """
     environment = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, environment, ignore_errors=True)
