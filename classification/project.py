@@ -152,6 +152,7 @@ def _heed_one_signal() -> None:
                 signal.signal(signal.SIGALRM, interrupt)
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
                 return
+        latest = math.inf
         raise _Interrupted
 
     if threading.current_thread() is threading.main_thread():  # only there can signals be handled
