@@ -128,8 +128,11 @@ def measure_size(rows: int) -> dict[str, dict[str, float]]:
             used = must(mlflow_run("clustering", "kmeans", **parameters), environment, folder)
             metrics = client.get_run(announced(used)).data.metrics
             found[algorithm] = {
-                **{"seconds": used.seconds, "cpu": used.cpu, "peak": used.peak},
-                **{"fit": metrics["fit_seconds"], "inertia": metrics["inertia"]},
+                "seconds": used.seconds,
+                "cpu": used.cpu,
+                "peak": used.peak,
+                "fit": metrics["fit_seconds"],
+                "inertia": metrics["inertia"],
             }
     return found
 

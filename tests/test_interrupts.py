@@ -41,7 +41,6 @@ project.run_command(command)
 TRANSACTION = {
     "statement": 'event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", interrupt)',
     "commit": 'event.listen(sqlalchemy.engine.Engine, "commit", interrupt)',
-    "end of a connection": 'event.listen(sqlalchemy.pool.Pool, "reset", interrupt)',
 }
 
 
