@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc import PyFuncModel, PythonModel, PythonModelContext
 
 
 class ONNX(PythonModel):
@@ -47,16 +47,17 @@ class ONNX(PythonModel):
 
     def _tensor(self, columns: Any, name: str, text: bool) -> np.ndarray:
         """A column as ONNX takes it, (rows, 1): text cannot be missing there, so a word stands for it."""
-        if not text:
-            return np.asarray(columns[name], dtype="float64").reshape(-1, 1)
-        values = [value if type(value) is str else self._as_text(value) for value in columns[name]]
-        return np.array(values, dtype=object).reshape(-1, 1)
+        values = np.asarray(columns[name], dtype=object if text else float)
+        if text and set(map(type, values.tolist())) != {str}:
+            values = np.array([value if type(value) is str else self._as_text(value) for value in values], dtype=object)
+        return values.reshape(-1, 1)
 
     def _as_text(self, value: Any) -> str:
         return self.missing if pd.isna(value) else str(value)
 
 
-# MLflow inspects it at each call. Computed once, a one-row request costs a tenth less between HTTP and ONNX.
+# MLflow inspects both at each call. Computed once, a one-row request costs a tenth less between HTTP and ONNX.
 ONNX.predict.__signature__ = inspect.signature(ONNX.predict)  # type: ignore[attr-defined]
+PyFuncModel.predict.__signature__ = inspect.signature(PyFuncModel.predict)  # type: ignore[attr-defined]
 
 set_model(ONNX())
