@@ -53,6 +53,11 @@ def ratios(rounds: Rounds, above: str, below: str) -> list[float]:
     return [each[above] / each[below] for each in rounds]
 
 
+def times_dataframe(rounds: list[dict[str, dict[str, float]]], form: str) -> list[float]:
+    """How many times the requests a processor second of the DataFrame a form of a model answers, in each round."""
+    return [each[form]["requests_per_cpu_second"] / each["DataFrame"]["requests_per_cpu_second"] for each in rounds]
+
+
 # What each piece measures
 
 
@@ -187,12 +192,9 @@ def fill_serving(found: Any) -> dict[str, str]:
     for classifier, rounds in found.items():
         for form in serving.FORMS:
             figures = {key: [each[form][key] for each in rounds] for key in rounds[0][form]}
-            times = [
-                each[form]["requests_per_cpu_second"] / each["DataFrame"]["requests_per_cpu_second"] for each in rounds
-            ]
             cells[f"{classifier}_{form.lower()}"] = row(
                 spread(figures["requests_per_cpu_second"], 0),
-                spread(times, 1),
+                spread(times_dataframe(rounds, form), 1),
                 spread(figures["p50"], 1),
                 spread(figures["p99"], 1),
             )
@@ -250,9 +252,7 @@ def compared(results: dict[str, Any], words: dict[str, str]) -> dict[str, list[f
     if served := results.get("serving"):
         for classifier, rounds in served["found"].items():
             for form in serving.FORMS[1:]:
-                bars[words["served"].format(classifier, form)] = [
-                    each["DataFrame"]["cpu_ms"] / each[form]["cpu_ms"] for each in rounds
-                ]
+                bars[words["served"].format(classifier, form)] = times_dataframe(rounds, form)
     return bars
 
 
