@@ -54,6 +54,16 @@ def test_the_page_of_an_example_quotes_what_was_measured(example: str) -> None:
         assert f"({min(ratios):.1f} to {max(ratios):.1f})" in page
 
 
+def test_the_page_of_the_registry_quotes_what_onnx_was_measured_to_save() -> None:
+    found = json.loads((BENCHMARKS / "results" / "serving.json").read_text())["found"]
+    page = " ".join((COLLECTION / "registry_deploy" / "README.md").read_text(encoding="utf-8").split())
+    for classifier, rounds in found.items():
+        rates = [[each[form]["requests_per_cpu_second"] for each in rounds] for form in ("ONNX", "DataFrame")]
+        ratios = [onnx / frame for onnx, frame in zip(*rates, strict=True)]
+        assert f"{statistics.median(ratios):.1f} times" in page, classifier
+        assert f"({min(ratios):.1f} to {max(ratios):.1f})" in page, classifier
+
+
 STORE = """
 import sys
 from pathlib import Path
