@@ -132,6 +132,7 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
     """
     original = find_version(model_uri)
     uri = f"models:/{original.name}/{original.version}"
+    rows = read_table(data)  # first: a wrong path is refused, also where there is nothing left to do
     for version in versions(original.name):
         if version.tags.get("converted_from") == str(original.version):
             return original, version, 0
@@ -140,7 +141,7 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
         raise bad("model_uri", model_uri, f"is no scikit-learn model; its flavours: {', '.join(info.flavors)}.")
     if info.signature is None or not info.signature.inputs.has_input_names() or info.signature.inputs.is_tensor_spec():
         raise bad("model_uri", model_uri, "has no signature with named columns: log it with one.")
-    X = conform(read_table(data), info.signature.inputs)
+    X = conform(rows, info.signature.inputs)
     try:
         pipeline = mlflow.sklearn.load_model(uri)
         converted = convert(pipeline, info.signature)

@@ -121,6 +121,9 @@ def test_the_exported_model_stands_beside_the_original_and_says_so(forest: Pipel
     assert str(store.client.get_model_version_by_alias("leavers", "challenger").version) == "1"
     again = run("export_onnx.py", model_uri="models:/leavers/1")
     assert "Version 1 of leavers is registered as ONNX already." in again.output
+    mistaken = run("export_onnx.py", model_uri="models:/leavers/1", data="none.csv")
+    assert mistaken.code == 2
+    assert "Invalid value for '--data': 'none.csv' does not exist" in mistaken.output
     assert len(store.client.search_model_versions("name='leavers'")) == 2
 
 
