@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
 from classifiers import CLASSIFIERS
-from evaluation import draw_precision_recall, draw_roc, finish_precision_recall, finish_roc, log_picture
 from features import Split, load_split
+from pictures import frame_precision_recall, frame_roc, log_picture, show_precision_recall, show_roc
 from table import bad
 from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
 
@@ -86,16 +86,18 @@ def curves_figure(results: list[Result], split: Split) -> Figure:
     if split.positive is None:
         figure.suptitle("All classes pooled, each against the rest (micro-average)")
     roc, pr = figure.subplots(1, 2)
+    frame_roc(roc)
+    frame_precision_recall(pr)
     truth = np.asarray(split.y_test)
     counted = [split.positive] if split.positive is not None else split.classes
     # With more than two classes every (row, class) pair counts once: the micro-average.
     members = np.concatenate([truth == label for label in counted])
     for result in sorted(results, key=lambda result: -result.metrics["roc_auc"]):
         scored = np.concatenate([result.probabilities[:, split.classes.index(label)] for label in counted])
-        draw_roc(roc, members, scored, result.name)
-        draw_precision_recall(pr, members, scored, result.name)
-    finish_roc(roc)
-    finish_precision_recall(pr)
+        show_roc(roc.plot([], [])[0], members, scored, result.name)
+        show_precision_recall(pr.plot([], [], drawstyle="steps-post")[0], members, scored, result.name)
+    roc.legend(loc="lower right", fontsize="small")
+    pr.legend(loc="lower left", fontsize="small")
     return figure
 
 

@@ -27,8 +27,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from classifiers import CLASSIFIERS
-from evaluation import evaluation_figure, log_picture, scores
+from evaluation import scores
 from features import Split, load_split, with_preprocessing
+from pictures import EvaluationPicture
 from table import bad, dataset_source, short_name
 
 
@@ -70,16 +71,17 @@ def parameters(name: str, classifier: BaseEstimator) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Description:
-    """What is recorded alike with every model of a split; it is made once, because inferring it takes a while."""
+    """What is alike in the record of every model of a split; it is made once, because it takes a while."""
 
     train: Any
     test: Any
     signature: ModelSignature
     metadata: dict[str, Any]
+    picture: EvaluationPicture
 
 
 def describe(split: Split) -> Description:
-    """The rows of a split as MLflow datasets, with source and digest, and what its models take, give and know."""
+    """Describe a split: its rows as MLflow datasets, with source and digest; what its models take, give and know."""
     name, source = short_name(split.source), dataset_source(split.source)
     train = split.X_train.assign(**{split.target: split.y_train})
     test = split.X_test.assign(**{split.target: split.y_test})
@@ -94,6 +96,7 @@ def describe(split: Split) -> Description:
         **datasets,
         signature=infer_signature(_of_every_kind(split.X_train), np.asarray(split.y_train[:1])),
         metadata={"target": split.target, "classes": split.classes, "categories": known},
+        picture=EvaluationPicture(split.classes, split.positive),
     )
 
 
@@ -150,8 +153,7 @@ def fit_and_log(name: str, classifier: BaseEstimator, split: Split, description:
     if hasattr(classifier, "history_"):
         _log_epochs(run.info.run_id, classifier.history_)
     title = f"{name}: {len(split.y_test):,} test rows of {Path(split.source).name}"
-    figure = evaluation_figure(split.y_test, probabilities, split.classes, split.positive, title)
-    log_picture(figure, "evaluation.png")
+    description.picture.log(split.y_test, probabilities, title)
     mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
     return Result(name, run.info.run_id, model_uri, metrics, probabilities)
 

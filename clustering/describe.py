@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from features import Table
 
@@ -138,9 +140,17 @@ def profile_figure(profile: Profile, title: str) -> Figure:
         "\n".join([f"segment {segment}", *name.split(", "), f"{size:,} ({size / total:.0%})"])
         for segment, (name, size) in enumerate(zip(profile.names, profile.sizes, strict=True))
     ]
-    width = 0.09 * max(len(line) for head in heads for line in head.split("\n"))
-    figure = Figure(figsize=(4.5 + width * (len(segments) + 1), 2.2 + 0.36 * len(features)), layout="constrained")
-    figure.suptitle(f"{title}: means, and shares in %", fontsize=13)
+    title = f"{title}: means, and shares in %"
+    # All in inches: to have the margins found takes longer than to draw the picture.
+    left, right, bottom = 0.2 + _inches(features, 10), 1.2, 0.2
+    top = 0.7 + 0.14 * max(head.count("\n") for head in heads)
+    across = (0.15 + _inches([line for head in heads for line in head.split("\n")], 8.3)) * (len(segments) + 1)
+    across = max(across, 0.3 + _inches([title], 13) - left - right)
+    down = max(0.36 * len(features), 1.4)
+    width, height = left + across + right, top + down + bottom
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
+    figure.suptitle(title, fontsize=13, y=1 - 0.1 / height)
     axes = figure.subplots()
     coloured = np.column_stack([profile.differences.loc[features], np.zeros(len(features))])
     image = axes.imshow(coloured, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
@@ -165,9 +175,15 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=25, pad=0.02)
+    bar = figure.colorbar(image, cax=axes.inset_axes((1 + 0.15 / across, 0.25, 0.15 / across, 0.5)))
     bar.set_label("difference from all rows\n(standard deviations)", fontsize="small")
     return figure
+
+
+def _inches(lines: list[str], size: float) -> float:
+    """The width of the longest of several lines of text of a size in points."""
+    font = FontProperties(size=size)
+    return max(text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines) / 72
 
 
 def _features(values: pd.Series) -> dict[str, pd.Series]:

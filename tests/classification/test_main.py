@@ -65,6 +65,15 @@ def test_pictures_of_the_comparison(store: Store, parent: Run) -> None:
     assert {"leaderboard.png", "curves.png"} <= store.artifacts(parent)
 
 
+def test_picture_of_a_classifier_is_the_one_that_it_has_when_trained_alone(
+    store: Store, children: dict[str, Run], tree: Run
+) -> None:
+    """Nothing is left on it of the classifiers that were drawn before."""
+    among_others = store.artifact(children["decision_tree"], "evaluation.png").read_bytes()
+    assert among_others == store.artifact(tree, "evaluation.png").read_bytes()
+    assert among_others != store.artifact(children["knn"], "evaluation.png").read_bytes()
+
+
 def test_progress_and_where_to_look_are_printed(finished: Outcome, parent: Run) -> None:
     assert "[7/7]" in finished.output
     assert "logistic_regression   0.8" in finished.output
