@@ -87,7 +87,9 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities (rows, classes) in the order of `classes_`."""
-        return self.network_.predict(np.asarray(X, dtype="float32"), batch_size=1024, verbose=0)
+        X = np.asarray(X, dtype="float32")
+        # Called, the network answers in 2 ms; its `predict` takes 40, to prepare, whatever the number of rows.
+        return np.concatenate([self.network_(X[first : first + 10_000]) for first in range(0, len(X), 10_000)])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each row."""

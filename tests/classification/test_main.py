@@ -133,3 +133,21 @@ def test_all_seven_models_load_in_an_empty_folder(children: dict[str, Run], stor
     )
     models = [store.model(child).artifact_location for child in children.values()]
     assert predicted(Path(sys.executable), program, models, tmp_path, store) == "loaded 7"
+
+
+def test_network_answers_for_more_rows_than_it_takes_at_once(
+    children: dict[str, Run], store: Store, tmp_path: Path
+) -> None:
+    """As if each part had been asked for alone, in the order of the rows."""
+    program = (
+        "import sys, mlflow, numpy as np, pandas as pd\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "probabilities = lambda rows: model.predict(rows, params={'predict_method': 'predict_proba'})\n"
+        "rows = pd.read_csv(sys.argv[2])\n"
+        "rows = rows.astype({name: 'float64' for name in rows.select_dtypes('number')})\n"
+        "many = probabilities(pd.concat([rows] * 3)).to_numpy()\n"
+        "print(len(many), np.abs(many - np.tile(probabilities(rows), (3, 1))).max() < 1e-6)\n"
+    )
+    table = COLLECTION / "classification" / "data" / "churn.csv"
+    model = store.model(children["ann"]).artifact_location
+    assert predicted(Path(sys.executable), program, [model, str(table)], tmp_path, store) == "21129 True"
