@@ -27,12 +27,12 @@ def scores(y: pd.Series, probabilities: np.ndarray, classes: list, positive: obj
     The rates of the confusion matrix (`recall`, which is the sensitivity; `specificity`, `precision`, `npv`, `fpr`,
     `fdr`) are 0 where nothing was to be counted, as scikit-learn has it.
     """
-    truth = np.asarray(y)
-    predicted = np.asarray(classes, dtype=truth.dtype)[probabilities.argmax(axis=1)]
-    counted = [positive] if positive is not None else classes
+    # As numbers: each metric would look through texts anew.
+    truth, predicted = pd.Index(classes).get_indexer(y), probabilities.argmax(axis=1)
+    every = np.arange(len(classes))
+    counted = every if positive is None else every[[classes.index(positive)]]
     tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
-    members = np.column_stack([truth == label for label in counted])
-    scored = np.column_stack([probabilities[:, classes.index(label)] for label in counted])
+    members, scored = truth[:, None] == counted, probabilities[:, counted]
     return {
         "accuracy": float(accuracy_score(truth, predicted)),
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
@@ -45,13 +45,13 @@ def scores(y: pd.Series, probabilities: np.ndarray, classes: list, positive: obj
         "fdr": _mean_rate(fp, fp + tp),
         "roc_auc": float(roc_auc_score(members, scored, average="macro")),
         "average_precision": float(average_precision_score(members, scored, average="macro")),
-        "log_loss": float(log_loss(truth, probabilities, labels=classes)),
+        "log_loss": float(log_loss(truth, probabilities, labels=every)),
         "brier_score_loss": float(
             brier_score_loss(
                 truth,
-                scored[:, 0] if positive is not None else probabilities,
-                labels=classes,
-                pos_label=positive,
+                probabilities if positive is None else scored[:, 0],
+                labels=every,
+                pos_label=None if positive is None else counted[0],
             )
         ),
     }
