@@ -9,7 +9,7 @@ Each round runs, back to back on the same table and with the same parameters,
 
 in an environment with the example's requirements and nothing else, and reports ratios of processor seconds (user and
 system, children included), which depend less on how busy the machine is than seconds do. The last three take turns,
-three times in a round, and count with their mean. All must reach the same ROC AUC, or the benchmark fails.
+five times in a round, and count with their mean. All must reach the same ROC AUC, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLASSIFIERS: dict[str, dict[str, int]] = {
     "svm": {},
 }
 
-TURNS = 3  # of main, script and floor in a round
+TURNS = 5  # of main, script and floor in a round
 
 FLOOR = """
 import json, sys

@@ -8,7 +8,7 @@ First, in each round, back to back on the bundled customers,
     floor     the same fits and criteria with no MLflow, imports included, in one process,
 
 in an environment with the example's requirements and nothing else, as ratios of processor seconds (user and system,
-children included), which depend less on how busy the machine is than seconds do. The last three take turns, three times
+children included), which depend less on how busy the machine is than seconds do. The last three take turns, five times
 in a round, and count with their mean. All must reach the same criteria, or the benchmark fails.
 
 Then, once for each number of rows (10 columns, Parquet; by default 1e5, 1e6 and 1e7), `algorithm=lloyd` on the whole
@@ -32,7 +32,7 @@ from measuring import COLLECTION, announced, in_a_process, installed, mlflow_run
 
 EXAMPLE = COLLECTION / "clustering"
 KS = range(2, 21)
-TURNS = 3  # of main, script and floor in a round
+TURNS = 5  # of main, script and floor in a round
 CRITERIA = ("inertia", "silhouette", "davies_bouldin", "calinski_harabasz")
 
 # The silhouettes are the example's own: with scikit-learn's, the floor would be higher than what stands on it.
