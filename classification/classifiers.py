@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from project import FiniteRange
 
+import gc
+from functools import cache
 from typing import Any
 
 import click
@@ -59,9 +61,18 @@ class Gamma(click.ParamType):
 @click.option("--learning_rate", type=POSITIVE, default=0.0005)
 def ann(**parameters: Any) -> BaseEstimator:
     """A dense neural network in Keras."""
-    from ann import NeuralNetwork  # late: TensorFlow takes seconds to load, and only this classifier needs it
+    return _neural_network()(**parameters)
 
-    return NeuralNetwork(**parameters)
+
+@cache
+def _neural_network() -> type[BaseEstimator]:
+    """Its class, loaded late: TensorFlow takes seconds to load, and only this classifier needs it."""
+    gc.disable()  # as in project.py: what the imports make stays, and Python need not look through it for garbage
+    from ann import NeuralNetwork
+
+    gc.freeze()
+    gc.enable()
+    return NeuralNetwork
 
 
 @click.command("decision_tree")
