@@ -50,8 +50,8 @@ def test_the_page_of_an_example_quotes_what_was_measured(example: str) -> None:
     page = " ".join((COLLECTION / example / "README.md").read_text(encoding="utf-8").split())
     for above, below in (("apart", "main"), ("main", "floor"), ("script", "floor")):
         ratios = [each[above] / each[below] for each in rounds]
-        assert f"{statistics.median(ratios):.1f} times" in page
-        assert f"({min(ratios):.1f} to {max(ratios):.1f})" in page
+        assert f"{statistics.median(ratios):.2f} times" in page
+        assert f"({min(ratios):.2f} to {max(ratios):.2f})" in page
 
 
 def test_the_page_of_the_registry_quotes_what_onnx_was_measured_to_save() -> None:
