@@ -4,6 +4,7 @@
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
 # make benchmark  benchmarks/REPORT.md anew, from an hour and a half of measuring on a quiet machine
 # make test   everything that the project asserts
+# make vendor the copies of support/ in each example anew
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy learns of the packages serves all examples.
 export MYPY_CACHE_DIR := $(CURDIR)/.mypy_cache
 
-.PHONY: run tour ui benchmark test check lock upgrade clean
+.PHONY: run tour ui pictures benchmark test check vendor lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -50,6 +51,9 @@ check: .venv/everything.installed
 	MYPYPATH=tests mypy --explicit-package-bases tests benchmarks docs
 	cd on_databricks/workspace && mypy --config-file ../../pyproject.toml .
 	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
+
+vendor:
+	$(PYTHON) vendor.py
 
 lock: .venv/everything.installed
 	python lock.py

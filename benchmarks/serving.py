@@ -12,8 +12,6 @@ A server has what its model's requirements bring, and a processor of its own, as
 
 from __future__ import annotations
 
-import skops.io
-
 import http.client
 import json
 import os
@@ -29,6 +27,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import psutil
+import skops.io
 from measuring import COLLECTION, Used, mlflow_run, must, surroundings
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec

@@ -14,11 +14,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import skops.io
-
 import keras
 import numpy as np
 import pandas as pd
+import skops.io
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 

@@ -6,8 +6,6 @@ by whoever trains them.
 
 from __future__ import annotations
 
-from project import FiniteRange
-
 import gc
 from functools import cache
 from typing import Any
@@ -21,6 +19,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+
+from support.entry_point import FiniteRange
 
 POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
-import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
-
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +9,15 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
 from classifiers import CLASSIFIERS
 from features import Split, load_split
 from pictures import frame_precision_recall, frame_roc, log_picture, show_precision_recall, show_roc
-from table import bad
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad
 from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
 
 # What the leaderboard shows; it is sorted by the first.

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.multiclass import type_of_target
 
-from table import absolute, bad, read_table
+from support.table import absolute, bad, read_table
 
 # Rows of each class that the training part must keep: the SVM calibrates its probabilities by 3-fold cross-validation.
 ROWS_PER_CLASS = 3

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
 import hashlib
 import re
 import tempfile
@@ -21,8 +19,9 @@ from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from table import bad, conform, dataset_source, read_batches, short_name
-from table_writer import TableWriter
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad, conform, dataset_source, read_batches, short_name
+from support.table_writer import TableWriter
 
 Predictor = Callable[[pd.DataFrame], tuple[np.ndarray, pd.DataFrame | None]]
 
@@ -128,7 +127,7 @@ def predict_on_spark(predictor: Predictor, description: ModelInfo, model_uri: st
 
     Raises click.BadParameter as `predict_locally` does, where there is no Spark, and where the output exists.
     """
-    import on_spark  # late: the local engine needs no Spark
+    from support import on_spark  # late: the local engine needs no Spark
 
     spark = on_spark.spark_session()
     on_spark.refuse_output(spark, output)

@@ -12,7 +12,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from predict import added_columns, load_predictor
-from table import conform
+from support.table import conform
 
 
 class Scorer(PythonModel):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-
-import skops.io  # early: it looks its types up in every module that is loaded by then
-
 import copy
 import tempfile
 import time
@@ -18,6 +14,7 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
+import skops.io  # early: it looks its types up in every module that is loaded by then
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric
 from mlflow.models import ModelSignature, infer_signature
@@ -30,7 +27,8 @@ from classifiers import CLASSIFIERS
 from evaluation import scores
 from features import Split, load_split, with_preprocessing
 from pictures import EvaluationPicture
-from table import bad, dataset_source, short_name
+from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.table import bad, dataset_source, short_name
 
 
 @dataclass(frozen=True)

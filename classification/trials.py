@@ -15,7 +15,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
 from objective import defaults, split_name
-from table import bad
+from support.table import bad
 
 # A finished trial's run is FINISHED; one that was given up is KILLED, as MLflow's own Optuna storage has it.
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import FOLDER, FiniteRange, log_working_tree, run_command, say_where_to_look
-
 import json
 import multiprocessing
 import os
@@ -33,7 +31,8 @@ from classifiers import CLASSIFIERS
 from evaluation import scores
 from features import ROWS_PER_CLASS, Split, load_split, with_preprocessing
 from objective import CHOICE, DIRECTIONS, Objective, build, first_choices, split_name
-from table import bad
+from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.table import bad
 from train import describe, fit_and_log, log_datasets, parameters, table_options
 from trials import check_settings, load_trials, log_trial, runs_of, say
 
@@ -139,11 +138,9 @@ def run_trials_on_spark(
     from mlflow.optuna.storage import MlflowStorage
     from mlflow.pyspark.optuna.study import MlflowSparkStudy
 
-    from on_spark import spark_session
+    from support.on_spark import send_modules, spark_session
 
-    spark = spark_session()
-    for path in sorted(FOLDER.glob("*.py")):  # one by one: a session without Spark Connect takes no more than one
-        spark.addArtifacts(str(path), pyfile=True)
+    send_modules(spark_session())
     template = new_study(objective.metric, seed)
     shared = MlflowSparkStudy(
         f"study {study}",
@@ -307,7 +304,7 @@ def tune(
     split = load_split(random_state=random_state, **table)
     check_folds(cv, split)
     if engine == "spark":
-        from on_spark import spark_session  # late: most searches need no Spark
+        from support.on_spark import spark_session  # late: most searches need no Spark
 
         spark_session()  # where there is none, no run is begun
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from features import Table
-from table import conform, read_batches
+from support.table import conform, read_batches
 
 # Up to so many rows scikit-learn's threads wait for each other longer than they work.
 SINGLE_THREADED = 100_000

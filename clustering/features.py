@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from table import absolute, bad, conform, dataset_source, read_batches, short_name
+from support.table import absolute, bad, conform, dataset_source, read_batches, short_name
 
 # More categories than this and one-hot encoding makes a table of its own, and a profile that nobody reads.
 MOST_CATEGORIES = 50

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-
-import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
-
 import dataclasses
 import json
 from importlib.metadata import version
@@ -15,6 +11,7 @@ from typing import Any
 import click
 import mlflow
 import numpy as np
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
 from sklearn.metrics import davies_bouldin_score
@@ -25,7 +22,8 @@ from criteria import sample_rows, silhouettes
 from describe import profile, profile_figure, profile_table, summary
 from features import Table, check_n_clusters, load_table, split_names
 from pictures import Plane, log_picture, plane, scatter_figure, silhouette_figure
-from table import bad
+from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.table import bad
 
 COUNT = click.IntRange(min=1)
 # What a logged model needs to predict.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
 import hashlib
 import tempfile
 from collections import Counter
@@ -21,8 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from sklearn.pipeline import Pipeline
 
-from table import bad, conform, dataset_source, read_batches, short_name
-from table_writer import TableWriter
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad, conform, dataset_source, read_batches, short_name
+from support.table_writer import TableWriter
 
 # What stands for a missing value where it is one that the model never saw.
 MISSING = "(missing)"
@@ -149,7 +148,7 @@ def assign_on_spark(pipeline: Pipeline, description: ModelInfo, model_uri: str, 
 
     Raises click.BadParameter as `assign_locally` does, where there is no Spark, and where the output exists.
     """
-    import on_spark  # late: the local engine needs no Spark
+    from support import on_spark  # late: the local engine needs no Spark
 
     spark = on_spark.spark_session()
     on_spark.refuse_output(spark, output)

@@ -24,8 +24,8 @@ from features import (
     input_schema,
     unfit,
 )
-from on_spark import first_rows, one_line, read_on_spark, select, send_modules, spark_session, to_pandas
-from table import conform
+from support.on_spark import first_rows, one_line, read_on_spark, select, send_modules, spark_session, to_pandas
+from support.table import conform
 
 if TYPE_CHECKING:
     from mlflow.types import Schema

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
-import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -13,13 +9,15 @@ from typing import Any
 import click
 import mlflow
 import pandas as pd
+import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
 
 import cluster
 from criteria import CRITERIA, candidates, choices, verdict, vote
 from features import check_n_clusters
 from fit import SHOWN, load, log_clustering, log_description, score, table_options
 from pictures import candidates_figure, criteria_figure, log_picture
-from table import bad
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad
 
 COUNT = click.IntRange(min=2)
 

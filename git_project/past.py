@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import (
 from children import children_of
 from comparison import pairs
 from repository import check_repository, without_credentials
-from table import bad
+from support.table import bad
 
 DIRTY = "mlflow.source.git.dirty"
 

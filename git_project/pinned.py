@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.projects.utils import load_project
 
 from repository import checkout
-from table import bad
+from support.table import bad
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
 import hashlib
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from children import children_of
-from table import bad, conform, dataset_source, read_batches, short_name
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad, conform, dataset_source, read_batches, short_name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from table import bad
+from support.table import bad
 
 FOLDER = Path(__file__).resolve().parent
 

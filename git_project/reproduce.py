@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-
 import os
 import sys
 
@@ -16,6 +14,7 @@ from past import Past, counterpart, find, unquoted
 from pinned import Project, load
 from report import Report
 from repository import history
+from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
 
 
 def run_again(past: Past, project: Project, env_manager: str | None) -> Child:

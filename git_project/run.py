@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
 import itertools
 import json
 import sys
@@ -18,7 +16,8 @@ import yaml
 from children import Child, own_env_manager, run_children, temporary_folder
 from pinned import load
 from repository import check_repository, default_repository, resolve
-from table import absolute, bad
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import absolute, bad
 
 CLASSIFIERS = "ann,decision_tree,gaussian_nb,knn,logistic_regression,random_forest,svm"
 

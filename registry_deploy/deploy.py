@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import run_command
-
 import logging
 import re
 import socket
@@ -21,7 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, Schema
 
 from local_target import LocalTarget
-from table import bad, conform, read_table
+from support.entry_point import run_command
+from support.table import bad, conform, read_table
 from target import Colour, DeploymentError, Status
 from versions import (
     DEPLOYED,

@@ -6,8 +6,6 @@ is registered is a model like any other (`onnx_model.py`), which `deploy` and `s
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
 import copy
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +30,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from register import register_version
-from table import bad, conform, read_table
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import bad, conform, read_table
 from versions import explained, find_version, first_line, quiet, versions
 
 ALIAS = "onnx"

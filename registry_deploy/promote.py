@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import FiniteRange, log_working_tree, run_command, say_where_to_look
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ import gate
 from answers import Answers, ask, ask_in
 from gate import METRICS, point, row
 from local_target import python_of
-from table import bad, conform, dataset_source, read_table, short_name
+from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.table import bad, conform, dataset_source, read_table, short_name
 from target import DeploymentError
 from versions import CHAMPION, aliases, explained, find_version, first_line, move_champion, quiet
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import run_command
-
 import re
 
 import click
@@ -13,7 +11,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from table import bad
+from support.entry_point import run_command
+from support.table import bad
 from versions import CHALLENGER, exclusive, explained, first_line, quiet, tag_key, versions
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from project import run_command
-
 import json
 import sys
 from datetime import UTC, datetime
@@ -16,7 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from table import bad
+from support.entry_point import run_command
+from support.table import bad
 from versions import (
     CHALLENGER,
     CHAMPION,

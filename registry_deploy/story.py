@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from project import log_working_tree, run_command, say_where_to_look
-
-import skops.io
-
 import socket
 import tempfile
 import time
@@ -22,6 +18,7 @@ import click
 import mlflow
 import pandas as pd
 import requests
+import skops.io
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
@@ -42,7 +39,8 @@ from local_target import LocalTarget
 from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
-from table import absolute, bad, read_table
+from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.table import absolute, bad, read_table
 from target import Status
 from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 

@@ -25,7 +25,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from local_proxy import read_state
-from table import bad
+from support.table import bad
 
 CHAMPION = "champion"
 PREVIOUS = "previous"

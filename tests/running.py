@@ -23,7 +23,7 @@ COLLECTION = Path(__file__).resolve().parent.parent
 # Runs scripts of an example one after another in one process: [[module, name of its command, [argument, ...]], ...].
 SEVERAL = """
 import contextlib, importlib, io, json, sys
-import project
+import support.entry_point as project
 found = []
 for module, name, arguments in json.load(sys.stdin):
     command = getattr(importlib.import_module(module), name)

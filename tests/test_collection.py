@@ -12,9 +12,10 @@ import pytest
 import yaml
 from running import COLLECTION
 
+import vendor
+
 EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
 NAMES = [example.name for example in EXAMPLES]
-SHARED = ("on_spark.py", "project.py", "table.py", "table_writer.py")
 
 
 def entry_points(example: Path) -> dict[str, dict]:
@@ -53,17 +54,17 @@ def test_conda_environment_is_python_pip_and_the_requirements(example: Path) -> 
     }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
-def test_modules_shared_by_examples_are_the_same_to_the_byte(example: Path) -> None:
-    for name in SHARED:
-        if (example / name).exists():
-            assert (example / name).read_bytes() == (COLLECTION / "classification" / name).read_bytes(), name
+def test_copies_of_support_are_what_make_vendor_writes() -> None:
+    wanted = vendor.copies()
+    assert set(wanted) == set(COLLECTION.glob("*/support/*.py"))
+    for path, text in wanted.items():
+        assert path.read_text(encoding="utf-8") == text, f"run make vendor: {path}"
 
 
 def test_a_program_ends_without_looking_for_garbage_in_all_that_it_imported() -> None:
     last = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))"  # registered first, done last
     ended = subprocess.run(
-        [sys.executable, "-c", f"{last}; import project, pandas"],
+        [sys.executable, "-c", f"{last}; import support.entry_point, pandas"],
         cwd=COLLECTION / "classification",
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from running import COLLECTION, Store
 # An entry point that interrupts itself, so that the moment is exact.
 ENTRY_POINT = """
 import os, signal, time
-import project, click, mlflow, sqlalchemy
+import support.entry_point as project, click, mlflow, sqlalchemy
 from sqlalchemy import event
 
 interrupts = []

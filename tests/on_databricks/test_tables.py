@@ -26,7 +26,7 @@ sys.path.insert(0, "{runner}")
 from run_entry_point import run_entry_point
 run_entry_point(experiment, "{train}", ["--data=spark_catalog.default.churn", "gaussian_nb"])
 sys.path.insert(0, "{classification}")
-from table import read_batches
+from support.table import read_batches
 batches = read_batches("spark_catalog.default.churn", batch_size=150, text_columns=("tenure",))
 print("batches", [(len(batch), type(batch["tenure"].iloc[0]).__name__) for batch in batches])
 from click import BadParameter

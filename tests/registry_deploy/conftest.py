@@ -49,7 +49,8 @@ mlflow.models.set_model(Slow())
 # Runs what it reads, [script, arguments, environment], as the script's own `run_command` does; answers [code, output].
 SCRIPTS = """
 import json, os, sys, tempfile, traceback
-import deploy, export_onnx, project, promote, register, registry
+import deploy, export_onnx, promote, register, registry
+import support.entry_point as project
 from mlflow.tracking import fluent
 
 COMMANDS = {"deploy.py": deploy.deployment, "promote.py": promote.promote, "register.py": register.register,

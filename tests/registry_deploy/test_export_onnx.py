@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import skops.io
-
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+import skops.io
 from mlflow.models import infer_signature
 from running import COLLECTION, Outcome, Store
 from sklearn.base import BaseEstimator
@@ -33,7 +32,7 @@ WITHOUT = """
 import importlib.util as util
 found = util.find_spec
 util.find_spec = lambda name, *more: None if name in ("onnxruntime", "skl2onnx") else found(name, *more)
-import export_onnx, project
+import export_onnx, support.entry_point as project
 project.run_command(export_onnx.export_onnx)
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from table import bad
+from support.table import bad
 
 
 class TableWriter:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from project import FOLDER
-
 import io
 import os
 import re
+import shutil
 import sys
 import tempfile
 import warnings
@@ -21,7 +20,8 @@ import click
 import mlflow.pyfunc
 import pandas as pd
 
-from table import MISSING, absolute, bad, dialect, is_catalog_name, is_url
+from support.entry_point import FOLDER
+from support.table import MISSING, absolute, bad, dialect, is_catalog_name, is_url
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -61,8 +61,10 @@ def spark_session(parameter: str = "engine") -> SparkSession:
 
 def send_modules(spark: SparkSession) -> None:
     """Let the workers import the modules of this example, in functions that they are sent."""
-    for path in sorted(FOLDER.glob("*.py")):  # one by one: a session without Spark Connect takes no more than one
-        spark.addArtifacts(str(path), pyfile=True)
+    with tempfile.TemporaryDirectory() as folder:
+        support = shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
+        for path in [*sorted(FOLDER.glob("*.py")), support]:  # a session without Spark Connect takes one at a time
+            spark.addArtifacts(str(path), pyfile=True)
 
 
 def select(frame: DataFrame, names: list[str]) -> DataFrame:
@@ -258,7 +260,7 @@ def _scorer(spark: SparkSession, folder: str, model_uri: str, example: pd.DataFr
         folder,
         python_model=str(FOLDER / "scorer.py"),
         artifacts={"model": model_uri},
-        code_paths=[str(path) for path in sorted(FOLDER.glob("*.py"))],
+        code_paths=[*map(str, sorted(FOLDER.glob("*.py"))), str(FOLDER / "support")],
         pip_requirements=[],
     )
     return mlflow.pyfunc.spark_udf(spark, folder, result_type=StructType(fields), env_manager="local")

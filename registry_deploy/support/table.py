@@ -1,3 +1,4 @@
+# Copied from support/table.py by `make vendor`: edit that one.
 """Read a table that a user names, whole or in batches, and refuse in one line what is no table."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import click
 import numpy as np
 import pandas as pd
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent.parent  # of the example
 DBFS = Path("/dbfs")  # where a Databricks cluster mounts dbfs:/
 
 # What stands for "no value" in a CSV file. Narrower than pandas' own list, in which the category "None" is missing.

@@ -1,3 +1,4 @@
+# Copied from support/entry_point.py by `make vendor`: edit that one.
 """What every entry point does around its work: end on one clear line, record its working tree, say where to look."""
 
 from __future__ import annotations
@@ -5,12 +6,9 @@ from __future__ import annotations
 import atexit
 import gc
 
-# Before the rest is imported, hence this module comes first everywhere: the imports make a million objects that stay,
-# and Python looks through them for garbage again and again, which costs a fifth of a run's processor time, and several
-# times more at the end. What is frozen is left alone: `run_command` freezes the imports, and the handler, which is
-# registered first and hence called last, all that is left.
-gc.set_threshold(1_000_000, 50, 100)
-atexit.register(gc.freeze)
+# Imports make a million objects that stay. To look through them for garbage costs a fifth of a run's processor time.
+gc.set_threshold(100_000, 50, 100)
+atexit.register(gc.freeze)  # registered first, hence called last: nothing is looked through at the end
 
 import logging
 import math
@@ -19,28 +17,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, ClassVar, NoReturn
 from weakref import WeakSet
 
-FOLDER = Path(__file__).resolve().parent
-
-
-def _name_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say in one line which package is not installed, as `--env-manager local` in another environment finds out."""
-    if isinstance(error, ModuleNotFoundError):
-        lacking = f"the package {error.name or error} is not installed in this environment"
-        print(f"Error: {lacking}: python -m pip install -r {FOLDER.name}/requirements.txt", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _name_what_is_missing
-
 import click
+
+FOLDER = Path(__file__).resolve().parent.parent  # of the example
+WAIT = 5  # seconds that an interrupt waits for MLflow at most
 
 
 class FiniteRange(click.FloatRange):
@@ -60,24 +46,19 @@ def run_command(command: click.Command) -> NoReturn:
     Ctrl-C ends with exit code 130. `mlflow run` marks the run FAILED for both.
     """
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-    _hush()
-    _heed_one_signal()
-    run_id = None
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
+    for name in ("mlflow.utils.environment", "mlflow.pyfunc"):  # what they say, nobody can act on
+        logging.getLogger(name).setLevel(logging.ERROR)
+    _handle_signals()
+    run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
         _refuse_relative_store()
-        run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
         command.main(standalone_mode=False)
         sys.exit(0)
     except click.ClickException as error:
-        line = " ".join(error.format_message().split())
-        click.echo(f"Error: {line}", err=True)
-        _note(run_id, line)
-        sys.exit(2)
+        _end(f"Error: {' '.join(error.format_message().split())}", run_id, 2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        _note(run_id, "Interrupted.")
-        sys.exit(130)
+        _end("Interrupted.", run_id, 130)
 
 
 def log_working_tree() -> None:
@@ -105,7 +86,7 @@ def say_where_to_look() -> None:
     if run is None:
         return
     uri = mlflow.get_tracking_uri()
-    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
         click.echo(f"See the run: {uri.rstrip('/')}{page}")
     elif "databricks" not in uri:  # on Databricks MLflow prints the link itself
@@ -113,47 +94,35 @@ def say_where_to_look() -> None:
         click.echo(f"        then http://127.0.0.1:5000{page}")
 
 
-def _hush() -> None:
-    """Silence what MLflow says at each run and nobody can act on."""
-    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
-    for name in (
-        "mlflow.utils.environment",
-        "mlflow.pyfunc",
-    ):  # "Failed to resolve installed pip version", "Validating"
-        logging.getLogger(name).setLevel(logging.ERROR)
+class _Interrupt(KeyboardInterrupt):
+    """An interrupt; `handled` holds it for as long as it is on its way up."""
 
-
-class _Interrupted(KeyboardInterrupt):
-    """The interrupt that is being answered; it is gone where a destructor has swallowed it."""
-
-    answered: ClassVar[WeakSet[KeyboardInterrupt]] = WeakSet()
+    handled: ClassVar[WeakSet[KeyboardInterrupt]] = WeakSet()
 
     def __init__(self) -> None:
         super().__init__()
-        self.answered.add(self)
+        self.handled.add(self)
 
 
-def _heed_one_signal() -> None:
-    """Have Ctrl-C or SIGTERM raise KeyboardInterrupt between calls of MLflow, and none cut the ending of runs short.
+def _handle_signals() -> None:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt once, and not in the midst of a call of MLflow.
 
-    Raised within a transaction, it would leave it open: the database is then locked, to the end of this very run too.
-    It waits for MLflow 5 seconds at most, as a server may not answer. What follows the first is ignored as long as that
-    one is answered: after a Ctrl-C, which reaches this process too, `mlflow run` sends it a SIGTERM on top.
+    There it would leave a transaction open and the database locked. It waits for the call, but not for ever, because a
+    server may not answer. `mlflow run` sends a SIGTERM on top of a Ctrl-C, which must not cut the ending of runs short.
     """
-    latest = math.inf
+    waited = 0.0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal latest
-        if _Interrupted.answered:
+        nonlocal waited
+        if _Interrupt.handled:
             return
-        if hasattr(signal, "setitimer") and _in_mlflow(frame):  # Windows has none
-            latest = min(latest, time.monotonic() + 5)
-            if time.monotonic() < latest:
-                signal.signal(signal.SIGALRM, interrupt)
-                signal.setitimer(signal.ITIMER_REAL, 0.01)
-                return
-        latest = math.inf
-        raise _Interrupted
+        if waited < WAIT and _in_mlflow(frame) and hasattr(signal, "setitimer"):  # Windows has none
+            waited += 0.01
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            return
+        waited = 0
+        raise _Interrupt
 
     if threading.current_thread() is threading.main_thread():  # only there can signals be handled
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -179,17 +148,18 @@ def _refuse_relative_store() -> None:
         )
 
 
-def _note(run_id: str | None, line: str) -> None:
-    """Leave the line where the user looks first: on the page of the run, if there is one."""
+def _end(line: str, run_id: str | None, code: int) -> NoReturn:
+    """Print a line, leave it on the page of the run, if there is one, and exit."""
+    click.echo(line, err=True)
     if run_id is None and "mlflow" in sys.modules:
         last = sys.modules["mlflow"].last_active_run()
         run_id = last.info.run_id if last else None
-    if run_id is None:
-        return
-    from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
+    if run_id is not None:
+        from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
 
-    for key in ("error", "mlflow.note.content"):
-        MlflowClient().set_tag(run_id, key, line)
+        for key in ("error", "mlflow.note.content"):
+            MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
+    sys.exit(code)
 
 
 def _git(*arguments: str) -> str | None:

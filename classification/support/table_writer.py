@@ -1,3 +1,4 @@
+# Copied from support/table_writer.py by `make vendor`: edit that one.
 """Write a table a batch of rows at a time, as CSV or Parquet."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from table import bad
+from support.table import bad
 
 
 class TableWriter:

@@ -1,0 +1,312 @@
+# Copied from support/on_spark.py by `make vendor`: edit that one.
+"""Run on Spark what one machine cannot hold: read a table, have a model score it in the workers, write the result."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import mlflow.pyfunc
+import pandas as pd
+
+from support.entry_point import FOLDER
+from support.table import MISSING, absolute, bad, dialect, is_catalog_name, is_url
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+
+def spark_session(parameter: str = "engine") -> SparkSession:
+    """The Spark session: the cluster's, or else one on this machine.
+
+    parameter: the one that asked for Spark, for messages.
+
+    Raises click.BadParameter where there is no PySpark or no Java for it.
+    """
+    needs = f"needs PySpark: install {FOLDER.name}/requirements-spark.txt; it needs Java 17."
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise bad(parameter, "spark", needs) from None
+    if session := SparkSession.getActiveSession():
+        return session
+    builder = SparkSession.builder
+    at_home = "DATABRICKS_RUNTIME_VERSION" not in os.environ
+    if at_home:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the workers need what this process has
+        for name in ("spark.ui.enabled", "spark.ui.showConsoleProgress"):
+            builder = builder.config(name, "false")
+    try:
+        session = builder.getOrCreate()
+    except PySparkException:
+        raise bad(parameter, "spark", needs) from None
+    if at_home:
+        session.sparkContext.setLogLevel("OFF")  # what fails in a worker is said here, in one line
+        session.conf.set("spark.sql.caseSensitive", "true")  # as in pandas
+    return session
+
+
+def send_modules(spark: SparkSession) -> None:
+    """Let the workers import the modules of this example, in functions that they are sent."""
+    with tempfile.TemporaryDirectory() as folder:
+        support = shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
+        for path in [*sorted(FOLDER.glob("*.py")), support]:  # a session without Spark Connect takes one at a time
+            spark.addArtifacts(str(path), pyfile=True)
+
+
+def select(frame: DataFrame, names: list[str]) -> DataFrame:
+    """Columns by their names, whatever these hold."""
+    return frame.select(*map(_column, names))
+
+
+@contextmanager
+def one_line(parameter: str, value: object) -> Iterator[None]:
+    """Turn what Spark raises into a click.BadParameter, in the words of the worker where one refuses a value."""
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        text = str(error)
+        if mistake := re.search(r"click\.exceptions\.BadParameter: (.*)", text):
+            said = re.sub(r", row \d+,?", "", mistake[1])  # a row of a batch, which nobody knows
+            raise click.BadParameter(said, param_hint=repr(f"--{parameter}")) from None
+        raise bad(parameter, value, f"fails on Spark: {text.strip().splitlines()[0]}") from None
+
+
+def read_on_spark(spark: SparkSession, source: str, parameter: str = "data") -> DataFrame:
+    """A table as a Spark DataFrame, the columns of a CSV file as text: what they hold is for pandas to say.
+
+    source: a path or address, which all workers can read, of CSV or JSON where its name ends so, else Parquet; a
+    folder of such files; or a table of Spark's catalog as catalog.schema.table.
+
+    Raises click.BadParameter when it is missing or not such a table.
+    """
+    source = absolute(source)
+    if source.startswith(("http://", "https://")):
+        raise bad(parameter, source, "is a web address, which Spark does not read: download it, or take engine=local.")
+    if not is_url(source) and not is_catalog_name(source) and not Path(source).exists():
+        raise bad(parameter, source, "does not exist.")
+    with one_line(parameter, source):
+        if is_catalog_name(source):
+            return _without_decimals(spark.table(_quoted(*source.split("."))))
+        if is_text(source):
+            return _read_csv(spark, _path(source))
+        if _ending(source) in ("json", "jsonl", "ndjson"):
+            first = spark.read.text(_path(source)).limit(1).collect()
+            array = bool(first) and first[0][0].lstrip("\ufeff \t").startswith("[")
+            return spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
+        return _without_decimals(spark.read.parquet(_path(source)))
+
+
+def _read_csv(spark: SparkSession, path: str) -> DataFrame:
+    from pyspark.sql import functions
+
+    separator, decimal = dialect([row[0] for row in spark.read.text(path).limit(100).collect()])
+    frame = spark.read.csv(
+        path, header=True, sep=separator, quote='"', escape='"', ignoreLeadingWhiteSpace=True, mode="FAILFAST"
+    )
+    columns = []
+    for name in frame.columns:
+        text = _column(name)
+        if decimal == ",":
+            text = functions.regexp_replace(text, r"^(-?\d+),(\d+)$", "$1.$2")
+        columns.append(functions.when(~text.isin(MISSING), text).alias(name.lstrip("\ufeff")))
+    return frame.select(columns)
+
+
+def is_text(source: str) -> bool:
+    """Whether a table is read on Spark as text only."""
+    return not is_catalog_name(source) and _ending(source) in ("csv", "tsv", "txt", "gz")
+
+
+def to_pandas(frame: DataFrame, source: str) -> pd.DataFrame:
+    """Rows of `read_on_spark` with the kinds that the same columns have where pandas reads them."""
+    rows = frame.toPandas()
+    if not is_text(source):
+        return rows
+    text = io.StringIO(rows.to_csv(index=False))
+    return pd.read_csv(text, keep_default_na=False, na_values=MISSING)
+
+
+def first_rows(frame: DataFrame, source: str, rows: int, parameter: str = "data") -> pd.DataFrame:
+    """Some rows of `read_on_spark`, for the driver to look at. Raises click.BadParameter where there are none."""
+    with one_line(parameter, source):
+        head = to_pandas(frame.limit(rows), source)
+    if head.empty:
+        raise bad(parameter, source, "has no rows.")
+    return head
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the scoring of a table came to.
+
+    rows: how many there were.
+    counts: rows by each value of the first column that the scorer gives, as text.
+    unseen: for each column, the categories that the model never saw, with how often each occurs.
+    sums: of the columns that were asked for.
+    digest: eight hexadecimal digits for the columns that the model takes, whatever the order of the rows.
+    """
+
+    rows: int
+    counts: Counter[str]
+    unseen: dict[str, Counter[str]]
+    sums: dict[str, int]
+    digest: str
+
+
+def score_on_spark(
+    frame: DataFrame,
+    model_uri: str,
+    example: pd.DataFrame,
+    inputs: list[str],
+    known: dict[str, list[str]],
+    output: str,
+    *,
+    sums: tuple[str, ...] = (),
+    missing: str | None = None,
+) -> Scored:
+    """Score a table in Spark's workers with `scorer.py`, and write its rows and the scorer's columns beside them.
+
+    example: what the scorer gives for a few rows; its columns and their types are those of the result.
+    inputs: the columns that the model takes; those that the frame lacks are optional.
+    known: the categories that the model saw, by column.
+    output: a path or a table of the catalog that does not exist yet; CSV where it ends in .csv, else Parquet.
+    sums: columns of the example to leave out of the result and add up instead.
+    missing: what to call a missing category among the unseen ones; None where it is none of them.
+
+    Raises click.BadParameter for a value that the scorer refuses, and for an output that exists.
+    """
+    from pyspark.sql import Observation, functions
+
+    present = [name for name in inputs if name in frame.columns]
+    categories = {}
+    for name in known:
+        if name in present:
+            text = _column(name).cast("string")
+            categories[name] = functions.coalesce(text, functions.lit(missing)) if missing else text
+    strange = {name: text.isNotNull() & ~text.isin(known[name]) for name, text in categories.items()}
+
+    scorer_columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
+    kept = [_column(name) for name in frame.columns if name not in example]
+    added = [column.alias(name) for name, column in scorer_columns.items() if name not in sums]
+    observation = Observation()
+    hashes = functions.xxhash64(*map(_column, present)).cast("decimal(38,0)")
+    observed = {
+        "rows": functions.count(functions.lit(1)),
+        "hash": functions.sum(hashes),
+        **{f"unseen {name}": functions.count_if(condition) for name, condition in strange.items()},
+        **{f"sum {name}": functions.sum(scorer_columns[name].cast("long")) for name in sums},
+    }
+    with tempfile.TemporaryDirectory() as folder, one_line("data", "scoring"):
+        scorer = _scorer(frame.sparkSession, f"{folder}/scorer", model_uri, example)
+        scored = frame.withColumn("scored ", scorer(functions.struct(*map(_column, present))))
+        scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
+        counted = _write(scored.select(*kept, *added), output).groupBy(_column(example.columns[0])).count().collect()
+        found = observation.get
+        unseen = {}
+        for name, condition in strange.items():
+            if found[f"unseen {name}"]:
+                rows = frame.where(condition).groupBy(categories[name]).count().collect()
+                unseen[name] = Counter({row[0]: row[1] for row in rows})
+    return Scored(
+        rows=found["rows"],
+        counts=Counter({str(row[0]): row[1] for row in counted}),
+        unseen=unseen,
+        sums={name: found[f"sum {name}"] for name in sums},
+        digest=f"{int(found['hash']) % 2**32:08x}",
+    )
+
+
+def refuse_output(spark: SparkSession, output: str) -> None:
+    """Raise click.BadParameter where Spark cannot write to a new path or table of this name."""
+    if not output:
+        raise bad(
+            "output", output, "is empty: engine=spark writes a folder (or a table of the catalog), and needs a name."
+        )
+    if is_catalog_name(output):
+        with one_line("output", output):
+            exists = spark.catalog.tableExists(_quoted(*output.split(".")))
+    else:
+        path = Path(_local(output))
+        exists = not is_url(output) and path.exists()
+        if not is_url(output) and not path.parent.is_dir():
+            raise bad("output", output, "lies in a folder that does not exist.")
+    if exists:
+        raise bad("output", output, "exists: engine=spark writes where nothing stands yet.")
+
+
+def _scorer(spark: SparkSession, folder: str, model_uri: str, example: pd.DataFrame) -> Any:
+    """The user-defined function that gives the columns of the example for a struct of a model's inputs."""
+    from pyspark.sql.types import BooleanType, DoubleType, LongType, StringType, StructField, StructType
+
+    types = {"b": BooleanType(), "i": LongType(), "f": DoubleType()}
+    fields = [StructField(str(name), types.get(kind.kind, StringType())) for name, kind in example.dtypes.items()]
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(FOLDER / "scorer.py"),
+        artifacts={"model": model_uri},
+        code_paths=[*map(str, sorted(FOLDER.glob("*.py"))), str(FOLDER / "support")],
+        pip_requirements=[],
+    )
+    return mlflow.pyfunc.spark_udf(spark, folder, result_type=StructType(fields), env_manager="local")
+
+
+def _write(frame: DataFrame, output: str) -> DataFrame:
+    """Write rows to a new path or table; returns them as they stand there."""
+    spark = frame.sparkSession
+    if is_catalog_name(output):
+        frame.write.saveAsTable(_quoted(*output.split(".")))
+        return spark.table(_quoted(*output.split(".")))
+    path = _path(output if is_url(output) else _local(output))
+    if output.endswith(".csv"):
+        frame.write.csv(path, header=True, escape='"')
+        return spark.read.csv(path, header=True, escape='"')
+    frame.write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def _path(source: str) -> str:
+    """How Spark calls a full path: a Volume and an address as they stand, other paths as files of the machine."""
+    if is_url(source) or source.startswith("/Volumes/"):
+        return source
+    return f"dbfs:/{source.removeprefix('/dbfs/')}" if source.startswith("/dbfs/") else f"file://{source}"
+
+
+def _local(output: str) -> str:
+    return os.path.abspath(Path(output).expanduser())
+
+
+def _ending(source: str) -> str:
+    return source.rstrip("/").rpartition(".")[2].lower()
+
+
+def _quoted(*names: str) -> str:
+    return ".".join("`" + name.replace("`", "``") + "`" for name in names)
+
+
+def _column(name: str) -> Column:
+    from pyspark.sql import functions
+
+    return functions.col(_quoted(name))
+
+
+def _without_decimals(frame: DataFrame) -> DataFrame:
+    """pandas has no decimal numbers and would hold objects."""
+    decimals = [field.name for field in frame.schema.fields if field.dataType.typeName() == "decimal"]
+    return frame.withColumns({_quoted(name): _column(name).cast("double") for name in decimals}) if decimals else frame

@@ -1,0 +1,1 @@
+"""What the examples share: see CONTRIBUTING.md for how the copies are made."""

@@ -1,0 +1,170 @@
+"""What every entry point does around its work: end on one clear line, record its working tree, say where to look."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+
+# Imports make a million objects that stay. To look through them for garbage costs a fifth of a run's processor time.
+gc.set_threshold(100_000, 50, 100)
+atexit.register(gc.freeze)  # registered first, hence called last: nothing is looked through at the end
+
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, NoReturn
+from weakref import WeakSet
+
+import click
+
+FOLDER = Path(__file__).resolve().parent.parent  # of the example
+WAIT = 5  # seconds that an interrupt waits for MLflow at most
+
+
+class FiniteRange(click.FloatRange):
+    """A float in a range; unlike click's own, it refuses nan and infinity, which pass every comparison."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def run_command(command: click.Command) -> NoReturn:
+    """Run a click command as an entry point of an MLflow Project and exit.
+
+    A mistake of the user ends with one line on stderr, exit code 2, and that line as the run's note and `error` tag.
+    Ctrl-C ends with exit code 130. `mlflow run` marks the run FAILED for both.
+    """
+    gc.freeze()
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
+    for name in ("mlflow.utils.environment", "mlflow.pyfunc"):  # what they say, nobody can act on
+        logging.getLogger(name).setLevel(logging.ERROR)
+    _handle_signals()
+    run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
+    try:
+        _refuse_relative_store()
+        command.main(standalone_mode=False)
+        sys.exit(0)
+    except click.ClickException as error:
+        _end(f"Error: {' '.join(error.format_message().split())}", run_id, 2)
+    except (click.Abort, KeyboardInterrupt):
+        _end("Interrupted.", run_id, 130)
+
+
+def log_working_tree() -> None:
+    """Tag the active run `mlflow.source.git.dirty` and, where the tree was dirty, log its `git.diff`.
+
+    MLflow records the commit, not whether the files that ran were those of the commit. Outside a Git checkout,
+    nothing is tagged.
+    """
+    import mlflow
+
+    own = [".", ":(exclude)mlruns", ":(exclude)mlflow.db*", ":(exclude,glob)**/__pycache__/**"]
+    status = _git("status", "--porcelain", "--", *own)
+    if status is None:
+        return
+    mlflow.set_tag("mlflow.source.git.dirty", str(bool(status)).lower())
+    if status:
+        mlflow.log_text(f"{status}\n{_git('diff', 'HEAD', '--', *own) or ''}", "git.diff")
+
+
+def say_where_to_look() -> None:
+    """Print how to open the active or last run in the Tracking UI."""
+    import mlflow
+
+    run = mlflow.active_run() or mlflow.last_active_run()
+    if run is None:
+        return
+    uri = mlflow.get_tracking_uri()
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"See the run: {uri.rstrip('/')}{page}")
+    elif "databricks" not in uri:  # on Databricks MLflow prints the link itself
+        click.echo(f"See the run: mlflow ui --workers 1 --backend-store-uri {uri}")
+        click.echo(f"        then http://127.0.0.1:5000{page}")
+
+
+class _Interrupt(KeyboardInterrupt):
+    """An interrupt; `handled` holds it for as long as it is on its way up."""
+
+    handled: ClassVar[WeakSet[KeyboardInterrupt]] = WeakSet()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handled.add(self)
+
+
+def _handle_signals() -> None:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt once, and not in the midst of a call of MLflow.
+
+    There it would leave a transaction open and the database locked. It waits for the call, but not for ever, because a
+    server may not answer. `mlflow run` sends a SIGTERM on top of a Ctrl-C, which must not cut the ending of runs short.
+    """
+    waited = 0.0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal waited
+        if _Interrupt.handled:
+            return
+        if waited < WAIT and _in_mlflow(frame) and hasattr(signal, "setitimer"):  # Windows has none
+            waited += 0.01
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            return
+        waited = 0
+        raise _Interrupt
+
+    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, interrupt)
+
+
+def _in_mlflow(frame: FrameType | None) -> bool:
+    """Whether a store of MLflow, or what it writes with, is at work."""
+    while frame:
+        if frame.f_globals.get("__name__", "").startswith(("mlflow.tracking.", "mlflow.store.", "sqlalchemy.")):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _refuse_relative_store() -> None:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and "MLFLOW_RUN_ID" in os.environ and not Path(database).is_absolute():
+        raise click.UsageError(
+            f"MLFLOW_TRACKING_URI={uri} is relative: in the project's folder it names another database. "
+            f"Give its full path: sqlite:////full/path/{database}."
+        )
+
+
+def _end(line: str, run_id: str | None, code: int) -> NoReturn:
+    """Print a line, leave it on the page of the run, if there is one, and exit."""
+    click.echo(line, err=True)
+    if run_id is None and "mlflow" in sys.modules:
+        last = sys.modules["mlflow"].last_active_run()
+        run_id = last.info.run_id if last else None
+    if run_id is not None:
+        from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
+
+        for key in ("error", "mlflow.note.content"):
+            MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
+    sys.exit(code)
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints about this folder; None where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(FOLDER), *arguments], capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
