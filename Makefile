@@ -3,6 +3,7 @@
 # make ui     the Tracking UI on what has been run
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
 # make benchmark  benchmarks/REPORT.md anew, from an hour and a half of measuring on a quiet machine
+# make quick  every rule that needs no process, server or browser: for each commit
 # make test   everything that the project asserts
 # make vendor the copies of support/ in each example anew
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
@@ -20,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy learns of the packages serves all examples.
 export MYPY_CACHE_DIR := $(CURDIR)/.mypy_cache
 
-.PHONY: run tour ui pictures benchmark test check vendor lock upgrade clean
+.PHONY: run tour ui pictures benchmark quick test check vendor lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -38,6 +39,9 @@ pictures: .venv/everything.installed
 benchmark: .venv/everything.installed
 	python -m compileall -qq -j 0 .venv/lib || true  # some packages carry files for other versions of Python
 	env -u MLFLOW_TRACKING_URI python benchmarks/report.py
+
+quick: .venv/everything.installed
+	pytest tests/quick
 
 # Checked beside the first tests: mypy has use for one core only.
 test: .venv/everything.installed

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from running import COLLECTION
 
-import vendor
 
 EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
 NAMES = [example.name for example in EXAMPLES]
@@ -52,13 +51,6 @@ def test_conda_environment_is_python_pip_and_the_requirements(example: Path) -> 
         "channels": ["conda-forge"],
         "dependencies": ["python=3.11", "pip", {"pip": ["-r requirements.txt"]}],
     }
-
-
-def test_copies_of_support_are_what_make_vendor_writes() -> None:
-    wanted = vendor.copies()
-    assert set(wanted) == set(COLLECTION.glob("*/support/*.py"))
-    for path, text in wanted.items():
-        assert path.read_text(encoding="utf-8") == text, f"run make vendor: {path}"
 
 
 def test_a_program_ends_without_looking_for_garbage_in_all_that_it_imported() -> None:
