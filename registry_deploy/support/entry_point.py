@@ -42,8 +42,9 @@ class FiniteRange(click.FloatRange):
 def run_command(command: click.Command) -> NoReturn:
     """Run a click command as an entry point of an MLflow Project and exit.
 
-    A mistake of the user ends with one line on stderr, exit code 2, and that line as the run's note and `error` tag.
-    Ctrl-C ends with exit code 130. `mlflow run` marks the run FAILED for both.
+    A mistake of the user ends with one line on stderr, exit code 2, and that line as the run's note and `error` tag;
+    Ctrl-C ends with exit code 130; a command chooses another code by `raise click.exceptions.Exit(3)`. `mlflow run`
+    marks the run FAILED for each.
     """
     gc.freeze()
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
@@ -53,8 +54,8 @@ def run_command(command: click.Command) -> NoReturn:
     run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
         _refuse_relative_store()
-        command.main(standalone_mode=False)
-        sys.exit(0)
+        ended = command.main(standalone_mode=False)
+        sys.exit(ended if isinstance(ended, int) else 0)  # click returns the code of its Exit
     except click.ClickException as error:
         _end(f"Error: {' '.join(error.format_message().split())}", run_id, 2)
     except (click.Abort, KeyboardInterrupt):
