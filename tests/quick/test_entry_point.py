@@ -1,0 +1,69 @@
+"""How an entry point ends: the exit code, and the one line that a user reads."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import click
+import pytest
+from support.entry_point import FiniteRange, run_command
+
+
+@pytest.fixture(autouse=True)
+def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the test runner its signals back, and no tracking store of the machine's."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def ended(act: object, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """The exit code of a command that does this, and what it says on stderr."""
+
+    @click.command()
+    def command() -> None:
+        if isinstance(act, BaseException):
+            raise act
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_success_is_0_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(None, capsys) == (0, "")
+
+
+def test_a_mistake_is_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    mistake = click.UsageError("k_max=1 is less\nthan k_min=2.")
+    assert ended(mistake, capsys) == (2, "Error: k_max=1 is less than k_min=2.\n")
+
+
+def test_an_interrupt_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(KeyboardInterrupt(), capsys) == (130, "Interrupted.\n")
+
+
+def test_a_verdict_may_have_a_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(click.exceptions.Exit(3), capsys) == (3, "")
+
+
+def test_a_relative_store_is_refused_under_mlflow_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setattr("mlflow.MlflowClient.set_tag", lambda *arguments: None)
+    code, said = ended(None, capsys)
+    assert code == 2
+    assert "sqlite:////full/path/mlflow.db" in said
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "abc"])
+def test_a_range_refuses_what_is_no_finite_number(value: str) -> None:
+    with pytest.raises(click.BadParameter):
+        FiniteRange(min=0).convert(value, None, None)
