@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,43 +21,7 @@ from mlflow.entities import Dataset, LoggedModel, Run
 
 COLLECTION = Path(__file__).resolve().parent.parent
 
-# Runs scripts of an example one after another in one process: [[module, name of its command, [argument, ...]], ...].
-SEVERAL = """
-import contextlib, importlib, io, json, sys
-import support.entry_point as project
-found = []
-for module, name, arguments in json.load(sys.stdin):
-    command = getattr(importlib.import_module(module), name)
-    sys.argv = [f"{module}.py", *arguments]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            project.run_command(command)
-        except SystemExit as end:
-            found.append([end.code, printed.getvalue()])
-print(json.dumps(found))
-"""
-
-# A process that has imported the client of `mlflow run` and forks it for each line that it is told:
-# [[argument, ...], folder, environment, file for what it prints, seconds after which it is killed].
-FORKS = """
-import json, os, signal, sys, tempfile
-from mlflow.cli import cli
-for line in sys.stdin:
-    arguments, folder, environment, printed, timeout = json.loads(line)
-    child = os.fork()
-    if not child:
-        signal.alarm(timeout)
-        os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(environment)
-        tempfile.tempdir = None  # that of this environment
-        file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for number, opened in enumerate([os.open(os.devnull, os.O_RDONLY), file, file]):
-            os.dup2(opened, number)
-        cli(arguments, prog_name="mlflow")
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+PROGRAMS = COLLECTION / "tests" / "programs"
 
 
 @cache
@@ -68,7 +33,7 @@ def client() -> subprocess.Popen[str]:
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
     return subprocess.Popen(
-        [sys.executable, "-c", FORKS],
+        [sys.executable, str(PROGRAMS / "fork_mlflow.py")],
         env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -204,7 +169,7 @@ class Store:
     def run_several(self, example: Path, commands: list[tuple[str, str, list[str]]]) -> list[Outcome]:
         """Scripts of an example, (module, name of its command, arguments), in one process: a start costs seconds."""
         done = subprocess.run(
-            [sys.executable, "-c", SEVERAL],
+            [sys.executable, str(PROGRAMS / "several.py")],
             cwd=example,
             env=self.environment,
             input=json.dumps(commands),
@@ -213,6 +178,13 @@ class Store:
         )
         assert done.returncode == 0, done.stderr
         return [Outcome(code, output, None) for code, output in json.loads(done.stdout.splitlines()[-1])]
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def datasets(run: Run) -> list[Dataset]:

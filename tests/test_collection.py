@@ -12,7 +12,6 @@ import pytest
 import yaml
 from running import COLLECTION
 
-
 EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
 NAMES = [example.name for example in EXAMPLES]
 

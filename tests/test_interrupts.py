@@ -8,48 +8,16 @@ import subprocess
 import sys
 
 import pytest
-from running import COLLECTION, Store
+from running import COLLECTION, PROGRAMS, Store
 
-# An entry point that interrupts itself, so that the moment is exact.
-ENTRY_POINT = """
-import os, signal, time
-import support.entry_point as project, click, mlflow, sqlalchemy
-from sqlalchemy import event
-
-interrupts = []
-
-def interrupt(*arguments):
-    if not interrupts:
-        interrupts.append(1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-class Swallowing:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-
-@click.command()
-def command():
-    with mlflow.start_run(run_name={name!r}):
-        mlflow.log_param("before", 1)
-        {moment}
-        mlflow.log_metric("during", 1)
-        time.sleep(5)
-        mlflow.log_metric("long after", 1)
-
-project.run_command(command)
-"""
-TRANSACTION = {
-    "statement": 'event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", interrupt)',
-    "commit": 'event.listen(sqlalchemy.engine.Engine, "commit", interrupt)',
-}
+INTERRUPTING = PROGRAMS / "interrupting.py"
 
 
-def interrupted(store: Store, name: str, moment: str) -> tuple[int, str]:
+def interrupted(store: Store, moment: str) -> tuple[int, str]:
     """The exit code and the error output of an entry point that is interrupted at the moment."""
     done = subprocess.run(
-        [sys.executable, "-c", ENTRY_POINT.format(name=name, moment=moment)],
-        cwd=COLLECTION / "classification",
-        env=store.environment,
+        [sys.executable, INTERRUPTING, moment],
+        env={**store.environment, "PYTHONPATH": str(COLLECTION)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -57,9 +25,9 @@ def interrupted(store: Store, name: str, moment: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("moment", TRANSACTION)
+@pytest.mark.parametrize("moment", ["statement", "commit"])
 def test_an_interrupt_waits_for_what_mlflow_writes(moment: str, store: Store) -> None:
-    code, error = interrupted(store, moment, TRANSACTION[moment])
+    code, error = interrupted(store, moment)
     assert (code, error.splitlines()[-1]) == (130, "Interrupted."), error
     (run,) = store.client.search_runs(["0"], f"run_name = '{moment}'")
     assert run.info.status == "FAILED"
@@ -68,7 +36,7 @@ def test_an_interrupt_waits_for_what_mlflow_writes(moment: str, store: Store) ->
 
 
 def test_an_interrupt_that_a_destructor_swallows_does_not_keep_the_next_from_being_heeded(store: Store) -> None:
-    code, error = interrupted(store, "swallowed", "Swallowing(); os.kill(os.getpid(), signal.SIGINT)")
+    code, error = interrupted(store, "swallowed")
     assert (code, error.splitlines()[-1]) == (130, "Interrupted."), error
     assert "Exception ignored in" in error  # Python's own message
     (run,) = store.client.search_runs(["0"], "run_name = 'swallowed'")
@@ -78,10 +46,10 @@ def test_an_interrupt_that_a_destructor_swallows_does_not_keep_the_next_from_bei
 
 def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer(store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-c", ENTRY_POINT.format(name="silent", moment="")],
-            cwd=COLLECTION / "classification",
-            env={**store.environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+            [sys.executable, INTERRUPTING, "silent"],
+            env={**store.environment, "PYTHONPATH": str(COLLECTION), "MLFLOW_TRACKING_URI": uri},
             stderr=subprocess.PIPE,
             text=True,
         )
