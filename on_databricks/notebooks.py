@@ -1,8 +1,10 @@
-"""Build Databricks archives of the examples' notebooks: `python on_databricks/notebooks.py [OUTPUT_FOLDER]`.
+"""Build the French notebooks and Databricks archives: `python on_databricks/notebooks.py [OUTPUT_FOLDER]`.
 
-Each example has its notebook in `<example>/on_databricks/`, in Databricks's source format, in English and in French. A
-`.dbc` is a zip of notebooks in JSON, for *Import* in a workspace; it carries notebooks and nothing else. One is made of
-each example and one of all, the same to the byte whenever and wherever it is made.
+The code of each notebook stands once, in `<example>/on_databricks/<example>.py` (Databricks's source format). The
+French notebook beside it, `<example>.fr.py`, is built from it and from the French text in `<example>.fr.md`.
+
+A `.dbc` is a zip of notebooks in JSON, for *Import* in a workspace. One is made of each example and one of all, the
+same to the byte whenever and wherever they are made.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ COLLECTION = Path(__file__).resolve().parent.parent
 ALL = "mlproject-collection"
 
 FIRST_LINE = "# Databricks notebook source"
-BETWEEN_CELLS = "# COMMAND ----------"
+BETWEEN_CELLS = "\n\n# COMMAND ----------\n\n"
+BETWEEN_TEXTS = "\n\n----------\n\n"  # in a file of French text; a line across the page where Markdown is shown
 MAGIC = "# MAGIC"
 
 
@@ -40,7 +43,7 @@ def read_cells(source: str) -> list[str]:
     first, _, rest = source.partition("\n")
     if first != FIRST_LINE:
         raise click.ClickException(f"A notebook begins with the line {FIRST_LINE!r}, not with {first!r}.")
-    return [_uncommented(cell.strip("\n")) for cell in rest.split(f"\n{BETWEEN_CELLS}\n")]
+    return [_uncommented(cell.strip("\n")) for cell in rest.split(BETWEEN_CELLS)]
 
 
 def _uncommented(cell: str) -> str:
@@ -48,6 +51,38 @@ def _uncommented(cell: str) -> str:
     if not lines[0].startswith(MAGIC):
         return cell
     return "\n".join(line.removeprefix(MAGIC).removeprefix(" ") for line in lines)
+
+
+def in_french(source: str, texts: str) -> str:
+    """The source of a notebook with French text in its Markdown cells, one after the other.
+
+    source: of the English notebook.
+    texts: Markdown, one part for each Markdown cell, with a line of ten hyphens between the parts.
+
+    Raises click.ClickException where there are more or fewer parts than Markdown cells.
+    """
+    parts = texts.strip("\n").split(BETWEEN_TEXTS)
+    cells = source.rstrip("\n").removeprefix(f"{FIRST_LINE}\n").split(BETWEEN_CELLS)
+    wanted = [cell for cell in cells if cell.startswith(f"{MAGIC} %md")]
+    if len(parts) != len(wanted):
+        raise click.ClickException(f"There are {len(parts)} French texts for {len(wanted)} Markdown cells.")
+    remaining = iter(parts)
+    french = [_markdown_cell(next(remaining)) if cell in wanted else cell for cell in cells]
+    return f"{FIRST_LINE}\n{BETWEEN_CELLS.join(french)}\n"
+
+
+def _markdown_cell(text: str) -> str:
+    return "\n".join(f"{MAGIC} {line}".rstrip() for line in ["%md", *text.split("\n")])
+
+
+def write_french(example: Path) -> Path:
+    """Write the French notebook of an example, and return its path."""
+    folder = example / "on_databricks"
+    path = folder / f"{example.name}.fr.py"
+    english, texts = folder / f"{example.name}.py", folder / f"{example.name}.fr.md"
+    french = in_french(english.read_text(encoding="utf-8"), texts.read_text(encoding="utf-8"))
+    path.write_text(french, encoding="utf-8", newline="\n")
+    return path
 
 
 def notebooks_of(example: Path) -> list[Notebook]:
@@ -58,22 +93,30 @@ def notebooks_of(example: Path) -> list[Notebook]:
     ]
 
 
-def as_json(notebook: Notebook) -> dict[str, Any]:
-    """A notebook as an archive holds it. Databricks gives random identifiers; these are made of path and position."""
+def as_json(notebook: Notebook, number: int) -> dict[str, Any]:
+    """A notebook as an archive holds it. Databricks gives random identifiers; these are made of path and position.
+
+    number: of the notebook in its archive, from 1.
+    """
     commands = [
         {
             "version": "CommandV1",
-            "guid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{notebook.path}/{position}")),
+            "origId": 1000 * number + position,
+            "guid": _guid(f"{notebook.path}/{position}"),
             "subtype": "command",
             "commandType": "auto",
             "position": float(position),
             "command": cell,
-            "commandTitle": "",
-            "showCommandTitle": False,
+            "commandVersion": 0,
+            "nuid": _guid(f"{notebook.path}/{position}/nuid"),
             "state": "input",
             "results": None,
             "errorSummary": None,
             "error": None,
+            "displayType": "table",
+            "bindings": {},
+            "commandTitle": "",
+            "showCommandTitle": False,
             "collapsed": False,
             "hideCommandCode": False,
             "hideCommandResult": False,
@@ -82,33 +125,48 @@ def as_json(notebook: Notebook) -> dict[str, Any]:
     ]
     return {
         "version": "NotebookV1",
+        "origId": number,
         "name": notebook.path.rpartition("/")[2],
         "language": "python",
-        "guid": str(uuid.uuid5(uuid.NAMESPACE_URL, notebook.path)),
+        "guid": _guid(notebook.path),
         "commands": commands,
         "dashboards": [],
         "globalVars": {},
         "inputWidgets": {},
+        "notebookMetadata": {},
+        "iPythonMetadata": None,
     }
 
 
 def write_archive(file: Path, notebooks: list[Notebook]) -> None:
-    """Write notebooks as one `.dbc`. Uncompressed, and with one time of old, so that the same text gives same bytes."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for notebook in notebooks:
-            entry = zipfile.ZipInfo(f"{notebook.path}.python")
+    """Write notebooks as one `.dbc`, with one fixed time in it, so that the same text gives the same bytes."""
+    folders = {str(folder) for notebook in notebooks for folder in Path(notebook.path).parents if folder.name}
+    manifest = {"version": "Manifest", "guid": _guid(file.stem), "origId": -1, "name": "manifest.mf"}
+    entries = {"manifest.mf": json.dumps(manifest), **{f"{folder}/": "" for folder in sorted(folders)}}
+    for number, notebook in enumerate(notebooks, start=1):
+        entries[f"{notebook.path}.python"] = json.dumps(as_json(notebook, number), ensure_ascii=False)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # otherwise that of the machine
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, json.dumps(as_json(notebook), ensure_ascii=False, indent=1))
+            entry.external_attr = (0o755 if name.endswith("/") else 0o644) << 16
+            archive.writestr(entry, text)
+
+
+def _guid(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 @click.command()
 @click.argument("output", type=click.Path(file_okay=False, path_type=Path), default=COLLECTION / "dist")
 def build(output: Path) -> None:
-    """Write the .dbc files of all examples to the folder OUTPUT (default: dist)."""
+    """Write the French notebooks, and the .dbc archives of all examples to the folder OUTPUT (default: dist)."""
     output.mkdir(parents=True, exist_ok=True)
-    found = {path.parent: notebooks_of(path.parent) for path in sorted(COLLECTION.glob("*/MLproject"))}
-    archives = {example.name: notebooks for example, notebooks in found.items() if notebooks}
+    examples = sorted(path.parent.parent for path in COLLECTION.glob("*/on_databricks/*.fr.md"))
+    for example in examples:
+        write_french(example)
+    archives = {example.name: notebooks_of(example) for example in examples}
     every = [notebook for notebooks in archives.values() for notebook in notebooks]
     archives[ALL] = [Notebook(f"{ALL}/{notebook.path}", notebook.cells) for notebook in every]
     for name, notebooks in archives.items():

@@ -179,7 +179,8 @@ def _unpack(content: bytes, folder: Path) -> None:
     """Make a folder of the notebooks of a `.dbc` archive; raises Refusal and leaves nothing for a bad one."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            found = {name: json.loads(archive.read(name)) for name in archive.namelist() if not name.endswith("/")}
+            names = [name for name in archive.namelist() if not name.endswith(("/", "manifest.mf"))]
+            found = {name: json.loads(archive.read(name)) for name in names}
         sources = {inside(folder, _place(name, notebook)): _source(notebook) for name, notebook in found.items()}
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal("INVALID_PARAMETER_VALUE", f"The content is no DBC archive of notebooks: {error}") from None
@@ -203,7 +204,7 @@ def _source(notebook: dict[str, Any]) -> str:
     comment = COMMENT[notebook["language"].upper()]
     cells = []
     for command in sorted(notebook["commands"], key=lambda command: command.get("position", 0)):
-        text = command["command"]
+        text = command["command"].lstrip("\n")  # real archives have a line break before %md
         if text.startswith("%"):
             text = "\n".join(f"{comment} MAGIC {line}".rstrip() for line in text.split("\n"))
         title = command.get("commandTitle")

@@ -1,20 +1,17 @@
-"""The examples' notebooks: each runs from top to bottom, says the same in both languages, and goes into archives."""
+"""The examples' notebooks: each runs from top to bottom."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow.entities import Run
-from nbmanips import Notebook
 from running import COLLECTION, Outcome, Store
 
 SHIM = Path(__file__).with_name("notebook_shim.py")
@@ -25,14 +22,6 @@ Execute = Callable[..., Outcome]
 
 def notebook(example: str, language: str = "") -> Path:
     return COLLECTION / example / "on_databricks" / f"{example}{language}.py"
-
-
-def cells(path: Path) -> list[str]:
-    """The cells of a notebook in source format, magics without their comment signs; read apart from `notebooks.py`."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "# Databricks notebook source"
-    text = "\n".join(re.sub("^# MAGIC ?", "", line) for line in lines[1:])
-    return [cell.strip("\n") for cell in text.split("\n# COMMAND ----------\n")]
 
 
 @pytest.fixture
@@ -188,73 +177,3 @@ def test_a_notebook_that_is_alone_says_what_it_lacks(
     assert outcome.code == 1
     last = "ValueError: Imported alone, this notebook needs the Git address of the collection in the widget repo."
     assert last in outcome.output
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_both_languages_run_the_same_code_and_tell_it_alike(example: str) -> None:
-    def shape(cell: str) -> list[str]:
-        """What begins each line of a Markdown cell that is no running text: headings, tables, list items."""
-        return [line[: line.index(" ")] for line in cell.splitlines() if re.match(r"#+ |\| |- ", line)]
-
-    english, french = cells(notebook(example)), cells(notebook(example, ".fr"))
-    assert len(english) == len(french)
-    for here, there in zip(english, french, strict=True):
-        if here.startswith("%md\n"):
-            assert there.startswith("%md\n")
-            assert here != there
-            assert shape(here) == shape(there)
-            assert set(re.findall(r"`[a-z_]+`", here)) <= set(re.findall(r"`[a-z_]+`", there)), there
-        else:
-            assert here == there
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_french_has_its_spaces(example: str) -> None:
-    for cell in cells(notebook(example, ".fr")):
-        if cell.startswith("%md\n"):
-            prose = re.sub(r"`[^`]*`", "", cell.removeprefix("%md\n"))
-            assert not re.findall(r".*(?:[^\W\d_] [:;!?»%]|« ).*", prose)
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_each_cell_of_code_is_short_and_introduced(example: str) -> None:
-    before = ""
-    for cell in cells(notebook(example)):
-        if not cell.startswith(("%", "dbutils.library")):
-            assert len(cell.splitlines()) <= 32
-        if before and not before.startswith("%md"):
-            setup = ("%pip install", "dbutils.library.restartPython()")
-            assert cell.startswith(("%md", *setup)), cell
-        before = cell
-
-
-def build(output: Path) -> dict[str, bytes]:
-    script = COLLECTION / "on_databricks" / "notebooks.py"
-    subprocess.run([sys.executable, str(script), str(output)], check=True, capture_output=True, cwd=output.parent)
-    return {path.name: path.read_bytes() for path in output.iterdir()}
-
-
-def test_archives_are_the_same_to_the_byte(tmp_path: Path) -> None:
-    once, again = build(tmp_path / "once"), build(tmp_path / "again")
-    assert set(once) == {*(f"{example}.dbc" for example in EXAMPLES), "mlproject-collection.dbc"}
-    assert once == again
-    assert all(len(archive) < 10_000_000 for archive in once.values())  # the most that an import takes
-
-
-def test_archives_are_read_by_another_library(tmp_path: Path) -> None:
-    build(tmp_path / "dist")
-    expected = {
-        f"{example}.dbc": {f"{example}/{example}{language}.python": (example, language) for language in ("", ".fr")}
-        for example in EXAMPLES
-    }
-    expected["mlproject-collection.dbc"] = {
-        f"mlproject-collection/{path}": source for paths in expected.values() for path, source in paths.items()
-    }
-    for archive, paths in expected.items():
-        with zipfile.ZipFile(tmp_path / "dist" / archive) as opened:
-            assert set(opened.namelist()) == set(paths)
-        for path, (example, language) in paths.items():
-            read = Notebook.read_dbc(str(tmp_path / "dist" / archive), filename=path)
-            assert read.name == f"{example}{language}"
-            found = [("%md\n" if cell.type == "markdown" else "") + cell.source for cell in read.iter_cells()]
-            assert found == cells(notebook(example, language))
