@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -13,14 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import NamedTuple
 
-# For the examples too, whose processes inherit it: their own words, without MLflow's account of each run.
+# The examples inherit these: their own words, as they come, without MLflow's account of each run.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-os.environ["PYTHONUNBUFFERED"] = "1"  # so that what they print is seen while they run
+os.environ["PYTHONUNBUFFERED"] = "1"
 
 import click
 import mlflow
@@ -34,34 +32,36 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
+from support.entry_point import run_command, say_where_to_look
+
 FOLDER = Path(__file__).resolve().parent
 
 MODEL = "churn_tour"  # the registered model
-# The gate judges on other rows of the same customers' table, which no model may have been fitted on.
-TRAINING = "../registry_deploy/data/churn_training.csv"  # as the example classification sees it
+# The gate judges by other rows of the same table, which no model may have been fitted on.
+TRAINING = "../registry_deploy/data/churn_training.csv"  # as classification sees it
 
 
 class StepFailedError(Exception):
-    """A step ended badly; what it printed says why."""
+    """A step failed; what it printed says why."""
 
 
 class LeftOutError(Exception):
-    """A step cannot be shown here, and that is no failure."""
+    """A step cannot be shown here, which is no failure."""
 
 
 class Tour:
-    """What the steps share: how to run an example, and the run that trained the models.
+    """What the steps share: how to run an example, and the runs so far by name.
 
-    manager: the environment manager of all runs.
+    parent: the run of the tour. manager: the environment manager of all runs.
     """
 
     def __init__(self, parent: Run, manager: str) -> None:
         self.parent = parent
         self.manager = manager
-        self.trained: Run | None = None
+        self.runs: dict[str, Run] = {}
 
     def command(self, example: str, entry_point: str = "main", /, **parameters: object) -> str:
-        """What one would type for it, from where the tour was started."""
+        """The command that runs an example as the tour does, from the folder where the tour was started."""
         source = self.parent.data.tags.get(MLFLOW_SOURCE_NAME, "")
         remote = re.match(r"(https?|ssh|git)://|git@", source)
         words = ["mlflow", "run", f"{source}#{example}" if remote else example]
@@ -72,12 +72,12 @@ class Tour:
 
     def run(
         self, run_name: str, example: str, entry_point: str = "main", /, apart: bool = False, **parameters: object
-    ) -> Run:
-        """Run an example's entry point as a child run called `run_name`, and show the command and what it prints.
+    ) -> None:
+        """Run an example's entry point as a child run called `run_name`; show the command and what it prints.
 
-        apart: in a group of processes of its own, which Ctrl-C does not reach.
+        apart: in a process group of its own, which Ctrl-C does not reach.
 
-        Raises StepFailedError where it fails.
+        Raises StepFailedError if it fails.
         """
         click.echo(f"\n    $ {self.command(example, entry_point, **parameters)}")
         with indented():
@@ -96,12 +96,12 @@ class Tour:
                 raise StepFailedError(f"{run_name}: {str(error).splitlines()[0]}") from None
         if not succeeded:
             raise StepFailedError(f"{run_name}: Run (ID '{submitted.run_id}') failed")
-        return MlflowClient().get_run(submitted.run_id)
+        self.runs[run_name] = MlflowClient().get_run(submitted.run_id)
 
 
 def classification(tour: Tour) -> None:
     models = "decision_tree,gaussian_nb,logistic_regression"
-    tour.trained = tour.run("classification", "classification", data=TRAINING, models=models)
+    tour.run("classification", "classification", data=TRAINING, models=models)
 
 
 def clustering(tour: Tour) -> None:
@@ -109,15 +109,14 @@ def clustering(tour: Tour) -> None:
 
 
 def register(tour: Tour) -> None:
-    assert tour.trained
-    uri = tour.trained.data.tags["best_model_uri"]
+    uri = tour.runs["classification"].data.tags["best_model_uri"]
     tour.run("register", "registry_deploy", "register", model_uri=uri, name=MODEL)
     tour.run("first gate", "registry_deploy", "promote", model_uri=f"models:/{MODEL}@challenger", max_slowdown=10)
 
 
 def gate(tour: Tour) -> None:
-    challenger = tour.run("challenger", "classification", "random_forest", data=TRAINING)
-    uri = f"runs:/{challenger.info.run_id}/model"
+    tour.run("challenger", "classification", "random_forest", data=TRAINING)
+    uri = f"runs:/{tour.runs['challenger'].info.run_id}/model"
     tour.run("register again", "registry_deploy", "register", model_uri=uri, name=MODEL)
     tour.run("gate", "registry_deploy", "promote", model_uri=f"models:/{MODEL}@challenger", max_slowdown=10)
 
@@ -129,19 +128,17 @@ def deploy(tour: Tour) -> None:
         tour.run("deploy", "registry_deploy", "deploy", endpoint=endpoint, model_uri=uri, port=free_port())
         tour.run("score", "registry_deploy", "score", endpoint=endpoint)
     finally:
-        with undisturbed():
-            tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
+        tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
 
 
 def reproduce(tour: Tour) -> None:
-    assert tour.trained
-    if reason := why_not_reproducible(tour.trained, tour.parent):
-        raise LeftOutError(f"{reason}. The address of a repository does it all: mlflow run https://...")
-    tour.run("reproduce", "git_project", "reproduce", run_id=tour.trained.info.run_id, env_manager=tour.manager)
+    trained = tour.runs["classification"]
+    if reason := why_not_reproducible(trained, tour.parent):
+        raise LeftOutError(f"{reason}. From the address of a repository it works: mlflow run https://...")
+    tour.run("reproduce", "git_project", "reproduce", run_id=trained.info.run_id, env_manager=tour.manager)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A step of the tour. needs: the steps whose results it takes. introduction: what it is about, in two lines."""
 
     play: Callable[[Tour], None]
@@ -156,7 +153,7 @@ STEPS = {
         (),
         "Which customers will leave?",
         "Three classifiers learn it from one table; MLflow tracks parameters, metrics, pictures and models.\n"
-        "The best stands first. A roc_auc of 1 ranks every customer who left before all who stayed; 0.5 is guessing.",
+        "The best comes first. A roc_auc of 1 ranks every customer who left above all who stayed; 0.5 is guessing.",
     ),
     "clustering": Step(
         clustering,
@@ -169,29 +166,29 @@ STEPS = {
         register,
         ("classification",),
         "The best classifier gets a name.",
-        f"Whoever uses the model asks for {MODEL}@champion and needs to know no run. Version 1, 2, ... keep the past.\n"
-        "It becomes champion only through a gate: it is judged on 1,761 customers that it has never seen.",
+        f"Programs that use the model ask for {MODEL}@champion, not for a run. Versions 1, 2, ... keep the past.\n"
+        "It becomes champion only through a gate, which tests it on 1,761 customers that it has never seen.",
     ),
     "gate": Step(
         gate,
         ("classification", "register"),
         "A challenger comes along.",
         "A random forest is trained, registered, and compared with the champion on the same customers.\n"
-        "If it is not surely worse and answers fast enough, the name moves to it; else all stays as it is.",
+        "If it is as good within a margin and answers fast enough, it becomes champion; else nothing changes.",
     ),
     "deploy": Step(
         deploy,
         ("classification", "register"),
         "The champion answers requests.",
-        "It is served over HTTP on this machine, four new customers are sent to it, and it is taken down again.\n"
+        "It is served over HTTP on this machine, gets four new customers to score, and is taken down again.\n"
         "The same commands deploy a new version without losing a request, roll it back, and use Azure.",
     ),
     "reproduce": Step(
         reproduce,
         ("classification",),
-        "The same again, a year later?",
-        "The first step is run once more, from the commit that it recorded, and all its results are compared.\n"
-        "It succeeds only if the metrics and predictions are the same to the last digit.",
+        "Can the first result be reproduced?",
+        "The first step is run again, from the commit that it recorded, and all its results are compared.\n"
+        "It succeeds only if metrics and predictions are the same to the last digit.",
     ),
 }
 
@@ -199,28 +196,28 @@ STEPS = {
 def chosen(only: str) -> list[str]:
     """The steps asked for, in the order of the tour; empty means all.
 
-    Raises click.BadParameter for a name that is no step, and for a step without one that it needs.
+    Raises click.BadParameter for a name that is not a step, and for a step without one that it needs.
     """
     asked = [name.strip() for name in only.split(",") if name.strip()] or list(STEPS)
     for name in asked:
         if name not in STEPS:
-            right = f"{name!r} is no step; choose from: {', '.join(STEPS)}."
+            right = f"{name!r} is not a step: choose from {', '.join(STEPS)}."
             raise click.BadParameter(right, param_hint="'--only'")
     for name in asked:
         if not set(STEPS[name].needs) <= set(asked):
             needed = ",".join([*STEPS[name].needs, name])
-            right = f"{name!r} needs what an earlier step makes: say only={needed}."
+            right = f"{name!r} needs the results of earlier steps: give only={needed}."
             raise click.BadParameter(right, param_hint="'--only'")
     return [name for name in STEPS if name in asked]
 
 
 def why_not_reproducible(run: Run, tour: Run) -> str:
-    """Why nobody could fetch the files of a run from a repository again; empty where one can."""
+    """Why the files of a run could not be fetched from a repository again; empty if they could."""
     commit, repo = (run.data.tags.get(tag, "") for tag in (MLFLOW_GIT_COMMIT, MLFLOW_GIT_REPO_URL))
     if not commit:
         return "this folder is not in a Git repository, so the run recorded no commit"
     if run.data.tags.get("mlflow.source.git.dirty") == "true":
-        return "this folder has uncommitted changes, which no commit holds"
+        return "this folder has uncommitted changes, which are in no commit"
     if not repo or repo.startswith("file:") or Path(repo).exists():
         return "this repository has no address to fetch the commit from"
     if tour.data.tags.get(MLFLOW_SOURCE_NAME, "file:").startswith("file:"):
@@ -239,37 +236,38 @@ def free_port() -> int:
 
 @contextmanager
 def indented() -> Iterator[None]:
-    """Indent what is printed in the block, by other processes too, and leave out what only fits a run by itself."""
+    """Indent what is printed in the block, by other processes too."""
     reading, writing = os.pipe()
-    before = {number: os.dup(number) for number in (1, 2)}
-
-    def show() -> None:
-        with open(reading, errors="replace") as lines, open(before[1], "w", closefd=False) as terminal:
-            for line in lines:
-                # How to open the one run; how far a sweep is, numbered as the steps of the tour are.
-                if not re.match(r"See the run:|\s+then http|\[\d+/\d+\] ", line):
-                    print(f"    {line}".rstrip(), file=terminal, flush=True)
-
-    showing = threading.Thread(target=show, daemon=True)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    for number in before:
-        os.dup2(writing, number)
-    os.close(writing)
+    kept = [os.dup(1), os.dup(2)]
+    showing = threading.Thread(target=show_indented, args=(reading, kept[0]), daemon=True)
     showing.start()
+    replace_output(writing, writing)
+    os.close(writing)
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        for number, kept in before.items():
-            os.dup2(kept, number)
-        showing.join(10)  # a process that outlives the block may hold the pipe
-        for kept in before.values():
-            os.close(kept)
+        replace_output(*kept)
+        showing.join(10)  # a process that outlives the block may still hold the pipe
+        for each in kept:
+            os.close(each)
 
 
-def tell(tour: Tour, asked: list[str]) -> list[str]:
+def replace_output(stdout: int, stderr: int) -> None:
+    """Let what this process and its children print go to other file descriptors."""
+    for stream, target in ((sys.stdout, stdout), (sys.stderr, stderr)):
+        stream.flush()
+        os.dup2(target, stream.fileno())
+
+
+def show_indented(reading: int, terminal: int) -> None:
+    """Copy the lines of a pipe, without those on how to open one run and how far a sweep is."""
+    with open(reading, errors="replace") as lines, open(terminal, "w", closefd=False) as shown:
+        for line in lines:
+            if not re.match(r"See the run:|\s+then http|\[\d+/\d+\] ", line):
+                print(f"    {line}".rstrip(), file=shown, flush=True)
+
+
+def play(tour: Tour, asked: list[str]) -> list[str]:
     """Play the steps one after the other; one that fails stops only those that need it. Returns those that failed."""
     failed: list[str] = []
     for number, name in enumerate(asked, start=1):
@@ -291,7 +289,7 @@ def tell(tour: Tour, asked: list[str]) -> list[str]:
 
 
 def end_below(parent: Run) -> None:
-    """End the child runs that a Ctrl-C left RUNNING: MLflow forgets one whose process it was just starting."""
+    """End the child runs that Ctrl-C left RUNNING: MLflow forgets one whose process it was just starting."""
     client = MlflowClient()
     below = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([parent.info.experiment_id], below):
@@ -299,17 +297,10 @@ def end_below(parent: Run) -> None:
 
 
 def say_what_next(tour: Tour, asked: list[str], seconds: float) -> None:
-    """The end: what there is to open, and what to try."""
-    uri, run = mlflow.get_tracking_uri(), tour.parent.info
-    page = f"/#/experiments/{run.experiment_id}/runs/{run.run_id}"
-    click.echo(f"\nThe tour took {seconds:.0f} s. All that it did lies below one run. Open it:")
-    if uri.startswith(("http://", "https://")):
-        click.echo(f"    {uri.rstrip('/')}{page}")
-    else:
-        click.echo(f"    mlflow ui --workers 1 --backend-store-uri {uri}")
-        click.echo(f"    http://127.0.0.1:5000{page}")
-    click.echo("There, Model metrics draws the curves, Artifacts has the pictures, and Models the registered model.")
-    click.echo("\nThen try your own table, see who was champion when, or repeat a step:")
+    """Say where to look, and what to try."""
+    click.echo(f"\nThe tour took {seconds:.0f} s. All its runs are below one.")
+    say_where_to_look()
+    click.echo("\nThen use your own table, see the history of champions, or repeat some steps:")
     mine = tour.command("classification").replace(" --env", ' -P data="$PWD/my.csv" -P target=my_column --env')
     click.echo(f"    {mine}")
     if "register" in asked:
@@ -328,7 +319,7 @@ def main(only: str, env_manager: str) -> None:
         # MLflow does not hand the environment manager on to child runs.
         tour = Tour(parent, env_manager or parent.data.tags.get(MLFLOW_PROJECT_ENV, "local"))
         try:
-            failed = tell(tour, asked)
+            failed = play(tour, asked)
         except KeyboardInterrupt:
             end_below(parent)
             raise
@@ -337,42 +328,5 @@ def main(only: str, env_manager: str) -> None:
         say_what_next(tour, asked, time.monotonic() - started)
 
 
-STOPS = (signal.SIGINT, signal.SIGTERM)  # after a Ctrl-C, `mlflow run` sends a SIGTERM on top
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """End on the first Ctrl-C, and let no other cut the clean-up short."""
-    for each in STOPS:
-        signal.signal(each, ignore)
-    raise KeyboardInterrupt
-
-
-def ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing; unlike SIG_IGN, the processes that are started do not inherit it."""
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no Ctrl-C cut the block short."""
-    before = {each: signal.signal(each, ignore) for each in STOPS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 if __name__ == "__main__":
-    for each in STOPS:
-        signal.signal(each, interrupt)
-    try:
-        main.main(standalone_mode=False)
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except click.UsageError as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
-        sys.exit(1)
+    run_command(main)
