@@ -9,9 +9,25 @@
 # make lock   every requirements.txt anew from pyproject.toml (make upgrade: with newer versions)
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# PYTHON=/path/to/python names another one; .venv is made anew where another made it.
+ifndef PYTHON
+PYTHON := $(shell for each in $(if $(wildcard .venv/bin/uv),.venv/bin/python) python3.11 python3.12 python3.13 python3 python; do \
+	if $$each -c '$(FITS)' 2> /dev/null; then echo $$each; break; fi; done)
+endif
 UV := .venv/bin/uv
 EXAMPLES = $(patsubst %/MLproject,%,$(wildcard */MLproject))
+INSTALLED = .venv/classification.installed .venv/tour.installed .venv/everything.installed
+
+ORIGIN = import sys; print(sys.version, sys.base_prefix)
+ifneq ($(shell .venv/bin/python -c '$(ORIGIN)' 2> /dev/null),$(shell $(PYTHON) -c '$(ORIGIN)' 2> /dev/null))
+.PHONY: $(UV) $(INSTALLED)
+endif
+
+# What the tests need and pip cannot install: for pictures of the Tracking UI, jobs of the local workspace, Spark.
+lacks = $(shell command -v $(1) > /dev/null || echo $(2))
+LACKING = $(strip $(call lacks,chromium,chromium fonts-dejavu-core) $(call lacks,bwrap,bubblewrap) \
+	$(call lacks,java,openjdk-17-jre-headless))
 
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 # `mlflow run --env-manager local` starts the first python on the path.
@@ -21,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy learns of the packages serves all examples.
 export MYPY_CACHE_DIR := $(CURDIR)/.mypy_cache
 
-.PHONY: run tour ui pictures benchmark quick test check vendor lock upgrade clean
+.PHONY: run tour ui pictures benchmark quick test check lacking vendor lock upgrade clean
 
 run: .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
@@ -43,10 +59,14 @@ benchmark: .venv/everything.installed
 quick: .venv/everything.installed
 	pytest tests/quick
 
-# Checked beside the first tests: mypy has use for one core only.
+# tests/test_collection.py runs `make check` beside the other tests.
 test: .venv/everything.installed
-	$(MAKE) check & checked=$$!; pytest; tested=$$?; \
-	wait $$checked || { echo "make check failed: see above."; exit 1; }; exit $$tested
+	@if [ -n "$(LACKING)" ]; then \
+	echo "make test needs more than Python packages. On Debian and Ubuntu: apt-get install $(LACKING)"; exit 1; fi
+	pytest
+
+lacking:
+	@echo $(LACKING)
 
 check: .venv/everything.installed
 	ruff check .
@@ -69,17 +89,25 @@ clean:
 	rm -rf .venv
 
 $(UV):
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
+	@if ! $(or $(PYTHON),false) -c '$(FITS)' 2> /dev/null; then \
+	echo "Python 3.11, 3.12 or 3.13 is needed, and $(or $(PYTHON),the python3 on the path) is another:" \
+	"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; fi
+	@if [ -e .venv ]; then echo "Another Python made .venv: it is made anew."; fi
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
 
 .venv/classification.installed: classification/requirements.txt | $(UV)
-	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
-	touch $@
+	$(call install,510 MB,2.1 GB)
 
 .venv/tour.installed: requirements-tour.txt | $(UV)
-	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
-	touch $@
+	$(call install,510 MB,2.1 GB)
 
 .venv/everything.installed: requirements.txt | $(UV)
-	$(UV) pip install --quiet --python .venv/bin/python --requirements $<
-	touch $@
+	$(call install,1.2 GB,3.1 GB)
+
+# uv says what it downloads and how large that is; each package once more, when it is installed, is left out.
+define install
+	@echo "Installing the packages of $< into .venv, once: about $(1) to download, $(2) on disk."
+	@set -o pipefail; $(UV) pip install --python .venv/bin/python --requirements $< 2>&1 | grep --line-buffered -v '^ [-+~] '
+	@touch $@
+endef

@@ -28,28 +28,38 @@ def compile_requirements(output: str, groups: list[str], *arguments: str) -> Non
     subprocess.run(command, cwd=FOLDER, check=True)
 
 
-def write_digest(requirements: Path, conda: Path) -> None:
-    """Write the digest of a requirements file into the last line of a conda.yaml."""
+def files() -> dict[str, list[str]]:
+    """Each requirements file, and the groups of pyproject.toml that it holds; the first is the resolution of all."""
+    groups = list(tomllib.loads((FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"])
+    found = {"requirements.txt": groups, "requirements-tour.txt": ["tour"]}
+    for example in [group for group in groups if (FOLDER / group).is_dir()]:
+        found[f"{example}/requirements.txt"] = [example]
+        for group in groups:  # classification_spark: what only classification on Spark needs
+            if group.startswith(f"{example}_"):
+                found[f"{example}/requirements-{group.removeprefix(f'{example}_')}.txt"] = [example, group]
+    return found
+
+
+def digests() -> dict[Path, Path]:
+    """Each conda.yaml, and the requirements file whose digest it carries."""
+    found = {path: path.with_name("requirements.txt") for path in FOLDER.glob("*/conda.yaml")}
+    return {**found, FOLDER / "conda.yaml": FOLDER / "requirements-tour.txt"}
+
+
+def with_digest(conda: Path, requirements: Path) -> str:
+    """The text of a conda.yaml with the digest of its requirements file as the last line."""
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    text = re.sub(f"{DIGEST}.*\n", "", conda.read_text(encoding="utf-8"))
-    conda.write_text(f"{text}{DIGEST}{digest}\n", encoding="utf-8")
+    return re.sub(f"{DIGEST}.*\n", "", conda.read_text(encoding="utf-8")) + f"{DIGEST}{digest}\n"
 
 
 def lock(*arguments: str) -> None:
     """Regenerate every requirements file; `--upgrade` among the arguments takes newer versions."""
-    groups = list(tomllib.loads((FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"])
-    compile_requirements("requirements.txt", groups, *arguments)
-    narrower = ("--constraint", "requirements.txt", "--no-annotate")
-    for example in [group for group in groups if (FOLDER / group).is_dir()]:
-        compile_requirements(f"{example}/requirements.txt", [example], *narrower)
-        if (FOLDER / example / "conda.yaml").exists():
-            write_digest(FOLDER / example / "requirements.txt", FOLDER / example / "conda.yaml")
-        for group in groups:  # classification_spark: what only classification on Spark needs
-            if group.startswith(f"{example}_"):
-                extra = group.removeprefix(f"{example}_")
-                compile_requirements(f"{example}/requirements-{extra}.txt", [example, group], *narrower)
-    compile_requirements("requirements-tour.txt", ["tour"], *narrower)
-    write_digest(FOLDER / "requirements-tour.txt", FOLDER / "conda.yaml")
+    (first, groups), *others = files().items()
+    compile_requirements(first, groups, *arguments)
+    for output, narrower in others:
+        compile_requirements(output, narrower, "--constraint", first, "--no-annotate")
+    for conda, requirements in digests().items():
+        conda.write_text(with_digest(conda, requirements), encoding="utf-8")
 
 
 if __name__ == "__main__":
