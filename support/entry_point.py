@@ -12,6 +12,7 @@ atexit.register(gc.freeze)  # registered first, hence called last: nothing is lo
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,15 @@ def log_working_tree() -> None:
     mlflow.set_tag("mlflow.source.git.dirty", str(bool(status)).lower())
     if status:
         mlflow.log_text(f"{status}\n{_git('diff', 'HEAD', '--', *own) or ''}", "git.diff")
+
+
+def name_run(name: str) -> None:
+    """Name the active run, unless the user has (`mlflow run --run-name`): MLflow names runs at random."""
+    import mlflow
+
+    run = mlflow.active_run()
+    if run and re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):  # shivering-bird-943
+        mlflow.MlflowClient().update_run(run.info.run_id, name=name)
 
 
 def say_where_to_look() -> None:
