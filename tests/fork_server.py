@@ -1,8 +1,8 @@
-"""A `python` that starts at once: it forks a process that has imported what the entry points of every example import.
+"""A `python` and an `mlflow` that start at once: they fork a process that has imported what every example imports.
 
-`mlflow run --env-manager local` starts the first `python` on the path. The one that `fork_server` makes is a fork, with
-the script, arguments, folder and environment of the command, and without the seconds that its imports take. A signal to
-the command does not reach the fork: tests of Ctrl-C start a real interpreter.
+`mlflow run --env-manager local` starts the first `python` on the path. The one of `forks()` is a fork, with the
+script, arguments, folder and environment of the command, and without the seconds that its imports take. A signal to the
+command does not reach the fork: tests of Ctrl-C start a real interpreter.
 """
 
 from __future__ import annotations
@@ -11,65 +11,63 @@ import importlib
 import json
 import os
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-IMPORTED = ("mlflow.sklearn", "mlflow.projects", "sklearn.pipeline", "sklearn.compose", "matplotlib.pyplot", "skops.io")
+IMPORTED = ("mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline")
+IMPORTED += ("matplotlib.pyplot", "skops.io")
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+asked = json.dumps([[os.path.basename(sys.argv[0]), *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(asked).to_bytes(4, "big")], [0, 1, 2])
 server.sendall(asked)
 os._exit(server.recv(1)[0])
 """
 
 
-@contextmanager
-def fork_server() -> Iterator[Path]:
-    """A folder for the front of PATH, whose `python` is a fork; the server ends with the block."""
-    with tempfile.TemporaryDirectory(prefix="fork") as name:
-        folder = Path(name)
-        client = folder / "python"
-        client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
-        client.chmod(0o755)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
-        environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        command = [sys.executable, __file__, str(folder / "socket")]
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        try:
-            assert server.stdout
-            assert server.stdout.readline() == b"ready\n"
-            yield folder
-        finally:
-            server.terminate()
-            server.wait()
+@cache
+def forks() -> str:
+    """A folder for the front of PATH, whose `python` and `mlflow` are forks, for as long as this process lives."""
+    folder = Path(tempfile.mkdtemp(prefix="forks"))
+    for program in ("python", "mlflow"):
+        (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
+        (folder / program).chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "passive"}  # read when they are imported
+    command = [sys.executable, __file__, str(folder)]
+    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdout
+    assert server.stdout.readline() == b"ready\n"
+    return str(folder)
 
 
-def serve(address: str) -> None:
-    """Fork for each command line that comes in, until the process is ended."""
+def serve(folder: str) -> None:
+    """Fork for each command line that comes in, until the process that started this one ends."""
     for name in IMPORTED:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks of this process
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(address)
+    listening.bind(f"{folder}/socket")
     listening.listen()
     print("ready", flush=True)
-    while True:
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()
         if not os.fork():
             listening.close()
             answer(connection)
         connection.close()
+    shutil.rmtree(folder)
 
 
 def answer(connection: socket.socket) -> None:
@@ -82,22 +80,28 @@ def answer(connection: socket.socket) -> None:
     child = os.fork()
     if not child:
         connection.close()
-        start(*json.loads(asked), files)
+        arguments, folder, environment = json.loads(asked)
+        start(arguments, folder, environment, files)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     connection.sendall(bytes([code % 256]))
     os._exit(0)
 
 
-def start(arguments: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
-    """Become the interpreter that the command line asks for."""
+def start(command: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
+    """Become the program that the command line asks for."""
     for number, opened in enumerate(files):
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(folder)
+    changed = {name for name in {*environment, *os.environ} if environment.get(name) != os.environ.get(name)}
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # that of this environment
-    if not arguments or not arguments[0].endswith(".py"):
+    program, *arguments = command
+    if program == "mlflow":
+        sys.argv[:] = command
+        importlib.import_module("mlflow.cli").cli(arguments, prog_name=program)
+    if any(name.startswith("PYTHON") for name in changed) or not (arguments and arguments[0].endswith(".py")):
         os.execv(sys.executable, [sys.executable, *arguments])
     sys.argv[:] = arguments
     sys.path[0] = str(Path(arguments[0]).resolve().parent)

@@ -7,9 +7,11 @@ for the last run of that entry point.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 
 @dataclass
@@ -23,6 +25,16 @@ class Step:
 def french(page: Path) -> Path:
     """The French twin of a page."""
     return page.with_suffix(".fr.md")
+
+
+def load(script: Path) -> ModuleType:
+    """A script, as a module."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def steps(page: Path) -> list[Step]:
