@@ -21,8 +21,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-IMPORTED = ("mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline")
-IMPORTED += ("matplotlib.pyplot", "skops.io")
+IMPORTED = ["mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline"]
+IMPORTED += ["matplotlib.pyplot", "skops.io"]
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs

@@ -8,37 +8,19 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fork_server import forks
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, LoggedModel, Run
 
 COLLECTION = Path(__file__).resolve().parent.parent
 
 PROGRAMS = COLLECTION / "tests" / "programs"
-
-
-@cache
-def client() -> subprocess.Popen[str]:
-    """The process that forks the clients of `mlflow run`; it ends with this one.
-
-    Each is the client that a user starts, in a process of its own, without the three seconds that its imports take.
-    What a newcomer types, the tour from a clone, Ctrl-C and `-b databricks` start it anew, as a user does.
-    """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAMS / "fork_mlflow.py")],
-        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 @dataclass
@@ -138,40 +120,37 @@ class Store:
         folder: Path | None = None,
         timeout: float = 600,
     ) -> Outcome:
-        """`mlflow ARGUMENT ...` from a folder, that of the store where none is named."""
-        process = client()
-        assert process.stdin
-        assert process.stdout
-        with tempfile.NamedTemporaryFile("r") as printed:
-            asked = [arguments, str(folder or self.folder), dict(environment), printed.name, int(timeout)]
-            process.stdin.write(json.dumps(asked) + "\n")
-            process.stdin.flush()
-            code = int(process.stdout.readline())
-            return self._outcome(code, printed.read())
+        """`mlflow ARGUMENT ...` from a folder, that of the store where none is named; the programs start at once.
+
+        What a newcomer types, Ctrl-C and `-b databricks` start real ones, as a user does: see `run`.
+        """
+        environment = {**environment, "PATH": f"{forks()}{os.pathsep}{environment['PATH']}"}
+        return self._outcome(["mlflow", *arguments], environment, folder or self.folder, timeout)
 
     def run(self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600) -> Outcome:
         """Any command, from the store's folder; the run is the one that `mlflow run` announces, if it does."""
+        return self._outcome(command, {**self.environment, **(environment or {})}, self.folder, timeout)
+
+    def _outcome(self, command: list[str], environment: Mapping[str, str], folder: Path, timeout: float) -> Outcome:
         done = subprocess.run(
             command,
-            cwd=self.folder,
-            env={**self.environment, **(environment or {})},
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
         )
-        return self._outcome(done.returncode, done.stdout)
-
-    def _outcome(self, code: int, output: str) -> Outcome:
-        announced = re.search(r"in run with ID '([0-9a-f]{32})'", output)
-        return Outcome(code, output, self.client.get_run(announced[1]) if announced else None)
+        announced = re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout)
+        return Outcome(done.returncode, done.stdout, self.client.get_run(announced[1]) if announced else None)
 
     def run_several(self, example: Path, commands: list[tuple[str, str, list[str]]]) -> list[Outcome]:
         """Scripts of an example, (module, name of its command, arguments), in one process: a start costs seconds."""
         done = subprocess.run(
-            [sys.executable, str(PROGRAMS / "several.py")],
+            ["python", str(PROGRAMS / "several.py")],
             cwd=example,
-            env=self.environment,
+            env={**self.environment, "PATH": f"{forks()}{os.pathsep}{self.environment['PATH']}"},
             input=json.dumps(commands),
             capture_output=True,
             text=True,

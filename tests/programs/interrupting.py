@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from support.entry_point import run_command
 
-sent = []
+sent: list[bool] = []
 
 
 def interrupt(*arguments: object) -> None:
