@@ -72,6 +72,7 @@ check: .venv/everything.installed
 	ruff check .
 	ruff format --check .
 	mypy *.py on_databricks/*.py
+	mypy --explicit-package-bases on_databricks/mlflow_databricks_jobs
 	MYPYPATH=tests mypy --explicit-package-bases tests benchmarks docs
 	cd on_databricks/workspace && mypy --config-file ../../pyproject.toml .
 	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
@@ -102,8 +103,9 @@ $(UV):
 .venv/tour.installed: requirements-tour.txt | $(UV)
 	$(call install,510 MB,2.1 GB)
 
-.venv/everything.installed: requirements.txt | $(UV)
+.venv/everything.installed: requirements.txt on_databricks/pyproject.toml | $(UV)
 	$(call install,1.2 GB,3.1 GB)
+	@$(UV) pip install --quiet --no-deps --python .venv/bin/python --editable ./on_databricks
 
 # uv says what it downloads and how large that is; each package once more, when it is installed, is left out.
 define install
