@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,15 +55,6 @@ def create_environment(home: Path, channel: Path, name: str, file: Path) -> None
         _install_pip_section(prefix, file, pip_lines)
 
 
-def remove_environment(home: Path, name: str) -> None:
-    """Delete an environment, as `conda remove --all` does.
-
-    Raises:
-        CondaError: There is no such environment.
-    """
-    shutil.rmtree(_existing(home, name))
-
-
 def print_activation(home: Path, name: str) -> None:
     """Print what a shell must evaluate to enter an environment, as `conda shell.posix activate` does.
 
@@ -96,12 +86,6 @@ def main() -> int:
     create.set_defaults(
         do=lambda options: create_environment(options.home, options.channel, options.name, options.file.absolute())
     )
-
-    remove = commands.add_parser("remove")
-    remove.add_argument("--yes", action="store_true", required=True)
-    remove.add_argument("--name", required=True)
-    remove.add_argument("--all", action="store_true", required=True)
-    remove.set_defaults(do=lambda options: remove_environment(options.home, options.name))
 
     activation = commands.add_parser("shell.posix").add_subparsers(required=True).add_parser("activate")
     activation.add_argument("name")
