@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -15,11 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-# The examples inherit these: their own words, as they come, without MLflow's account of each run.
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-os.environ["PYTHONUNBUFFERED"] = "1"
-
 import click
 import mlflow
 from mlflow import MlflowClient
@@ -32,10 +28,16 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
-from support.entry_point import run_command, say_where_to_look
+from support.entry_point import name_run, run_command, say_where_to_look
 
 FOLDER = Path(__file__).resolve().parent
 
+# The examples inherit it: their own words, as they come, without MLflow's account of each run.
+QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "PYTHONUNBUFFERED": "1",
+}
 MODEL = "churn_tour"  # the registered model
 # The gate judges by other rows of the same table, which no model may have been fitted on.
 TRAINING = "../registry_deploy/data/churn_training.csv"  # as classification sees it
@@ -314,8 +316,11 @@ def say_what_next(tour: Tour, asked: list[str], seconds: float) -> None:
 def main(only: str, env_manager: str) -> None:
     """Walk through the life of a model."""
     asked = chosen(only)
+    os.environ.update(QUIET)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     started = time.monotonic()
     with mlflow.start_run() as parent:
+        name_run("tour")
         # MLflow does not hand the environment manager on to child runs.
         tour = Tour(parent, env_manager or parent.data.tags.get(MLFLOW_PROJECT_ENV, "local"))
         try:
