@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,55 +69,44 @@ def temporary_folder() -> Iterator[Path]:
                 os.environ["TMPDIR"] = before
 
 
-def run_children(
-    project: Project,
-    children: Sequence[Child],
-    *,
-    jobs: int = 1,
-    env_manager: str | None = None,
-    backend: str = "local",
-    backend_config: dict[str, Any] | None = None,
-    ended: Callable[[Child], None] = lambda child: None,
-) -> None:
-    """Run entry points of a project as child runs of the active run, each from a clone of its own at the one commit.
+@dataclass(frozen=True)
+class Start:
+    """How children are started.
+
+    parent: the run below which they stand.
+    jobs: how many at a time.
+    env_manager: conda, uv, virtualenv or local; None leaves it to MLflow.
+    backend, backend_config: as `mlflow run -b` takes them.
+    experiment_id: in which they run; otherwise that of the parent.
+    ended: called with each child when it ends.
+    """
+
+    parent: Run
+    jobs: int = 1
+    env_manager: str | None = None
+    backend: str = "local"
+    backend_config: dict[str, Any] = field(default_factory=dict)
+    experiment_id: str = ""
+    ended: Callable[[Child], None] = lambda child: None
+
+
+def run_children(project: Project, children: Sequence[Child], how: Start) -> None:
+    """Run entry points of a project as child runs, each from a clone of its own at the one commit.
 
     children: what to run; each is given its run, its seconds and, where it failed, why.
-    jobs: how many at a time.
-    ended: called with each child when it ends.
 
-    A child that fails does not stop the others. Must be called within `temporary_folder`. On Ctrl-C all are ended.
+    A child that fails does not stop the others. Must be called within `temporary_folder`, with the parent active. On
+    Ctrl-C all are ended.
     """
-    parent = mlflow.active_run()
-    assert parent is not None
     waiting = list(children)
     running: list[tuple[Child, SubmittedRun, float]] = []
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            while waiting and len(running) < how.jobs:
                 child, started = waiting.pop(0), time.monotonic()
-                known = {run.info.run_id for run in _runs_below(parent)}
-                try:
-                    submitted = mlflow.projects.run(
-                        project.uri,
-                        child.entry_point,
-                        project.commit,
-                        dict(child.parameters),
-                        experiment_id=parent.info.experiment_id,
-                        backend=backend,
-                        backend_config=dict(backend_config or {}),
-                        synchronous=False,  # MLflow makes the environment first, then starts a process
-                        run_name=child.name[:200],
-                        env_manager=env_manager,
-                    )
-                except Exception as error:  # a manager that is not there, a package that is not there, a full disk ...
-                    child.error = " ".join(str(error).split())[:500]
-                    child.seconds = time.monotonic() - started
-                    end_below(parent, known)
-                    child.run = next((run for run in _runs_below(parent) if run.info.run_id not in known), None)
-                    ended(child)
-                else:
+                if submitted := _submit(project, child, how):
                     running.append((child, submitted, started))
-            time.sleep(0.3 if backend == "local" else 5)
+            time.sleep(0.3 if how.backend == "local" else 5)
             for entry in list(running):
                 child, submitted, started = entry
                 status = submitted.get_status()
@@ -127,18 +116,44 @@ def run_children(
                     child.run = _finish(submitted, status)
                     if child.status != "FINISHED":
                         child.error = child.run.data.tags.get("error", "see what it printed")
-                    ended(child)
+                    how.ended(child)
     finally:
         if running:
             _stop([submitted for _, submitted, _ in running])
-        end_below(parent)
+        end_below(how.parent)
         for child, submitted, _ in running:
             child.run = MlflowClient().get_run(submitted.run_id)
 
 
-def end_below(parent: Run, known: frozenset[str] | set[str] = frozenset()) -> None:
+def _submit(project: Project, child: Child, how: Start) -> SubmittedRun | None:
+    """Start a child: MLflow makes its environment first, then a process. None where that failed."""
+    known = {run.info.run_id for run in children_of(how.parent)}
+    started = time.monotonic()
+    try:
+        return mlflow.projects.run(
+            project.uri,
+            child.entry_point,
+            project.commit,
+            dict(child.parameters),
+            experiment_id=how.experiment_id or how.parent.info.experiment_id,
+            backend=how.backend,
+            backend_config=dict(how.backend_config),
+            synchronous=False,
+            run_name=child.name[:200],
+            env_manager=how.env_manager,
+        )
+    except Exception as error:  # a manager that is not there, a package that is not there, a full disk ...
+        child.error = " ".join(str(error).split())[:500]
+        child.seconds = time.monotonic() - started
+        end_below(how.parent, known)
+        child.run = next((run for run in children_of(how.parent) if run.info.run_id not in known), None)
+        how.ended(child)
+        return None
+
+
+def end_below(parent: Run, known: Collection[str] = ()) -> None:
     """Mark what is still RUNNING below a run as FAILED, save the children in `known`: its processes have ended."""
-    for run in _runs_below(parent):
+    for run in children_of(parent):
         if run.info.run_id not in known:
             end_below(run)
             if not RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
@@ -146,13 +161,18 @@ def end_below(parent: Run, known: frozenset[str] | set[str] = frozenset()) -> No
 
 
 def children_of(run: Run) -> list[Run]:
-    """The child runs of a run, the first started first."""
-    return sorted(_runs_below(run), key=lambda child: child.info.start_time)
-
-
-def _runs_below(run: Run) -> list[Run]:
+    """The child runs of a run, in whichever experiment, the first started first."""
+    client = MlflowClient()
     tag = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
-    return list(MlflowClient().search_runs([run.info.experiment_id], tag))
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(sorted({run.info.experiment_id, *experiments}), tag, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda child: child.info.start_time)
 
 
 def _finish(submitted: SubmittedRun, status: str) -> Run:

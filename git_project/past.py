@@ -20,11 +20,11 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from children import children_of
-from comparison import pairs
 from repository import check_repository, without_credentials
 from support.table import bad
 
 DIRTY = "mlflow.source.git.dirty"
+RESOLVED = "resolved."  # resolved.version=<commit>: what `version` was when the run was made
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Past:
         """Whether the files that ran were not those of the commit."""
         return self.tag(DIRTY) == "true"
 
+    def resolved(self) -> dict[str, str]:
+        """What parameters stood for that mean something else later, such as a branch: tags `resolved.<parameter>`."""
+        tags = self.project_run.data.tags.items()
+        return {name.removeprefix(RESOLVED): value for name, value in tags if name.startswith(RESOLVED)}
+
     @property
     def from_a_folder(self) -> bool:
         """Whether it was run from a checkout of the user, not from a clone that MLflow made."""
@@ -81,6 +86,11 @@ class Past:
     def folder(self) -> str:
         """The project's folder in its repository."""
         return self.tag(MLFLOW_SOURCE_NAME).partition("#")[2]
+
+    @property
+    def checkout(self) -> str:
+        """The user's own folder from which it was run; empty where MLflow made a clone."""
+        return self.tag(MLFLOW_SOURCE_NAME).partition("#")[0].removeprefix("file://") if self.from_a_folder else ""
 
 
 def find(run_id: str, allow_dirty: bool) -> Past:
@@ -137,13 +147,18 @@ def unquoted(value: str) -> str:
     return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value
 
 
-def counterpart(past: Past, again: Run) -> Run | None:
-    """The run below `again` that stands where the past run stands below its project's run."""
-    found = again
-    for above, below in zip(past.line, past.line[1:], strict=False):
-        matches = {one.info.run_id: other for one, other in pairs(children_of(above), children_of(found)) if one}
-        match = matches.get(below.info.run_id)
-        if match is None:
-            return None
-        found = match
+def foreseen(past: Past) -> list[str]:
+    """What the past run did outside of itself, as far as was recorded: versions registered, places that it names."""
+    client, found = MlflowClient(), []
+    runs = [past.project_run]
+    for run in runs:
+        runs += children_of(run)  # grows while it is read: the runs below the runs below it
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        found += [f"registered version {each.version} of {each.name}" for each in versions]
+    inputs = past.project_run.inputs
+    sources = " ".join(item.dataset.source for item in inputs.dataset_inputs) if inputs else ""
+    for name, value in past.project_run.data.params.items():
+        place = unquoted(value)
+        if (place.startswith(("/", "~", "s3:", "gs:", "abfss:", "dbfs:", "hdfs:"))) and place not in sources:
+            found.append(f"was given {name}={place}, a place outside of it, to which it may have written")
     return found

@@ -30,8 +30,9 @@ def default_repository() -> str:
 
 
 def without_credentials(repo: str) -> str:
-    """The address without a user and password in it: https://user:token@host/repo.git is https://host/repo.git."""
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", repo)
+    """The address without a password, and without a user where none is needed: https://host/repo.git."""
+    without_password = re.sub(r"^(\w[\w+.-]*://[^/@:]*):[^/@]*@", r"\1@", repo)
+    return re.sub(r"^(https?://)[^/@]*@", r"\1", without_password)
 
 
 def check_repository(repo: str) -> str:
@@ -48,13 +49,13 @@ def check_repository(repo: str) -> str:
         )
     if "#" in repo:
         raise bad("repo", without_credentials(repo), "holds a #: name the folder with -P project=FOLDER.")
-    if re.match(r"https?://[^/@]*:[^/@]*@", repo):
+    if re.match(r"\w[\w+.-]*://[^/@:]*:[^/@]*@", repo):
         raise bad(
             "repo",
             without_credentials(repo),
             "came with a password, which MLflow would record: leave it out, and let Git ask a credential helper.",
         )
-    if re.search(r"/(-/)?(tree|blob)/", urlsplit(repo).path):
+    if re.match(r"(/[^/]+){2,}/(tree|blob)/[^/]", urlsplit(repo).path) and not repo.endswith(".git"):
         raise bad(
             "repo",
             repo,
@@ -99,10 +100,23 @@ def resolve(repo: str, version: str) -> str:
     raise bad("version", version, f"is neither a branch, a tag nor a commit of {repo}, which has: {known}.")
 
 
-def history(repo: str) -> set[str]:
-    """The hashes of all commits that lead to a branch or tag. Fetches the commits without their files."""
+def is_kept(repo: str, commit: str) -> bool | None:
+    """Whether a branch or tag leads to a commit; None where a minute does not tell."""
+    if commit in _git("ls-remote", "--", repo).stdout:  # one of them is that commit
+        return True
+    try:
+        return commit in history(repo, seconds=60)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def history(repo: str, seconds: float | None = None) -> set[str]:
+    """The hashes of all commits that lead to a branch or tag. Fetches the commits without their files.
+
+    Raises click.UsageError where the repository cannot be read, subprocess.TimeoutExpired after `seconds`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        done = _git("clone", "--quiet", "--bare", "--filter=tree:0", "--", repo, folder)
+        done = _git("clone", "--quiet", "--bare", "--filter=tree:0", "--", repo, folder, seconds=seconds)
         if done.returncode:
             raise _unreadable(repo, done.stderr)
         return set(_git("-C", folder, "rev-list", "--all").stdout.split())
@@ -111,21 +125,34 @@ def history(repo: str) -> set[str]:
 def checkout(repo: str, commit: str, folder: Path) -> None:
     """Fetch the files of a commit, without its history, into an empty folder.
 
+    A submodule that cannot be fetched is left empty: where it is needed, `mlflow run` says so.
+
     Raises click.UsageError where the repository cannot be read or does not have the commit.
     """
     _git("init", "--quiet", str(folder))
-    done = _git("-C", str(folder), "fetch", "--quiet", "--depth=1", "--", repo, commit)
+    _git("-C", str(folder), "remote", "add", "origin", "--", repo)  # by it Git finds submodules such as ../other.git
+    done = _git("-C", str(folder), "fetch", "--quiet", "--depth=1", "origin", commit)
     if "not our ref" in done.stderr or "unadvertised object" in done.stderr:
         raise click.UsageError(f"The repository {repo} does not have the commit {commit}, or no longer.")
+    if not done.returncode:
+        done = _git("-C", str(folder), "checkout", "--quiet", "FETCH_HEAD")
     if done.returncode:
         raise _unreadable(repo, done.stderr)
-    for step in (["checkout", "--quiet", "FETCH_HEAD"], ["submodule", "--quiet", "update", "--init", "--recursive"]):
-        done = _git("-C", str(folder), *step)
-        if done.returncode:
-            raise _unreadable(repo, done.stderr)
+    _git("-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+def forget_surroundings() -> None:
+    """Take out of the environment what would have Git work in a repository of the user: GIT_DIR and the like.
+
+    They are set in a command that a Git hook starts. What configures Git, such as a credential helper, stays.
+    """
+    names = _git("rev-parse", "--local-env-vars").stdout.split()
+    for name in names:
+        if not name.startswith("GIT_CONFIG"):
+            os.environ.pop(name, None)
+
+
+def _git(*arguments: str, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
     """Run git so that it fails where it would ask a person: `mlflow run` may have nobody to answer."""
     try:
         return subprocess.run(
@@ -134,6 +161,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
             text=True,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
             start_new_session=True,  # without a terminal, ssh asks nothing either
+            timeout=seconds,
         )
     except FileNotFoundError:
         raise click.UsageError("git is not on the PATH: install it first.") from None

@@ -1,40 +1,50 @@
-"""Run a past run of any MLflow Project again, from its commit in a fresh environment, and compare the two."""
+"""Run a past run of any MLflow Project again, from its commit, and compare what the two recorded."""
 
 from __future__ import annotations
 
 import os
-import sys
+from pathlib import Path
 
 import click
 import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from children import Child, run_children, temporary_folder
-from comparison import ABSENT, Comparison, Row
-from past import Past, counterpart, find, unquoted
-from pinned import Project, load
+from again import Attempt, NotTried, Settings, rules_for, run_again
+from children import temporary_folder
+from comparison import Recorded, Row, compare, pair_runs
+from past import Past, find, foreseen
+from recorded import Asker, read
 from report import Report
-from repository import history
+from repository import forget_surroundings, is_kept
+from run import read_parameters
+from sameness import IGNORE, Sameness
 from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.table import bad
+
+EXIT = {"false": 1, "not tried": 3}
 
 
-def run_again(past: Past, project: Project, env_manager: str | None) -> Child:
-    """Run the entry point of a past run with its parameters, as a child of the active run.
+def compare_runs(past: Past, attempt: Attempt, rules: Sameness, folder: Path) -> tuple[list[Row], Run | None]:
+    """What the past run and its counterpart recorded, row by row, and the counterpart, where there is one.
 
-    A run holds its parameters and what its script logged beside them, and nothing tells the ones that the entry point
-    does not declare apart. They are left out; if the new run lacks any of them, it was given on the command line, and
-    the run is made once more, with it.
+    Raises NotTried where steps of a workflow were not run again, because it found those of an earlier run.
     """
-    entry_point = past.entry_point
-    recorded = {name: unquoted(value) for name, value in past.project_run.data.params.items()}
-    declared = project.entry_points.get(entry_point, {})
-    child = Child(entry_point, {name: value for name, value in recorded.items() if name in declared})
-    run_children(project, [child], env_manager=env_manager)
-    there = child.run.data.params if child.run else {}
-    given = {name: value for name, value in recorded.items() if name not in declared and name not in there}
-    if given:
-        child = Child(entry_point, child.parameters | given)
-        run_children(project, [child], env_manager=env_manager)
-    return child
+    one, other = read(past.project_run), read(attempt.run)
+    steps, now = (sum(1 for run in each.tree() if run.entry_point) for each in (one, other))
+    if now < steps:
+        raise NotTried(
+            f"{steps - now} of {steps} steps were not run again: the project found those of an earlier run.",
+            "-P experiment=new runs it where there are none.",
+        )
+    found: Recorded | None = other
+    for below in past.line[1:]:
+        pairs = pair_runs(one.below, found.below if found else [], rules)
+        one, found = next((first, second) for first, second in pairs if first and first.run_id == below.info.run_id)
+    if found is None:
+        return [Row("", "run", "status", past.run.info.status, "(absent)", False)], None
+    rows = compare(one, found, rules, Asker(attempt.env_manager, folder), attempt.replaced)
+    return rows, MlflowClient().get_run(found.run_id)
 
 
 @click.command()
@@ -45,42 +55,51 @@ def run_again(past: Past, project: Project, env_manager: str | None) -> Child:
     default="",
     help="Default: the one that the run recorded, or uv.",
 )
-@click.option("--rtol", type=FiniteRange(min=0), default=0.0, help="Relative tolerance for metrics and predictions.")
-@click.option("--atol", type=FiniteRange(min=0), default=0.0, help="Absolute tolerance for metrics and predictions.")
-@click.option("--ignore", default="*_seconds,system/*", help="Metrics not to compare, comma-separated patterns.")
+@click.option("--parameters", default="", help="Values in place of recorded ones, as YAML: {data: /where/it/is.csv}.")
+@click.option("--rtol", type=FiniteRange(min=0), default=0.0, help="Relative tolerance for numbers.")
+@click.option("--atol", type=FiniteRange(min=0), default=0.0, help="Absolute tolerance for numbers.")
+@click.option("--ignore", default=IGNORE, help="Metrics, parameters, artifacts not to compare; patterns.")
+@click.option("--registry", type=click.Choice(["scratch", "same"]), default="scratch", help="Where models register.")
+@click.option("--experiment", type=click.Choice(["", "same", "new"]), default="", help="In which it runs again.")
+@click.option("--output", default="", help="A folder to write the report to, besides the run.")
 @click.option("--allow_dirty", type=click.BOOL, default=False, help="Also a run whose files were not of its commit.")
-def reproduce(run_id: str, env_manager: str, rtol: float, atol: float, ignore: str, allow_dirty: bool) -> None:
-    """Run a past run again and compare what it recorded. The exit code is 0 only where it is reproduced, else 1."""
-    past = find(run_id, allow_dirty)
-    patterns = [name.strip() for name in ignore.split(",") if name.strip()]
+def reproduce(
+    run_id: str,
+    env_manager: str,
+    parameters: str,
+    rtol: float,
+    atol: float,
+    ignore: str,
+    registry: str,
+    experiment: str,
+    output: str,
+    allow_dirty: bool,
+) -> None:
+    """Run a past run again and compare. Exit code 0: reproduced; 1: not reproduced; 3: could not be tried."""
+    forget_surroundings()
+    if output and not Path(output).expanduser().is_dir():
+        raise bad("output", output, "is no folder.")
+    past, settings = find(run_id, allow_dirty), Settings(env_manager, read_parameters(parameters), registry, experiment)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with temporary_folder() as folder:
-        project = load(past.repo, past.commit, past.folder)
-        kept = past.commit in history(past.repo)
-        manager = env_manager or past.env_manager or ("uv" if project.has_environment else "local")
-        if manager != "local":
-            os.environ["MLFLOW_ENV_ROOT"] = str(folder / "environments")  # of uv and virtualenv: so they are fresh
-            os.environ["UV_COMPILE_BYTECODE"] = "0"  # it takes longer than it saves in an environment used once
-        click.echo(f"{project.uri} at {past.commit}: {past.entry_point} again, with {manager}")
-
-        with mlflow.start_run() as reproduction:
-            if not reproduction.data.params:  # `mlflow run` has logged them
-                mlflow.log_params(click.get_current_context().params)
-            log_working_tree()
-            child = run_again(past, project, None if manager == "docker" else manager)
-            comparison = Comparison(rtol, atol, patterns, manager, folder)
-            again = counterpart(past, child.run) if child.run else None
-            status = again.info.status if again else ABSENT
-            rows = [Row("", "run", "status", past.run.info.status, status, status == past.run.info.status)]
-            if again and child.status == "FINISHED":
-                rows += comparison.rows(past.run, again)
-            report = Report(past, project, child, again, rows, manager, kept, patterns)
-            report.log()
-            report.show()
-            click.echo(f"Report: runs:/{reproduction.info.run_id}/report.md")
-            say_where_to_look()
-            if not report.reproduced:
-                sys.exit(1)
+    with temporary_folder() as folder, mlflow.start_run() as reproduction:
+        if not reproduction.data.params:  # `mlflow run` has logged them
+            mlflow.log_params(click.get_current_context().params)
+        log_working_tree()
+        report = Report(past, reproduction, foreseen(past), registry)
+        for line in report.foreseen:
+            click.echo(f"The past run {line}.")
+        try:
+            report.attempt = run_again(past, reproduction, folder, settings)
+            report.kept = is_kept(past.repo, past.commit)
+            report.rules = rules_for(past, report.attempt.run, rtol, atol, ignore)
+            report.rows, report.again = compare_runs(past, report.attempt, report.rules, folder)
+        except NotTried as error:
+            report.not_tried = error
+        report.log(Path(output).expanduser() if output else None)
+        report.show()
+        say_where_to_look()
+        if report.reproduced != "true":
+            raise SystemExit(EXIT[report.reproduced])  # within the block, so that MLflow marks this run as FAILED
 
 
 if __name__ == "__main__":

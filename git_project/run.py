@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import mlflow
 import pandas as pd
 import yaml
 
-from children import Child, own_env_manager, run_children, temporary_folder
-from pinned import load
-from repository import check_repository, default_repository, resolve
+from children import Child, Start, own_env_manager, run_children, temporary_folder
+from pinned import Project, load
+from repository import check_repository, default_repository, forget_surroundings, resolve
 from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.table import absolute, bad
 
@@ -30,20 +31,14 @@ def parse_runs(runs: str) -> list[Child]:
 
     Raises click.BadParameter for anything else.
     """
-    text = runs
-    if runs.strip().endswith((".yaml", ".yml", ".json")):
+    text = runs.strip()
+    if text.endswith((".yaml", ".yml", ".json")):
         try:
-            text = Path(absolute(runs.strip())).read_text(encoding="utf-8")
+            text = Path(absolute(text)).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             hint = "" if Path(runs).is_absolute() else " (a relative path starts in this project's folder)"
             raise bad("runs", runs, f"cannot be read: {getattr(error, 'strerror', 'not UTF-8')}{hint}.") from None
-    try:
-        # Every value stays the text that it is: plain YAML makes true of `yes` and a number of `1e3`.
-        said = yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise bad("runs", runs, f"is malformed YAML{where}: {getattr(error, 'problem', None) or error}.") from None
+    said = _yaml(text, "runs", runs)
     if isinstance(said, str):
         said = [name.strip() for name in said.split(",") if name.strip()]
     if isinstance(said, dict):
@@ -51,6 +46,24 @@ def parse_runs(runs: str) -> list[Child]:
     if not said:
         raise bad("runs", runs, "names no entry point.")
     return [_child(item, runs) for item in said]
+
+
+def read_parameters(parameters: str) -> dict[str, str]:
+    """Parameters as YAML or JSON, `{name: value}`; none where the text is empty. Raises click.BadParameter."""
+    said = _yaml(parameters, "parameters", parameters) or {}
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise bad("parameters", parameters, "must be YAML or JSON of this form: {name: value}.")
+    return said
+
+
+def _yaml(text: str, parameter: str, value: str) -> Any:
+    """YAML in which every value stays the text that it is: a plain loader makes true of `yes`, a number of `1e3`."""
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise bad(parameter, value, f"is malformed YAML{where}: {getattr(error, 'problem', None) or error}.") from None
 
 
 def _child(item: Any, runs: str) -> Child:
@@ -67,16 +80,9 @@ def _child(item: Any, runs: str) -> Child:
     return Child(name, parameters)
 
 
-def read_backend_config(backend: str, backend_config: str) -> dict[str, Any]:
-    """The configuration of a backend, from a JSON file or inline JSON.
-
-    Raises click.BadParameter where it is none, and where Databricks is asked for without one.
-    """
+def read_backend_config(backend_config: str) -> dict[str, Any]:
+    """The configuration of a backend, from a JSON file or inline JSON. Raises click.BadParameter where it is none."""
     if not backend_config:
-        if backend == "databricks":
-            raise bad(
-                "backend_config", "", "is needed by the backend databricks: a JSON file that describes a cluster."
-            )
         return {}
     try:
         inline = backend_config.lstrip().startswith("{")
@@ -97,7 +103,7 @@ def table_of(children: list[Child], commit: str) -> pd.DataFrame:
             "entry_point": child.entry_point,
             "parameters": " ".join(f"{key}={value}" for key, value in child.parameters.items()),
             "status": child.status,
-            "seconds": round(child.seconds, 1),
+            "run_seconds": round(child.seconds, 1),
             **(child.run.data.metrics if child.run else {}),
             "commit": commit,
             "run_id": child.run.info.run_id if child.run else "",
@@ -122,12 +128,34 @@ def shown(table: pd.DataFrame, metrics: list[str]) -> str:
     return printed.to_string(index=False, float_format="{:.4f}".format, na_rep="")
 
 
+def check(source: Project, children: list[Child]) -> None:
+    """Refuse what the project does not have, and say which parameters it does not declare.
+
+    Raises click.BadParameter as `Project.check` does.
+    """
+    for child in children:
+        source.check(child.entry_point, child.parameters)
+        for name in child.parameters.keys() - source.declared(child.entry_point).keys():
+            click.echo(f"{child.entry_point} does not declare {name}: handed on as --{name}, as `mlflow run` does.")
+
+
+def announced(total: int) -> Callable[[Child], None]:
+    """A function that prints a line for each child that ends."""
+    number = itertools.count(1)
+
+    def ended(child: Child) -> None:
+        why = "" if child.status == "FINISHED" else f"  {child.error}"
+        click.echo(f"[{next(number)}/{total}] {child.name}  {child.status}  {child.seconds:.0f} s{why}")
+
+    return ended
+
+
 @click.command()
 @click.option("--repo", default="", help="https, ssh or git@ address; default: where this project came from.")
 @click.option("--project", default="classification", help="The project's folder in the repository; . for the top.")
 @click.option("--version", default="", help="Branch, tag or commit, also shortened; default: the default branch.")
 @click.option("--runs", default=CLASSIFIERS, help="Entry points: comma-separated, or YAML/JSON, or a file of it.")
-@click.option("--backend", type=click.Choice(["local", "databricks"]), default="local")
+@click.option("--backend", type=click.Choice(["local", "databricks-jobs"]), default="local")
 @click.option("--backend_config", default="", help="JSON, or the path of a JSON file, for the backend.")
 @click.option(
     "--env_manager",
@@ -149,37 +177,23 @@ def run(
     metrics: str,
 ) -> None:
     """Run entry points of a project in Git, each pinned to the one commit that `version` stands for."""
-    children = parse_runs(runs)
-    config = read_backend_config(backend, backend_config)
+    forget_surroundings()
+    children, config = parse_runs(runs), read_backend_config(backend_config)
     repo = check_repository(repo or default_repository())
     with temporary_folder():
         commit = resolve(repo, version)
         source = load(repo, commit, project.strip("./"))
-        for child in children:
-            source.check(child.entry_point, child.parameters)
+        check(source, children)
         click.echo(f"{source.uri} at {commit}")
-
         with mlflow.start_run() as parent:
             if not parent.data.params:  # `mlflow run` has logged them
                 mlflow.log_params(click.get_current_context().params)
             log_working_tree()
-            mlflow.set_tags({"repo": repo, "project": source.folder, "commit": commit})
-            number = itertools.count(1)
-
-            def ended(child: Child) -> None:
-                why = "" if child.status == "FINISHED" else f"  {child.error}"
-                click.echo(f"[{next(number)}/{len(children)}] {child.name}  {child.status}  {child.seconds:.0f} s{why}")
-
+            mlflow.set_tags({"repo": repo, "project": source.folder, "commit": commit, "resolved.version": commit})
+            manager = env_manager or (own_env_manager() if backend == "local" else None)
+            how = Start(parent, jobs, manager, backend, config, ended=announced(len(children)))
             try:
-                run_children(
-                    source,
-                    children,
-                    jobs=jobs,
-                    env_manager=env_manager or (own_env_manager() if backend == "local" else None),
-                    backend=backend,
-                    backend_config=config,
-                    ended=ended,
-                )
+                run_children(source, children, how)
             finally:
                 table = table_of(children, commit)
                 mlflow.log_text(table.to_csv(index=False), "children.csv")

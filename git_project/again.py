@@ -1,0 +1,252 @@
+"""Run the entry point of a past run again, with its parameters, where it can do no harm; or find out why that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from children import Child, Start, children_of, run_children
+from past import Past, unquoted
+from pinned import Project, load
+from sameness import IGNORE, Own, Sameness
+
+LOG = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |\s*hint:|🏃|🧪|See the run: |\s+then http")
+ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
+
+
+class NotTried(Exception):  # noqa: N818 - no error: the third answer
+    """A past run could not be run again: the last line of the cause, and a way on."""
+
+    def __init__(self, cause: str, way_on: str, project: Project | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.way_on = way_on
+        self.project = project
+
+
+@dataclass
+class Attempt:
+    """A run that was made for a past one.
+
+    replaced: parameters that were given another value than the recorded one, on purpose.
+    notes: what a reader should know of how it was made.
+    """
+
+    project: Project
+    child: Child
+    env_manager: str
+    replaced: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """The run; Attempts without one are not handed out."""
+        if self.child.run is None:
+            raise NotTried(self.child.error, "", self.project)
+        return self.child.run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for: see the options of `reproduce`."""
+
+    env_manager: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    registry: str = "scratch"
+    experiment: str = ""
+
+
+def rules_for(past: Past, again: Run, rtol: float = 0.0, atol: float = 0.0, ignore: str = IGNORE) -> Sameness:
+    """What counts as the same for a past run and the run that was made for it."""
+    windows = [(run.info.start_time / 1000, run.info.end_time / 1000) for run in (past.project_run, again)]
+    patterns = tuple(name.strip() for name in ignore.split(",") if name.strip())
+    return Sameness(Own(*windows[0], folder=past.checkout), Own(*windows[1]), rtol, atol, patterns)
+
+
+def run_again(past: Past, reproduction: Run, folder: Path, settings: Settings) -> Attempt:
+    """Run the entry point of a past run with its parameters, as a child of the reproduction.
+
+    A run holds its parameters and what its script logged beside them, and nothing tells the ones that MLproject does
+    not declare apart. It is run without them first. Where one of them comes out otherwise and the programs have an
+    option of its name, it was given on the command line, and the run is made once more, with it.
+
+    Raises NotTried where the commit, the environment or something else that it needs is not there.
+    """
+    try:
+        project = load(past.repo, past.commit, past.folder)
+    except click.ClickException as error:
+        raise NotTried(
+            error.format_message(), "Make the repository and its commit available, then try again."
+        ) from None
+    manager = settings.env_manager or past.env_manager or ("uv" if project.environment else "local")
+    if manager not in ("local", "docker"):
+        os.environ["MLFLOW_ENV_ROOT"] = str(folder / "environments")  # of uv and virtualenv: so they are fresh
+        os.environ["UV_COMPILE_BYTECODE"] = "0"  # it takes longer than it saves in an environment used once
+    click.echo(f"{project.uri} at {past.commit}: {past.entry_point} again, with {manager}")
+    recorded = {name: unquoted(value) for name, value in past.project_run.data.params.items()}
+    declared = project.declared(past.entry_point)
+    given = {name: value for name, value in recorded.items() if name in declared}
+    attempt = Attempt(project, Child(past.entry_point), manager)
+    given |= _resolved(past, attempt) | _found_paths(given, project, past.entry_point) | settings.parameters
+    attempt.replaced |= set(settings.parameters)
+    how = _start(past, reproduction, project, settings, manager, attempt)
+    _run(attempt, given, how, folder, settings.registry)
+    if beside := _given_beside(past, project, attempt, {name: recorded[name] for name in recorded.keys() - given}):
+        first = attempt.child
+        shown = ", ".join(f"{name}={value}" for name, value in beside.items())
+        click.echo(f"Once more, with {shown}, which MLproject does not declare.")
+        _run(attempt, given | beside, how, folder, settings.registry)
+        if attempt.child.status != "FINISHED" and first.status == "FINISHED":
+            attempt.child = first
+        else:
+            attempt.notes.append(f"MLproject does not declare {shown}: given on the command line, as it seems.")
+    if attempt.child.status != "FINISHED":
+        raise NotTried(attempt.child.error, _way_on(attempt, settings), project)
+    return attempt
+
+
+def _resolved(past: Past, attempt: Attempt) -> dict[str, str]:
+    """What parameters stood for when the past run was made, such as the commit of a branch."""
+    resolved = past.resolved()
+    for name, value in resolved.items():
+        attempt.notes.append(f"{name} was {value[:40]} when the original was run: this was given in its place.")
+    attempt.replaced |= set(resolved)
+    return resolved
+
+
+def _found_paths(given: dict[str, str], project: Project, entry_point: str) -> dict[str, str]:
+    """The full names of relative files that parameters of type path name, where the user stands."""
+    declared = project.declared(entry_point)
+    paths = {name: user_folder() / value for name, value in given.items() if declared[name].kind == "path"}
+    return {name: str(path) for name, path in paths.items() if path.exists()}
+
+
+def user_folder() -> Path:
+    """The folder from which the user gave the command: `mlflow run` starts this process in the project's."""
+    here, process = Path.cwd(), os.getppid()
+    for _ in range(2):  # a shell may stand between
+        try:
+            there = Path(os.readlink(f"/proc/{process}/cwd"))
+            parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # no Linux, or a process of somebody else
+            break
+        if there != here:
+            return there
+        process = int(parent)
+    return here
+
+
+def _start(
+    past: Past, reproduction: Run, project: Project, settings: Settings, manager: str, attempt: Attempt
+) -> Start:
+    """In which experiment the run is made: that of the original, whose name the script may set; or a new one.
+
+    A workflow that looks for finished steps would find those of the original there and train nothing.
+    """
+    client, original = MlflowClient(), past.project_run.info.experiment_id
+    steps = [run for run in children_of(past.project_run) if Past(run, [run]).entry_point]
+    searches = "search_runs" in project.source and "set_experiment" not in project.source
+    experiment_id = original
+    if settings.experiment == "new" or (not settings.experiment and steps and searches):
+        name = f"{client.get_experiment(original).name} again {reproduction.info.run_id[:8]}"
+        experiment_id = client.create_experiment(name)
+        attempt.notes.append(f"It was run in an experiment of its own, {name}, where no steps of earlier runs are.")
+    return Start(reproduction, env_manager=None if manager == "docker" else manager, experiment_id=experiment_id)
+
+
+def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, registry: str) -> None:
+    """Run the child, hear what it prints, and leave on it the last line of the cause where it fails."""
+    attempt.child = Child(attempt.child.entry_point, given)
+    before = os.environ.get("MLFLOW_REGISTRY_URI")
+    if registry == "scratch":
+        os.environ["MLFLOW_REGISTRY_URI"] = f"sqlite:///{folder / 'registry.db'}"
+    try:
+        with heard() as lines:
+            run_children(attempt.project, [attempt.child], how)
+    finally:
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_REGISTRY_URI"] = before
+    if attempt.child.status != "FINISHED":
+        said = attempt.child.error
+        if said == "see what it printed" or "exit code" in said.lower():
+            attempt.child.error = last_cause(list(lines)) or said
+
+
+def _given_beside(past: Past, project: Project, attempt: Attempt, recorded: dict[str, str]) -> dict[str, str]:
+    """Parameters that the past run was given although MLproject does not declare them, by their values."""
+    if attempt.child.run is None:
+        return {}
+    rules, now = rules_for(past, attempt.run), attempt.run.data.params
+    other = {name: value for name, value in recorded.items() if not rules.alike(value, unquoted(now.get(name, "")))}
+    return {name: value for name, value in other.items() if project.has_option(name) and not rules.is_ignored(name)}
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[deque[str]]:
+    """The last lines that this process and those that it starts print, while they are printed."""
+    lines: deque[str] = deque(maxlen=300)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = [os.dup(1), os.dup(2)]
+    reading, writing = os.pipe()
+
+    def listen() -> None:
+        with open(reading, encoding="utf-8", errors="replace", newline="") as stream:
+            for line in stream:
+                lines.append(ANSI.sub("", line).rstrip())
+                os.write(kept[1], line.encode())
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    for number in (1, 2):
+        os.dup2(writing, number)
+    os.close(writing)
+    try:
+        yield lines
+    finally:
+        for stream, descriptor in ((sys.stdout, kept[0]), (sys.stderr, kept[1])):
+            stream.flush()
+            os.dup2(descriptor, 1 if stream is sys.stdout else 2)
+        thread.join(timeout=5)  # a process that outlives its run may still hold the other end
+        for descriptor in kept if not thread.is_alive() else []:
+            os.close(descriptor)
+
+
+def last_cause(lines: list[str]) -> str:
+    """The last line that says why something failed, without what MLflow and uv print behind it."""
+    told = [line for line in lines if line.strip() and not LOG.match(line)]
+    if not told:
+        return ""
+    last = next((number for number, line in enumerate(told) if "╰─▶" in line), len(told) - 1)  # uv folds its lines
+    said = " ".join(" ".join(told[last:]).split()).removeprefix("╰─▶ ").removeprefix("Caused by: ")
+    return said if len(said) <= 300 else f"{said[:297]}..."
+
+
+def _way_on(attempt: Attempt, settings: Settings) -> str:
+    """What the user can do about a cause."""
+    cause, project = attempt.child.error, attempt.project
+    if project.pointers:
+        return f"Install git-lfs: without it {project.pointers[0]} is a pointer of Git LFS and not the file."
+    if attempt.env_manager == "docker" or "docker" in cause.lower():
+        return "Start Docker, which the project asks for, or say -P env_manager=local for what is installed here."
+    if attempt.child.run is None or "exit code" in cause.lower() or re.search("unsatisfiable|No matching dist", cause):
+        return "Try another environment: -P env_manager=local uses what is installed here."
+    if re.search(r"No such file|FileNotFound|no such file|does not exist|not found", cause) and "odule" not in cause:
+        if settings.registry == "scratch" and re.search("[Rr]egistered|[Mm]odel", cause):
+            return "If it needs a registered model, -P registry=same lets it read, and write, your registry."
+        return "Put the file where it lay, or say where it is now: -P 'parameters={data: /full/path}'."
+    if "ModuleNotFoundError" in cause or "ImportError" in cause:
+        return "Try another environment: -P env_manager=uv makes the one that the project asks for."
+    return "What it printed above says more."

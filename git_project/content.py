@@ -1,0 +1,187 @@
+"""What a file, a prediction or a fitted model says, as lists, dicts and scalars that can be compared one by one."""
+
+from __future__ import annotations
+
+import copyreg
+import csv
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+LARGE = 200_000_000  # bytes from which on a file is compared by its digest alone
+DEEP = 100  # levels below which nothing is looked at
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Something that nobody can look into; `what` names it."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: its kind and size are compared, and whether every pixel is the same is known besides."""
+
+    kind: str
+    size: tuple[int, ...]
+    pixels: str
+
+
+def content(path: Path) -> Any:
+    """What a file says: text, a table, JSON, numbers, a picture; of every other kind its digest."""
+    kind = path.suffix.lower()
+    try:
+        if path.stat().st_size > LARGE:
+            return digest(path)
+        if kind in PICTURES:
+            return _picture(path)
+        if kind in (".svg", ".pdf"):  # both hold the time at which they were drawn, and ids made by chance
+            return Picture(kind, (), digest(path))
+        if kind in (".parquet", ".npy", ".npz", ".pkl", ".pickle", ".joblib"):
+            return _numbers(path, kind)
+        if zipfile.is_zipfile(path):  # which holds the times of its members
+            with zipfile.ZipFile(path) as archive:
+                return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+        return _text(path.read_text(encoding="utf-8-sig"), kind)
+    except Exception:  # no text, malformed, or of a library that is not here
+        return digest(path)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(text: str, kind: str) -> Any:
+    if kind == ".json":
+        return json.loads(text)
+    if kind in (".jsonl", ".ndjson"):
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    if kind in (".csv", ".tsv"):
+        head, *rows = csv.reader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ",")
+        if all(len(row) == len(head) for row in rows):
+            columns = [[_cell(row[number]) for row in rows] for number in range(len(head))]
+            return _columns(head, columns)
+    return text.splitlines()
+
+
+def _cell(text: str) -> int | float | str:
+    if not NUMBER.fullmatch(text):
+        return text
+    return float(text) if set(text) & set(".eE") else int(text)
+
+
+def _columns(names: list[str], columns: list[list[Any]]) -> Any:
+    """A table by column; where two columns have one name, as pairs."""
+    if len(set(names)) == len(names):
+        return dict(zip(names, columns, strict=True))
+    return [[name, column] for name, column in zip(names, columns, strict=True)]
+
+
+def _numbers(path: Path, kind: str) -> Any:
+    if kind == ".parquet":
+        return plain(pd.read_parquet(path))
+    if kind == ".npy":
+        return plain(np.load(path))
+    if kind == ".npz":
+        with np.load(path) as archive:
+            return {name: plain(archive[name]) for name in archive.files}
+    if kind == ".joblib":
+        import joblib
+
+        return plain(joblib.load(path))
+    with path.open("rb") as file:
+        return plain(pickle.load(file))
+
+
+def _picture(path: Path) -> Picture:
+    from PIL import Image  # late: few runs have pictures whose bytes differ
+
+    with Image.open(path) as image:
+        pixels = hashlib.sha256(image.convert("RGBA").tobytes()).hexdigest()
+        return Picture(str(image.format), image.size, pixels)
+
+
+def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Any value as lists, dicts, arrays of numbers and scalars: a prediction, or what a model would be pickled from.
+
+    Missing values of all kinds (NaN, NA, NaT) are NaN. What nobody can look into is Unseen.
+    """
+    if value is None or isinstance(value, bool | int | float | str | Unseen):
+        return value
+    if value is pd.NA or value is pd.NaT:
+        return float("nan")
+    if id(value) in above or len(above) > DEEP:
+        return "(again)"
+    above = (*above, id(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, dict):
+        return {str(key): plain(each, above) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, above) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(each, above) for each in value), key=repr)
+    table = _table(value, above)
+    return _pickled(value, above) if table is None else table
+
+
+def _table(value: Any, above: tuple[int, ...]) -> Any:
+    """An array or table as lists and dicts; None for anything else."""
+    if isinstance(value, pd.DataFrame):
+        columns = [plain(value.iloc[:, number], above) for number in range(value.shape[1])]
+        return _columns([str(name) for name in value.columns], columns)
+    if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        numbers = isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufc"
+        return np.asarray(value) if numbers else [plain(each, above) for each in np.asarray(value, dtype=object)]
+    if isinstance(value, np.generic):
+        return value.isoformat() if hasattr(value, "isoformat") else plain(value.item(), above)
+    if isinstance(value, np.ndarray):
+        if value.dtype.names:
+            return {name: plain(value[name], above) for name in value.dtype.names}
+        return value if value.dtype.kind in "biufc" else plain(value.tolist(), above)
+    if hasattr(value, "isoformat"):  # dates and times
+        return value.isoformat()
+    if hasattr(value, "tocoo"):  # sparse matrices
+        coordinates = value.tocoo(copy=True)
+        coordinates.sum_duplicates()
+        return {"shape": list(value.shape), "cells": [plain(part) for part in (*coordinates.coords, coordinates.data)]}
+    if hasattr(value, "detach") and hasattr(value, "numpy"):  # tensors
+        return plain(value.detach().cpu().numpy(), above)
+    if hasattr(value, "numpy") and hasattr(value, "dtype"):
+        return plain(value.numpy(), above)
+    return None
+
+
+def _pickled(value: Any, above: tuple[int, ...]) -> Any:
+    """An object by what it would be pickled from; functions and classes by name; networks by their weights."""
+    if hasattr(value, "get_weights") and hasattr(value, "layers"):
+        return [plain(each, above) for each in value.get_weights()]
+    if hasattr(value, "state_dict"):
+        return plain(value.state_dict(), above)
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return value.__qualname__
+    try:
+        reduce = copyreg.dispatch_table.get(type(value))
+        reduced = reduce(value) if reduce else value.__reduce_ex__(4)
+        parts = reduced if isinstance(reduced, str) else [_listed(part) for part in reduced]
+    except Exception:
+        return Unseen(type(value).__qualname__)
+    return plain(parts, above)
+
+
+def _listed(part: Any) -> Any:
+    return list(part) if isinstance(part, Iterator) else part

@@ -1,0 +1,180 @@
+"""When two values of two runs are the same: equal, within the tolerance, or of their own by nature."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from content import Picture, Unseen
+
+IGNORE = "*_seconds,*_time,*duration*,system/*"
+TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/\s'\":;,()\]}])")
+ID = re.compile(r"\b(m-)?[0-9a-f]{32}\b")
+TIME = re.compile(
+    r"\b\d{4}-?\d\d-?\d\d(?:[T _-]\d\d[:-]?\d\d(?:[:-]?\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
+    r"|\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\b|\b1\d{9}(?:\d{3}|\.\d+)?\b"
+)
+MACHINE = re.compile(r"(^|[^a-z])(host|hostname|node|machine|computer)([^a-z]|$)", re.IGNORECASE)
+DURATION = re.compile(
+    r"(^|[^a-z])(secs?|seconds?|ms|msec|millis\w*|minutes?|hours?|time|times|elapsed|latency|speed|took|wall|runtime|"
+    r"\w*duration\w*|throughput|per_sec\w*|fps)([^a-z]|$)",
+    re.IGNORECASE,
+)
+MARGIN = 5.0  # seconds before and after a run in which its own clock may have been read
+
+
+@dataclass(frozen=True)
+class Own:
+    """What no other run can have: when it ran, its ids and the folder that its files lay in.
+
+    start, end: seconds since 1970.
+    ids: of the run, the runs below it and their models; each leads to a word that its counterpart's id leads to.
+    folder: that of a run that was started from a folder of the user.
+    """
+
+    start: float
+    end: float
+    ids: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+    def general(self, text: str, rules: set[str]) -> str:
+        """A text without what is the run's own; `rules` takes up the names of what was found."""
+        said = text.replace(self.folder, "<clone>") if self.folder else text
+        said = TEMPORARY.sub("<clone>", said)
+        rules |= {"paths inside the clone or a temporary folder"} if said != text else set()
+        known = ID.sub(lambda found: self.ids.get(found[0], found[0]), said)
+        rules |= {"ids of the runs and their models"} if known != said else set()
+        timeless = TIME.sub(lambda found: "<time>" if self.was_at(found[0]) else found[0], known)
+        rules |= {"times at which the runs were made"} if timeless != known else set()
+        return timeless
+
+    def was_at(self, moment: str | float) -> bool:
+        """Whether a time, as text or in seconds or milliseconds since 1970, is one at which the run was at work."""
+        early, late = self.start - MARGIN, self.end + MARGIN
+        if isinstance(moment, str):
+            if re.fullmatch(r"[\d.]{10,}", moment) and moment.startswith("1"):
+                return self.was_at(float(moment))
+            return _overlaps(moment, early, late)
+        return early <= moment <= late or early <= moment / 1000 <= late
+
+
+def _overlaps(text: str, early: float, late: float) -> bool:
+    """Whether a written time, here or in UTC, lies between two; a day does where a part of it does."""
+    written = re.sub(r"\s+", " ", text)
+    digits = re.sub(r"\D", "", re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", text) if len(text) > 14 else text)
+    try:
+        if written[:1].isalpha():
+            moment = datetime.strptime(written, "%a %b %d %H:%M:%S %Y")
+        elif len(digits) == 8:
+            moment = datetime.strptime(digits, "%Y%m%d")
+        else:
+            moment = datetime.strptime(digits[:14].ljust(14, "0"), "%Y%m%d%H%M%S")
+    except ValueError:
+        return False
+    span = {8: 86400, 10: 3600, 12: 60}.get(len(digits), 1)
+    offsets = {0.0, (datetime.fromtimestamp(early).astimezone().utcoffset() or timedelta()).total_seconds()}
+    starts = [(moment - datetime(1970, 1, 1)).total_seconds() - offset for offset in offsets]
+    return any(start <= late and start + span >= early for start in starts)
+
+
+@dataclass
+class Sameness:
+    """Compares values of an original with those of the run that was made again.
+
+    rtol, atol: relative and absolute tolerance for numbers; with both 0 they must be equal.
+    ignore: patterns of names of metrics, parameters, artifacts, and of columns and keys within them.
+    rules: takes up what was taken as the same although it is not equal.
+    unseen: takes up the kinds of objects that nobody can look into.
+    ignored: takes up the names of columns and keys that were left out.
+    """
+
+    original: Own
+    again: Own
+    rtol: float = 0.0
+    atol: float = 0.0
+    ignore: tuple[str, ...] = tuple(IGNORE.split(","))
+    rules: set[str] = field(default_factory=set)
+    unseen: set[str] = field(default_factory=set)
+    ignored: set[str] = field(default_factory=set)
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a name is one of those that are not compared; scikit-learn's `refit_time_` is `refit_time`."""
+        return any(
+            fnmatch.fnmatchcase(name, each) or fnmatch.fnmatchcase(name.rstrip("_"), each) for each in self.ignore
+        )
+
+    def alike(self, one: Any, other: Any, name: str = "") -> bool:
+        """Whether two values, as `content.plain` gives them, are the same. `name`: what they are the value of."""
+        if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+            return self._arrays(one, other, name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            return self._mappings(one, other)
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(self.alike(*each, name) for each in zip(one, other, strict=True))
+        if isinstance(one, bool) or isinstance(other, bool):
+            return one is other
+        if isinstance(one, float | int) and isinstance(other, float | int):
+            return self._numbers(one, other)
+        if isinstance(one, str) and isinstance(other, str):
+            return self._texts(one, other, name)
+        if isinstance(one, Unseen) and one == other:
+            self.unseen.add(one.what)
+            return True
+        if isinstance(one, Picture) and isinstance(other, Picture):
+            if one.pixels != other.pixels:
+                self.unseen.add("other pixels in a picture of the same kind and size")
+            return (one.kind, one.size) == (other.kind, other.size)
+        return bool(type(one) is type(other) and one == other)
+
+    def _numbers(self, one: float, other: float) -> bool:
+        if math.isnan(one) or math.isnan(other):
+            return math.isnan(one) and math.isnan(other)
+        if one == other or math.isclose(one, other, rel_tol=self.rtol, abs_tol=self.atol):
+            return True
+        if self.original.was_at(one) and self.again.was_at(other):
+            self.rules.add("times at which the runs were made")
+            return True
+        return False
+
+    def _texts(self, one: str, other: str, name: str) -> bool:
+        if one == other:
+            return True
+        if other == platform.node() and MACHINE.search(name):
+            self.rules.add("the name of the machine")
+            return True
+        rules: set[str] = set()
+        same = self.original.general(one, rules) == self.again.general(other, rules)
+        self.rules |= rules if same else set()
+        return same
+
+    def _arrays(self, one: Any, other: Any, name: str) -> bool:
+        one, other = (each if isinstance(each, np.ndarray) else np.array(each, dtype=object) for each in (one, other))
+        if one.shape != other.shape:
+            return False
+        if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
+            return bool(np.isclose(one, other, rtol=self.rtol, atol=self.atol, equal_nan=True).all())
+        return self.alike(one.tolist(), other.tolist(), name)
+
+    def _mappings(self, one: dict[str, Any], other: dict[str, Any]) -> bool:
+        one, other = self._without_own(one, self.original), self._without_own(other, self.again)
+        return one.keys() == other.keys() and all(self.alike(one[key], other[key], str(key)) for key in one)
+
+    def _without_own(self, mapping: dict[str, Any], own: Own) -> dict[str, Any]:
+        """A mapping without what is ignored, its keys without what is the run's own."""
+        left_out = {str(key) for key in mapping if self.is_ignored(str(key))}
+        self.ignored |= left_out
+        kept = {key: value for key, value in mapping.items() if str(key) not in left_out}
+        return {own.general(key, self.rules): value for key, value in kept.items()}
+
+
+def looks_like_a_duration(name: str) -> bool:
+    """Whether the name of what differs says that it is a time or a speed, which no two runs share."""
+    return bool(DURATION.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace("_", " "))))
