@@ -46,6 +46,7 @@ tour: .venv/tour.installed
 	mlflow run . --env-manager local
 
 ui: .venv/classification.installed
+	@echo "Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	mlflow ui --workers 1
 
 pictures: .venv/everything.installed

@@ -24,6 +24,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 COLLECTION = Path(__file__).resolve().parent.parent
+PROGRAMS = Path(__file__).resolve().parent / "programs"
 PACKAGES = ("mlflow", "scikit-learn", "pandas", "numpy", "keras", "optuna", "pyspark", "onnxruntime")
 
 
@@ -121,6 +122,12 @@ def spread(values: list[float], digits: int = 2) -> str:
     """The median with the least and the greatest: `2.10 (2.05 to 2.31)`."""
     middle = f"{statistics.median(values):.{digits}f}"
     return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else middle
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=COLLECTION, capture_output=True, text=True).stdout.strip() or "no commit"
 
 
 def machine() -> dict[str, str]:

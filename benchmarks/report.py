@@ -14,26 +14,22 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import baselines
 import click
 import scaling
 import serving
+import tracking
 from matplotlib.figure import Figure
-from measuring import machine, spread
+from measuring import commit, machine, spread
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 SIZES = (100_000, 1_000_000, 10_000_000)
 SPARK_SIZES = (100_000, 1_000_000)
 SERVED = ("logistic_regression", "random_forest")
-
-# By name: mypy, which runs in the folder above, takes these two for the examples themselves.
-classification, clustering = import_module("classification"), import_module("clustering")
 
 Rounds = list[dict[str, float]]
 
@@ -63,15 +59,15 @@ def times_dataframe(rounds: list[dict[str, dict[str, float]]], form: str) -> lis
 
 def run_tracking(rounds: int) -> Any:
     return {
-        "classification": in_folders(rounds, classification.measure),
-        "clustering": in_folders(rounds, clustering.measure),
+        "classification": in_folders(rounds, tracking.classification),
+        "clustering": in_folders(rounds, tracking.clustering),
     }
 
 
 def run_baselines(rounds: int) -> Any:
     return {
-        "scripts": in_folders(rounds, baselines.measure_scripts),
-        **{f"ann, {epochs} epochs": in_folders(rounds, baselines.measure_ann, epochs) for epochs in baselines.EPOCHS},
+        "scripts": in_folders(rounds, tracking.scripts),
+        **{f"ann, {epochs} epochs": in_folders(rounds, tracking.network, epochs) for epochs in tracking.NETWORK},
     }
 
 
@@ -82,7 +78,7 @@ def run_starts(rounds: int) -> Any:
 def run_sizes(rounds: int) -> Any:
     return {
         str(rows): {
-            "kmeans": clustering.measure_size(rows),
+            "kmeans": scaling.kmeans(rows),
             "scoring": in_folders(1, scaling.score, rows, ("local",))[0],
         }
         for rows in SIZES
@@ -129,7 +125,7 @@ def fill_tracking(found: Any) -> dict[str, str]:
 
 def fill_baselines(found: Any) -> dict[str, str]:
     cells = {"scripts": spread(ratios(found["scripts"], "scripts", "main"))}
-    for epochs in baselines.EPOCHS:
+    for epochs in tracking.NETWORK:
         rounds = found[f"ann, {epochs} epochs"]
         areas = [statistics.median(each[f"{way}_roc_auc"] for each in rounds) for way in ("naive", "ours")]
         cells[f"ann_{epochs}"] = row(
@@ -213,26 +209,25 @@ PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] 
 
 # By the ending of the page.
 MADE = {
-    "": "Rounds: {rounds}. Day: {day}. Load average at the start: {load}. {machine}.",
-    ".fr": "Tours\N{NO-BREAK SPACE}: {rounds}. Jour\N{NO-BREAK SPACE}: {day}. Charge moyenne au début"
-    "\N{NO-BREAK SPACE}: {load}. {machine}.",
+    "": "Commit: {commit}. Rounds: {rounds}. Day: {day}. Load average at the start: {load}. {machine}.",
+    ".fr": "Commit : {commit}. Tours : {rounds}. Jour : {day}. Charge moyenne au début : {load}. {machine}.",
 }
 BARS = {
     "": {
-        "apart": "{}: a run a model / one process",
-        "script": "{}: one process / untracked",
-        "scripts": "a script a model / one process",
+        "apart": "{}: one run per model / all in one run",
+        "script": "{}: all in one run / no MLflow",
+        "scripts": "one script per model / all in one run",
         "ann": "naive Keras loop / ours, {} epochs",
         "served": "{} served as DataFrame / {}",
-        "axis": "times the processor seconds (median, with the least and the greatest round)",
+        "axis": "ratio of processor seconds (median, smallest and largest round)",
     },
     ".fr": {
-        "apart": "{} : une exécution par modèle / un processus",
-        "script": "{} : un processus / sans suivi",
-        "scripts": "un script par modèle / un processus",
-        "ann": "boucle Keras naïve / la nôtre, {} epochs",
+        "apart": "{} : une exécution par modèle / une seule",
+        "script": "{} : une seule exécution / sans MLflow",
+        "scripts": "un script par modèle / une seule exécution",
+        "ann": "boucle Keras naïve / la nôtre, {} époques",
         "served": "{} servi comme DataFrame / {}",
-        "axis": "fois les secondes de processeur (médiane, moindre et plus grand tour)",
+        "axis": "rapport des temps processeur (médiane, plus petit et plus grand tour)",
     },
 }
 
@@ -240,13 +235,13 @@ BARS = {
 def compared(results: dict[str, Any], words: dict[str, str]) -> dict[str, list[float]]:
     """The ratios that the picture shows, each by round."""
     bars: dict[str, list[float]] = {}
-    if tracking := results.get("tracking"):
-        for example, rounds in tracking["found"].items():
+    if tracked := results.get("tracking"):
+        for example, rounds in tracked["found"].items():
             bars[words["apart"].format(example)] = ratios(rounds, "apart", "main")
             bars[words["script"].format(example)] = ratios(rounds, "script", "floor")
     if others := results.get("baselines"):
         bars[words["scripts"]] = ratios(others["found"]["scripts"], "scripts", "main")
-        for epochs in baselines.EPOCHS:
+        for epochs in tracking.NETWORK:
             rounds = others["found"][f"ann, {epochs} epochs"]
             bars[words["ann"].format(epochs)] = ratios(rounds, "naive_cpu", "ours_cpu")
     if served := results.get("serving"):
@@ -303,7 +298,7 @@ def _made(result: dict[str, Any], ending: str) -> str:
     if ending:
         load, system = french(load), system.replace("cores", "cœurs").replace(" GB", "\N{NO-BREAK SPACE}Go")
     machine = ", ".join([system, *(f"{name} {version}" for name, version in about.items())])
-    return MADE[ending].format(rounds=result["rounds"], day=result["day"], load=load, machine=machine)
+    return MADE[ending].format(**{key: result[key] for key in ("commit", "rounds", "day")}, load=load, machine=machine)
 
 
 def _kept(name: str) -> bool:
@@ -324,7 +319,13 @@ def report(pieces: tuple[str, ...], rounds: int, only_write: bool) -> None:
         about = machine()
         measured = 1 if name == "sizes" else rounds
         found = PIECES[name][0](measured)
-        kept = {"found": found, "rounds": measured, "day": time.strftime("%Y-%m-%d"), "machine": about}
+        kept = {
+            "found": found,
+            "rounds": measured,
+            "day": time.strftime("%Y-%m-%d"),
+            "commit": commit(),
+            "machine": about,
+        }
         (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     write_report()
 

@@ -1,17 +1,55 @@
-"""More rows and more workers: scoring a large table, here or by Spark; tuning with one worker and two; cold starts."""
+"""More rows and more workers: K-Means and scoring of large tables, here or by Spark; tuning; cold starts."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from measuring import COLLECTION, Used, announced, in_a_process, mlflow_run, must, run, surroundings
+from measuring import COLLECTION, Used, announced, in_a_process, installed, mlflow_run, must, run, surroundings
 
 TABLE = COLLECTION / "classification" / "data" / "churn.csv"
+
+
+def write_table(path: Path, rows: int) -> None:
+    """Ten columns: twelve overlapping groups of unequal size, one column with a long tail. A million rows at a time."""
+    generator = np.random.default_rng(0)
+    centres, weights = generator.normal(size=(12, 10)) * 1.2, generator.dirichlet(np.ones(12))
+    names = [f"x{column}" for column in range(10)]
+    schema = pyarrow.schema([(name, pyarrow.float64()) for name in names])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, 1_000_000):
+            size = min(1_000_000, rows - start)
+            values = centres[generator.choice(12, size=size, p=weights)] + generator.normal(size=(size, 10))
+            values[:, 0] = np.exp(values[:, 0])
+            writer.write_table(pyarrow.table(dict(zip(names, values.T, strict=True)), schema=schema))
+
+
+def kmeans(rows: int) -> dict[str, dict[str, float]]:
+    """Seconds, processor seconds, seconds of the fit, peak memory (MB) and inertia of both algorithms, by algorithm."""
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment, client = surroundings(folder, installed("clustering"))
+        in_a_process(write_table, folder / "table.parquet", rows)
+        for algorithm in ("lloyd", "minibatch"):
+            parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
+            used = must(mlflow_run("clustering", "kmeans", **parameters), environment, folder)
+            metrics = client.get_run(announced(used)).data.metrics
+            found[algorithm] = {
+                "seconds": used.seconds,
+                "cpu": used.cpu,
+                "peak": used.peak,
+                "fit": metrics["fit_seconds"],
+                "inertia": metrics["inertia"],
+            }
+    return found
 
 
 def write_customers(path: Path, rows: int) -> None:
@@ -83,7 +121,5 @@ def start(folder: Path, env_manager: str) -> dict[str, float] | None:
 
 def spark_is_there() -> bool:
     """Whether PySpark and a Java can be started."""
-    from importlib.util import find_spec
-
     java = shutil.which("java") or os.environ.get("JAVA_HOME")
     return find_spec("pyspark") is not None and bool(java)

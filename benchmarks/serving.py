@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import skops.io
-from measuring import COLLECTION, Used, mlflow_run, must, surroundings
+from measuring import COLLECTION, announced, mlflow_run, must, surroundings
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -41,8 +41,7 @@ FORMS = tuple(REQUESTS)
 @contextmanager
 def served(model: Path, environment: dict[str, str], folder: Path) -> Iterator[tuple[int, psutil.Process]]:
     """MLflow's scoring server with a model; its port and its process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
     if "httptools" not in (model / "requirements.txt").read_text():
@@ -123,12 +122,11 @@ def measure(folder: Path, rounds: int, classifier: str) -> list[dict[str, dict[s
     """What each round found with the three servers of a classifier, by form."""
     environment, client = surroundings(folder)
     environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    must(mlflow_run("classification", classifier), environment, folder)
-    run_id = next(run.info.run_id for run in client.search_runs(["0"]) if "classifier" in run.data.tags)
-    uri = f"runs:/{run_id}/model"
-    _script("register.py", environment, folder, model_uri=uri, name="churn")
-    exported = _script("export_onnx.py", environment, folder, model_uri="models:/churn@challenger")
-    assert "agree on 1,761 rows" in exported.output, exported.output
+    run_id = announced(must(mlflow_run("classification", classifier), environment, folder))
+    uri = f"models:/{client.get_run(run_id).outputs.model_outputs[0].model_id}"
+    must(mlflow_run("registry_deploy", "register", model_uri=uri, name="churn"), environment, folder)
+    # It compares the answers of both forms on all rows, and registers ONNX under the alias `onnx` where they agree.
+    must(mlflow_run("registry_deploy", "export_onnx", model_uri="models:/churn@challenger"), environment, folder)
 
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     pipeline = mlflow.sklearn.load_model(uri)
@@ -185,9 +183,3 @@ def _round(
         rate = len(all_waited) / seconds[form]
         found[form] = {"requests_per_cpu_second": rate, "p50": p50, "p99": p99}
     return found
-
-
-def _script(script: str, environment: dict[str, str], folder: Path, **options: str) -> Used:
-    """A script of registry_deploy, as its entry point starts it."""
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return must([sys.executable, str(COLLECTION / "registry_deploy" / script), *arguments], environment, folder)

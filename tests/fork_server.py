@@ -101,7 +101,8 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     if program == "mlflow":
         sys.argv[:] = command
         importlib.import_module("mlflow.cli").cli(arguments, prog_name=program)
-    if any(name.startswith("PYTHON") for name in changed) or not (arguments and arguments[0].endswith(".py")):
+    changed = {name for name in changed if name.startswith("PYTHON") and name != "PYTHONUNBUFFERED"}
+    if changed or not (arguments and arguments[0].endswith(".py")):
         os.execv(sys.executable, [sys.executable, *arguments])
     sys.argv[:] = arguments
     sys.path[0] = str(Path(arguments[0]).resolve().parent)
