@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
+import click
 import numpy as np
 import pandas as pd
 from kneed import KneeLocator
@@ -55,6 +57,68 @@ def sample_rows(rows: int, sample_size: int, random_state: int) -> np.ndarray:
     return np.random.RandomState(random_state).permutation(rows)[:sample_size]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which number of segments, and why.
+
+    scores: the metrics of each number of segments, which is the index.
+    by_criterion: the number that each criterion chooses; None for an elbow that does not exist.
+    by: the criterion that decides, or `vote`.
+    k: the number chosen.
+    """
+
+    scores: pd.DataFrame
+    by_criterion: dict[str, int | None]
+    by: str
+    k: int
+
+    @property
+    def candidates(self) -> dict[int, list[str]]:
+        """The numbers that any criterion chooses, in ascending order, each with the criteria that do."""
+        return candidates(self.by_criterion)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on what each criterion chooses, whether they agree, and which chose the end of the range."""
+        ends = self.scores.index[-2:].tolist() if len(self.scores) > 4 else []
+        said = [
+            f"{k} ({', '.join(names)}{'; at the end of the range: the best may lie beyond' if k in ends else ''})"
+            for k, names in self.candidates.items()
+        ]
+        missing = "" if self.by_criterion["elbow"] else "; the inertia has no elbow"
+        agree = "agree" if len(said) == 1 else "disagree"
+        return f"The criteria {agree} on the number of segments: {', '.join(said)}{missing}."
+
+
+def decide(scores: pd.DataFrame, by: str) -> Choice:
+    """Choose a number of segments.
+
+    scores: columns silhouette, davies_bouldin, calinski_harabasz and inertia; index the numbers of segments.
+    by: one of `CRITERIA`, or `vote`: the number that most criteria choose; of equals, the higher silhouette.
+
+    Raises click.BadParameter where that is an elbow that does not exist.
+    """
+    ks = scores.index.tolist()
+    by_criterion = {
+        "silhouette": ks[int(np.nanargmax(scores["silhouette"]))],
+        "davies_bouldin": ks[int(np.nanargmin(scores["davies_bouldin"]))],
+        "calinski_harabasz": ks[int(np.nanargmax(scores["calinski_harabasz"]))],
+        "elbow": elbow(ks, scores["inertia"].tolist()),
+    }
+    votes = candidates(by_criterion)
+    k = max(votes, key=lambda k: (len(votes[k]), scores["silhouette"][k])) if by == "vote" else by_criterion[by]
+    if k is None:
+        said = f"'elbow' finds no elbow from k_min={ks[0]} to k_max={ks[-1]}: choose by another criterion."
+        raise click.BadParameter(said, param_hint="'--choose'")
+    return Choice(scores, by_criterion, by, k)
+
+
+def candidates(by_criterion: dict[str, int | None]) -> dict[int, list[str]]:
+    """The numbers that any criterion chooses, in ascending order, each with the criteria that do."""
+    numbers = sorted({k for k in by_criterion.values() if k is not None})
+    return {k: [name for name, chosen in by_criterion.items() if chosen == k] for k in numbers}
+
+
 def elbow(n_clusters: list[int], inertias: list[float]) -> int | None:
     """Where more segments stop paying: the elbow of the inertia, by Kneedle; None where it finds none.
 
@@ -66,43 +130,3 @@ def elbow(n_clusters: list[int], inertias: list[float]) -> int | None:
         warnings.simplefilter("ignore")  # that there is no elbow
         found = KneeLocator(n_clusters, inertias, curve="convex", direction="decreasing").elbow
     return None if found is None else int(found)
-
-
-def choices(scores: pd.DataFrame) -> dict[str, int | None]:
-    """The number of segments that each criterion chooses; None for an elbow that is not there.
-
-    scores: columns silhouette, davies_bouldin, calinski_harabasz and inertia; index the numbers of segments.
-    """
-    ks = scores.index.tolist()
-    return {
-        "silhouette": ks[int(np.nanargmax(scores["silhouette"]))],
-        "davies_bouldin": ks[int(np.nanargmin(scores["davies_bouldin"]))],
-        "calinski_harabasz": ks[int(np.nanargmax(scores["calinski_harabasz"]))],
-        "elbow": elbow(ks, scores["inertia"].tolist()),
-    }
-
-
-def candidates(chosen: dict[str, int | None]) -> dict[int, list[str]]:
-    """The numbers of segments that any criterion chooses, in order, each with the criteria that do."""
-    numbers = sorted({k for k in chosen.values() if k is not None})
-    return {k: [name for name, choice in chosen.items() if choice == k] for k in numbers}
-
-
-def vote(chosen: dict[str, int | None], scores: pd.DataFrame) -> int:
-    """The number that most criteria choose; among equals, the one with the highest silhouette."""
-    groups = candidates(chosen)
-    return max(groups, key=lambda k: (len(groups[k]), scores["silhouette"][k]))
-
-
-def verdict(chosen: dict[str, int | None], scores: pd.DataFrame) -> str:
-    """One sentence on what each criterion chooses, whether they agree, and which chose the end of the range."""
-    groups = candidates(chosen)
-    ends = scores.index[-2:].tolist() if len(scores) > 4 else []
-    told = [
-        f"{k} ({', '.join(names)}{'; at the end of the range: the best may lie beyond' if k in ends else ''})"
-        for k, names in groups.items()
-    ]
-    missing = "" if chosen["elbow"] else "; the inertia has no elbow"
-    if len(groups) == 1:
-        return f"The criteria agree on the number of segments: {told[0]}{missing}."
-    return f"The criteria disagree on the number of segments: {', '.join(told)}{missing}."

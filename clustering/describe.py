@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
 from features import Table
+from kmeans import Clustering
 
-# A difference between the mean of a segment and that of all rows counts from this many standard deviations on.
+# A difference between the mean of a segment and that of all rows counts from this many standard deviations on, of which
+# half must be left without the most extreme rows.
 NOTABLE = 0.3
 # The column of the means of all rows stands behind those of the segments.
 ALL = -1
-# The picture of a profile shows the features that differ most, no more than this.
-MOST_FEATURES = 24
-# The table of its summary shows no more columns than this.
+# The table of a summary shows no more columns than this.
 MOST_MEANS = 8
+# A segment with a smaller share of the rows than this is pointed out.
+SMALL = 0.01
+# A column is skewed from this skewness on; normally distributed values have 0, waiting times 2.
+SKEWED = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Profile:
     means: one row a feature, one column a segment and `all`: the mean of a column of numbers in its own unit, or the
         share (0 to 1) of a category, named `column = category`.
     differences: as `means`, without `all`: how far a segment's mean is from that of all rows, in standard deviations.
+    firm: as `differences`, without the most extreme twentieth of the segment's rows, at least two: what is left of a
+        difference that a few rows make is little or nothing.
     columns: the column that each feature is made of.
     shares: whether each feature is a share.
     sizes: rows of each segment in the whole table.
@@ -37,53 +42,57 @@ class Profile:
 
     means: pd.DataFrame
     differences: pd.DataFrame
+    firm: pd.DataFrame
     columns: pd.Series
     shares: pd.Series
     sizes: list[int]
     names: list[str]
 
 
-def profile(table: Table, labels: np.ndarray, sizes: list[int], columns: list[str]) -> Profile:
-    """Describe the segments of a table.
-
-    labels: the segment of each row of `table.frame` (rows,), from 0.
-    sizes: rows of each segment in the whole table.
-    columns: by what to describe them, fitted on or not.
-    """
-    rows = {}
+def profile(table: Table, clustering: Clustering, columns: list[str]) -> Profile:
+    """Describe the segments of a table. columns: by what to describe them, fitted on or not."""
+    labels, segments = clustering.labels, range(clustering.n_clusters)
+    rows: dict[str, dict[Any, Any]] = {}
+    firm: dict[str, list[float]] = {}
     for column in columns:
         for feature, values in _features(table.frame[column]).items():
+            mean, deviation = values.mean(), values.std() or np.nan
             rows[feature] = {
                 "column": column,
                 "share": feature != column or bool(((values == 0) | (values == 1) | values.isna()).all()),
-                "deviation": values.std(),
-                **values.groupby(labels).mean().reindex(range(len(sizes))),
-                "all": values.mean(),
+                "deviation": deviation,
+                **values.groupby(labels).mean().reindex(segments),
+                "all": mean,
             }
+            firm[feature] = [_firm_difference(values[labels == segment], mean) / deviation for segment in segments]
     features = pd.DataFrame.from_dict(rows, orient="index")
-    means = features[[*range(len(sizes)), "all"]].astype("float64")
-    deviation = features["deviation"].astype("float64").replace(0, np.nan)
-    differences = means.drop(columns="all").sub(means["all"], axis=0).div(deviation, axis=0).fillna(0.0)
-    fitted = differences[features["column"].isin(table.columns.fitted)]
-    names = [_name(of_segment) for of_segment in fitted.to_dict().values()]
-    return Profile(means, differences, features["column"], features["share"].astype(bool), sizes, names)
+    means = features[[*segments, "all"]].astype("float64")
+    differences = means.drop(columns="all").sub(means["all"], axis=0).div(features["deviation"], axis=0).fillna(0.0)
+    firmly = pd.DataFrame.from_dict(firm, orient="index").fillna(0.0)
+    fitted = features["column"].isin(table.columns.fitted)
+    counts = np.bincount(clustering.labels, minlength=clustering.n_clusters)
+    names = [_name(differences[fitted][segment], firmly[fitted][segment], int(counts[segment])) for segment in segments]
+    shares = features["share"].astype(bool)
+    return Profile(means, differences, firmly, features["column"], shares, clustering.sizes, names)
 
 
 def profile_table(profile: Profile) -> pd.DataFrame:
     """One row a segment and one for all rows: size, share, name, every mean, and what sets the segment apart."""
     total = sum(profile.sizes)
     segments = [*range(len(profile.sizes)), "all"]
+    means = {
+        f"{'share' if profile.shares[feature] else 'mean'} {feature}": profile.means.loc[feature].to_numpy()
+        for feature in profile.means.index
+    }
+    apart = ["; ".join(what_sets_apart(profile, segment)) for segment in segments[:-1]]
     return pd.DataFrame(
         {
             "segment": segments,
             "name": [*profile.names, ""],
             "size": [*profile.sizes, total],
             "share": [size / total for size in [*profile.sizes, total]],
-            **{
-                f"{'share' if profile.shares[feature] else 'mean'} {feature}": np.asarray(profile.means.loc[feature])
-                for feature in profile.means.index
-            },
-            "apart": [*("; ".join(what_sets_apart(profile, segment)) for segment in segments[:-1]), ""],
+            **means,
+            "apart": [*apart, ""],
         }
     )
 
@@ -93,11 +102,11 @@ def what_sets_apart(profile: Profile, segment: int, most: int = 4) -> list[str]:
     differences = profile.differences[segment]
     # That a category is frequent says more than that another one is rare.
     alone = ~profile.columns.duplicated(keep=False)
-    strength = differences.abs()[alone | (differences > 0)]
-    strength = strength[strength >= NOTABLE].sort_values(ascending=False, kind="stable")
+    notable = (differences.abs() >= NOTABLE) & (profile.firm[segment].abs() >= NOTABLE / 2)
+    strength = differences.abs()[notable & (alone | (differences > 0))].sort_values(ascending=False, kind="stable")
     strongest = strength[~profile.columns[strength.index].duplicated()].index[:most]
     return [
-        f"{feature} {_written(profile, feature, segment)} (all: {_written(profile, feature, ALL)})"
+        f"{feature} {written(profile, feature, segment)} (all: {written(profile, feature, ALL)})"
         for feature in strongest
     ]
 
@@ -111,16 +120,12 @@ def summary(profile: Profile, heading: str) -> str:
     shown = profile.columns.index[~profile.columns.duplicated(keep=False)][:MOST_MEANS].tolist()
     heads = [name if profile.shares[name] else f"mean {name}" for name in shown]
     total = sum(profile.sizes)
-    lines = [
-        heading,
-        "",
-        f"| segment | {' | '.join(['rows', 'share', *heads])} |",
-        f"|---{'|--:' * (2 + len(shown))}|",
-    ]
+    lines = [heading, "", f"| segment | {' | '.join(['rows', 'share', *heads])} |"]
+    lines.append(f"|---{'|--:' * (2 + len(shown))}|")
     for segment, size in enumerate(profile.sizes):
-        means = [_written(profile, name, segment) for name in shown]
+        means = [written(profile, name, segment) for name in shown]
         lines.append(f"| {segment} | {' | '.join([f'{size:,}', f'{size / total:.1%}', *means])} |")
-    lines.append(f"| all | {' | '.join([f'{total:,}', '', *(_written(profile, name, ALL) for name in shown)])} |")
+    lines.append(f"| all | {' | '.join([f'{total:,}', '', *(written(profile, name, ALL) for name in shown)])} |")
     lines.append("")
     for segment, name in enumerate(profile.names):
         apart = ", ".join(what_sets_apart(profile, segment)) or "nothing much"
@@ -128,62 +133,33 @@ def summary(profile: Profile, heading: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def profile_figure(profile: Profile, title: str) -> Figure:
-    """The profile as a picture: means and shares of what differs most, coloured by how far from all rows."""
-    strength = profile.differences.abs().max(axis=1)
-    kept = strength.sort_values(ascending=False, kind="stable").index[:MOST_FEATURES]
-    features = [feature for feature in profile.means.index if feature in kept]
-    segments = list(range(len(profile.sizes)))
-    total = sum(profile.sizes)
-
-    heads = [
-        "\n".join([f"segment {segment}", *name.split(", "), f"{size:,} ({size / total:.0%})"])
-        for segment, (name, size) in enumerate(zip(profile.names, profile.sizes, strict=True))
-    ]
-    title = f"{title}: means, and shares in %"
-    # All in inches: to have the margins found takes longer than to draw the picture.
-    left, right, bottom = 0.2 + _inches(features, 10), 1.2, 0.2
-    top = 0.7 + 0.14 * max(head.count("\n") for head in heads)
-    across = (0.15 + _inches([line for head in heads for line in head.split("\n")], 8.3)) * (len(segments) + 1)
-    across = max(across, 0.3 + _inches([title], 13) - left - right)
-    down = max(0.36 * len(features), 1.4)
-    width, height = left + across + right, top + down + bottom
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
-    figure.suptitle(title, fontsize=13, y=1 - 0.1 / height)
-    axes = figure.subplots()
-    coloured = np.column_stack([profile.differences.loc[features], np.zeros(len(features))])
-    image = axes.imshow(coloured, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
-    for row, feature in enumerate(features):
-        for column in range(len(segments) + 1):
-            dark = abs(coloured[row, column]) > 0.8
-            axes.text(
-                column,
-                row,
-                _written(profile, feature, column),
-                ha="center",
-                va="center",
-                color="white" if dark else "black",
-                fontsize="small",
-            )
-    for row in range(1, len(features)):
-        if profile.columns[features[row]] != profile.columns[features[row - 1]]:
-            axes.axhline(row - 0.5, color="white", linewidth=2)
-    axes.axvline(len(segments) - 0.5, color="black", linewidth=1)
-    axes.set_yticks(range(len(features)), features)
-    axes.set_xticks(range(len(segments) + 1), [*heads, f"all\n{total:,}"], fontsize="small")
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, cax=axes.inset_axes((1 + 0.15 / across, 0.25, 0.15 / across, 0.5)))
-    bar.set_label("difference from all rows\n(standard deviations)", fontsize="small")
-    return figure
+def advice(table: Table, clustering: Clustering) -> list[str]:
+    """What to look at before the segments are used: very small ones, and columns that a few values dominate."""
+    found = []
+    smallest = min(clustering.sizes)
+    if smallest < SMALL * table.rows:
+        found.append(
+            f"Warning: the smallest segment holds {smallest:,} of {table.rows:,} rows ({smallest / table.rows:.2%}): "
+            "perhaps outliers, not a segment. Fewer segments, log_columns or drop may help."
+        )
+    skewed = [name for name in table.columns.numeric if name not in table.columns.logged and _skewed(table.frame[name])]
+    if skewed:
+        found.append(
+            f"Hint: a few large values dominate {', '.join(map(repr, skewed))}: "
+            f"-P log_columns={','.join([*table.columns.logged, *skewed])} fits on logarithms."
+        )
+    return found
 
 
-def _inches(lines: list[str], size: float) -> float:
-    """The width of the longest of several lines of text of a size in points."""
-    font = FontProperties(size=size)
-    return max(text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines) / 72
+def written(profile: Profile, feature: str, column: int) -> str:
+    """A mean or share as text. column: the number of the segment, or `ALL`."""
+    value = profile.means.loc[feature].to_numpy()[column]
+    if np.isnan(value):
+        return "-"
+    if profile.shares[feature]:
+        return f"{value:.0%}"
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{decimals}f}"
 
 
 def _features(values: pd.Series) -> dict[str, pd.Series]:
@@ -199,22 +175,38 @@ def _features(values: pd.Series) -> dict[str, pd.Series]:
     return {f"{name} = {category}": (values == category).astype("float64").where(present) for category in categories}
 
 
-def _name(differences: dict[str, float]) -> str:
-    """The (at most three) strongest features of a segment in words: `low tenure, high monthly_charges`."""
-    strongest = sorted(differences, key=lambda feature: -abs(differences[feature]))[:3]
+def _firm_difference(values: pd.Series, mean: float) -> float:
+    """How far the mean of a segment is from that of all rows without its most extreme rows; 0 where that is no way off."""
+    few = max(2, math.ceil(len(values) / 20))
+    present = np.sort(values.dropna())
+    if len(present) <= few:
+        return 0.0
+    return max(present[:-few].mean() - mean, 0.0) or min(present[few:].mean() - mean, 0.0)
+
+
+def _name(differences: pd.Series, firm: pd.Series, rows: int) -> str:
+    """The (at most three) strongest features of a segment in words: `low tenure, high monthly_charges`.
+
+    rows: of the segment in the sample, or table, that it is described by.
+    """
+    if rows <= 2:
+        return "too few rows to describe"
+    strongest = differences.abs().sort_values(ascending=False, kind="stable").index[:3]
     words = [
-        f"{'high' if difference > 0 else 'low'} {feature}"
-        for feature, difference in differences.items()
-        if feature in strongest and abs(difference) >= NOTABLE
+        f"{'high' if differences[feature] > 0 else 'low'} {feature}"
+        for feature in differences.index
+        if feature in strongest and abs(differences[feature]) >= NOTABLE and abs(firm[feature]) >= NOTABLE / 2
     ]
     return ", ".join(words) or "close to the mean"
 
 
-def _written(profile: Profile, feature: str, column: int) -> str:
-    value = np.asarray(profile.means.loc[feature])[column]
-    if np.isnan(value):
-        return "-"
-    if profile.shares[feature]:
-        return f"{value:.0%}"
-    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{decimals}f}"
+def _skewed(values: pd.Series) -> bool:
+    """Whether a few values are far above the others, and the logarithm brings them closer."""
+    numbers = values.dropna().to_numpy(dtype="float64")
+    skewness = _skewness(numbers)
+    return bool(numbers.min() >= 0 and skewness >= SKEWED and _skewness(np.log1p(numbers)) <= skewness / 2)
+
+
+def _skewness(numbers: np.ndarray) -> float:
+    """The third moment, in standard deviations: 0 where values above and below the mean are alike."""
+    return float((((numbers - numbers.mean()) / numbers.std()) ** 3).mean())

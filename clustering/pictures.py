@@ -1,20 +1,21 @@
-"""The pictures of a clustering: the criteria against k, the segments on two axes, the silhouettes."""
+"""The pictures of a clustering: the criteria against k, the segments on two axes, their profile, the silhouettes."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import mlflow
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 
-from features import Table
+from criteria import Choice
+from describe import Profile, written
+from evaluation import Scored
+from features import Table, names_of
+from support.table import bad
 
 # What each criterion measures, and which way is better.
 PANELS = {
@@ -25,11 +26,8 @@ PANELS = {
 }
 # More points than this on a scatter hide each other.
 MOST_POINTS = 5_000
-
-
-def log_picture(figure: Figure, artifact_file: str) -> None:
-    """Log a figure to the active run in PNG, packed lightly: 6 % larger, in half the time."""
-    mlflow.log_figure(figure, artifact_file, save_kwargs={"pil_kwargs": {"compress_level": 2}})
+# The picture of a profile shows the features that differ most, no more than this.
+MOST_FEATURES = 24
 
 
 @dataclass(frozen=True)
@@ -40,50 +38,45 @@ class Plane:
     labels: tuple[str, str]
 
 
-def plane(table: Table, axes: list[str]) -> Plane:
-    """The two columns named, or the only two that were fitted on, or else the first two principal components."""
+def plane(table: Table, axes: str) -> Plane:
+    """The two columns named, or the only two that were fitted on, or else the first two principal components.
+
+    Raises click.BadParameter where `axes` are not two columns of numbers.
+    """
     columns = table.columns
-    if not axes and len(columns.numeric) == 2 and not columns.categorical:
-        axes = columns.numeric
-    if axes:
-        return Plane(table.frame[axes].to_numpy(dtype="float64"), (axes[0], axes[1]))
+    names = names_of(axes)
+    numbers = table.frame.select_dtypes("number").columns.tolist()
+    if names and (len(names) != 2 or not set(names) <= set(numbers)):
+        raise bad("axes", axes, f"must be two of the columns of numbers: {', '.join(numbers)}.")
+    if not names and len(columns.numeric) == 2 and not columns.categorical:
+        names = columns.numeric
+    if names:
+        return Plane(table.frame[names].to_numpy(dtype="float64"), (names[0], names[1]))
     if table.Z.shape[1] < 2:
-        only = columns.fitted[0]
         jitter = np.random.default_rng(0).random(len(table.Z))
-        return Plane(np.column_stack([table.Z[:, 0], jitter]), (f"{only}, scaled", "(spread at random)"))
+        points = np.column_stack([table.Z[:, 0], jitter])
+        return Plane(points, (f"{columns.fitted[0]}, scaled", "(spread at random)"))
     pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(table.Z)
     first, second = pca.explained_variance_ratio_
-    names = (f"first principal component ({first:.0%} of variance)", f"second ({second:.0%})")
-    return Plane(pca.transform(table.Z), names)
+    labels = (f"first principal component ({first:.0%} of variance)", f"second ({second:.0%})")
+    return Plane(pca.transform(table.Z), labels)
 
 
-def criteria_figure(scores: pd.DataFrame, chosen: dict[str, int | None], k: int, title: str) -> Figure:
-    """The four criteria against k, one panel each: its own choice marked, and the k that was chosen.
-
-    scores: columns silhouette, davies_bouldin, calinski_harabasz and inertia; index the numbers of segments.
-    chosen: what each criterion chooses.
-    """
-    figure = Figure(figsize=(11, 7.5))
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.07, top=0.88, wspace=0.2, hspace=0.3)
+def criteria_figure(choice: Choice, title: str) -> Figure:
+    """The four criteria against k, one panel each: its own choice marked, and the k that was chosen."""
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
     figure.suptitle(title, fontsize=14)
     for axes, (criterion, (column, label)) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
-        values = scores[column]
-        axes.axvline(k, color="tab:orange", linestyle="--", zorder=0, label=f"chosen: k = {k}")
+        values = choice.scores[column]
+        axes.axvline(choice.k, color="tab:orange", linestyle="--", zorder=0, label=f"chosen: k = {choice.k}")
         axes.plot(values.index, values, color="tab:blue", marker="o", markersize=4)
-        best = chosen[criterion]
+        best = choice.by_criterion[criterion]
         if best is None:
             axes.plot([], [], " ", label="no elbow")
         else:
+            short = f"{values[best]:,.0f}" if values[best] >= 100 else f"{values[best]:.3f}"
             axes.plot(
-                best,
-                values[best],
-                marker="o",
-                markersize=12,
-                fillstyle="none",
-                markeredgewidth=2,
-                color="tab:red",
-                linestyle="none",
-                label=f"its choice: k = {best} ({_short(values[best])})",
+                best, values[best], "o", ms=12, mew=2, mfc="none", c="tab:red", label=f"best: k = {best} ({short})"
             )
         axes.set(xlabel="k", title=label)
         axes.set_xticks(values.index[:: 1 + len(values) // 12])
@@ -98,27 +91,21 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
     labels: the segment of each row (rows,).
     names: each segment in a few words.
     """
-    columns = 1 if len(names) <= 6 else 2
-    below = 0.75 + 0.18 * math.ceil(len(names) / columns)  # inches: the label of the axis, and the lines of names
-    width, height = 10, 5.5 + below
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left=0.85 / width, right=1 - 0.15 / width, bottom=below / height, top=1 - 0.4 / height)
+    figure = Figure(figsize=(10, 6.5 + 0.1 * len(names)), layout="constrained")
     axes = figure.subplots()
     _draw_segments(axes, plane, labels, len(names), size=12)
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=colour, label=f"{segment}: {name}")
         for segment, (colour, name) in enumerate(zip(_colours(len(names)), names, strict=True))
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
     axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
     return figure
 
 
 def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str) -> Figure:
     """Several clusterings side by side on the same two axes: title of each and the segment of each row (rows,)."""
-    width = 1 + 5 * len(labelings)
-    figure = Figure(figsize=(width, 5.5))  # its margins in inches:
-    figure.subplots_adjust(left=0.9 / width, right=1 - 0.15 / width, bottom=0.1, top=0.83, wspace=0.05)
+    figure = Figure(figsize=(1 + 5 * len(labelings), 5.5), layout="constrained")
     figure.suptitle(title, fontsize=13)
     panels = figure.subplots(1, len(labelings), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, labels) in zip(panels, labelings.items(), strict=True):
@@ -128,18 +115,13 @@ def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str
     return figure
 
 
-def silhouette_figure(values: np.ndarray, labels: np.ndarray, n_clusters: int, title: str) -> Figure:
-    """The silhouette coefficient of every row, sorted within its segment: a blade for each segment.
-
-    values: coefficients (rows,).
-    labels: the segment of each row (rows,).
-    """
-    width, height = 8, 3 + 0.6 * n_clusters
-    figure = Figure(figsize=(width, height))  # its margins in inches, as all that stands beside the axes is short:
-    figure.subplots_adjust(left=1 / width, right=1 - 1 / width, bottom=0.6 / height, top=1 - 0.4 / height)
+def silhouette_figure(scored: Scored, title: str) -> Figure:
+    """The silhouette coefficient of every row, sorted within its segment: a blade for each segment."""
+    values, labels = scored.silhouettes, scored.clustering.labels[scored.rows]
+    n_clusters = scored.clustering.n_clusters
+    figure = Figure(figsize=(8, 3 + 0.6 * n_clusters), layout="constrained")
     axes = figure.subplots()
-    start, gap = 0, max(1, len(values) // 60)
-    middles = []
+    start, gap, middles = 0, max(1, len(values) // 60), []
     for segment, colour in enumerate(_colours(n_clusters)):
         blade = np.sort(values[labels == segment])
         axes.fill_betweenx(np.arange(start, start + len(blade)), 0, blade, color=colour, linewidth=0)
@@ -155,6 +137,38 @@ def silhouette_figure(values: np.ndarray, labels: np.ndarray, n_clusters: int, t
     return figure
 
 
+def profile_figure(profile: Profile, title: str) -> Figure:
+    """The profile as a picture: means and shares of what differs most, coloured by how far from all rows."""
+    strength = profile.differences.abs().max(axis=1)
+    kept = strength.sort_values(ascending=False, kind="stable").index[:MOST_FEATURES]
+    features = [feature for feature in profile.means.index if feature in kept]
+    coloured = np.column_stack([profile.differences.loc[features], np.zeros(len(features))])
+    total, segments = sum(profile.sizes), len(profile.sizes)
+    heads = [
+        "\n".join([f"segment {segment}", *name.split(", "), f"{size:,} ({size / total:.0%})"])
+        for segment, (name, size) in enumerate(zip(profile.names, profile.sizes, strict=True))
+    ]
+    figure = Figure(figsize=(max(9, 4 + 1.7 * segments), 2.4 + 0.36 * len(features)), layout="constrained")
+    figure.suptitle(f"{title}: means, and shares in %", fontsize=13)
+    axes = figure.subplots()
+    image = axes.imshow(coloured, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
+    for (row, column), difference in np.ndenumerate(coloured):
+        colour = "white" if abs(difference) > 0.8 else "black"
+        text = written(profile, features[row], column)
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+    for row in range(1, len(features)):
+        if profile.columns[features[row]] != profile.columns[features[row - 1]]:
+            axes.axhline(row - 0.5, color="white", linewidth=2)
+    axes.axvline(segments - 0.5, color="black", linewidth=1)
+    axes.set_yticks(range(len(features)), features)
+    axes.set_xticks(range(segments + 1), [*heads, f"all\n{total:,}"], fontsize="small")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, shrink=0.5, label="difference from all rows\n(standard deviations)")
+    return figure
+
+
 def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, n_clusters: int, size: float) -> None:
     present = ~np.isnan(plane.points).any(axis=1)
     points, labels = plane.points[present], labels[present]
@@ -164,20 +178,9 @@ def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, n_clusters: int
     axes.scatter(points[drawn, 0], points[drawn, 1], s=size, c=colours[labels[drawn]], alpha=0.5, linewidths=0)
     for segment in np.unique(labels):
         x, y = points[labels == segment].mean(axis=0)
-        axes.text(
-            x,
-            y,
-            str(segment),
-            ha="center",
-            va="center",
-            fontweight="bold",
-            bbox={"boxstyle": "circle", "facecolor": "white", "edgecolor": colours[segment], "linewidth": 2},
-        )
+        box = {"boxstyle": "circle", "facecolor": "white", "edgecolor": colours[segment], "linewidth": 2}
+        axes.text(x, y, str(segment), ha="center", va="center", fontweight="bold", bbox=box)
 
 
 def _colours(n_clusters: int) -> list[tuple[float, float, float, float]]:
     return [colormaps["tab10" if n_clusters <= 10 else "tab20"](segment % 20) for segment in range(n_clusters)]
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from sklearn.pipeline import Pipeline
 
+from kmeans import nearest
 from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.table import bad, conform, dataset_source, read_batches, short_name
 from support.table_writer import TableWriter
@@ -67,8 +68,8 @@ def assign(pipeline: Pipeline, X: pd.DataFrame, first_row: int = 1) -> pd.DataFr
         name = missing[0] if len(missing) else numbers.index[numbers <= -1][0]
         right = "a value is missing: fit with missing=impute to allow it." if len(missing) else "must be above -1."
         raise bad("data", values[name], f"in column {name!r}, row {first_row + row}: {right}")
-    distances = pipeline[-1].transform(Z)
-    return pd.DataFrame({"segment": distances.argmin(axis=1), "segment_distance": distances.min(axis=1)})
+    labels, distances = nearest(pipeline[-1], Z)
+    return pd.DataFrame({"segment": labels.astype("int64"), "segment_distance": distances})
 
 
 def unseen(X: pd.DataFrame, known: dict[str, list[str]]) -> dict[str, Counter[str]]:

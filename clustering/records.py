@@ -1,0 +1,84 @@
+"""What a run records: how it began, the model of a clustering with its metrics, and who is in the segments."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.models.model import ModelInfo
+
+from describe import profile, profile_table, summary
+from evaluation import Scored
+from features import Table
+from pictures import Plane, profile_figure, scatter_figure, silhouette_figure
+from support.entry_point import log_working_tree, name_run
+
+# What a logged model needs to predict.
+REQUIREMENTS = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")]
+
+
+def begin(name: str, table: Table, parameters: dict[str, Any]) -> None:
+    """Log to the active run what it starts from: its parameters, the working tree, and its table.
+
+    name: of the run, unless the user has given it one.
+    """
+    name_run(name)
+    run = mlflow.active_run()
+    if run and not run.data.params:  # `mlflow run` has logged them
+        mlflow.log_params(parameters)
+    log_working_tree()
+    mlflow.log_input(table.dataset, context="training")
+
+
+def log_clustering(table: Table, scored: Scored) -> ModelInfo:
+    """Log a clustering to the active run: its table, its model, its metrics and the sizes of its segments."""
+    clustering = scored.clustering
+    mlflow.log_input(table.dataset, context="training")
+    info = mlflow.sklearn.log_model(
+        clustering.pipeline,
+        name="model",
+        input_example=table.frame[table.columns.fitted].head(5),
+        signature=ModelSignature(table.columns.schema, infer_signature(clustering.labels[:5]).inputs),
+        serialization_format="skops",  # on Databricks the default is a pickle
+        skops_trusted_types=["numpy.dtype"],  # all that a ColumnTransformer asks for
+        pip_requirements=REQUIREMENTS,
+        metadata={
+            "segments": profile(table, clustering, table.columns.fitted).names,
+            "farthest": clustering.farthest,
+            "categories": {
+                name: sorted(table.frame[name].dropna().unique().tolist()) for name in table.columns.categorical
+            },
+        },
+    )
+    mlflow.log_metrics(scored.metrics, dataset=table.dataset, model_id=info.model_id)
+    mlflow.set_tag("sizes", json.dumps(clustering.sizes))
+    return info
+
+
+def log_segments(table: Table, scored: Scored, drawn: Plane, remark: str = "") -> str:
+    """Log who is in the segments to the active run: profile (CSV, picture, Markdown), scatter, silhouettes.
+
+    drawn: the axes of the scatter.
+    remark: what else there is to say on the number of segments, in sentences.
+
+    Returns the Markdown, which also becomes the description of the run in the Tracking UI.
+    """
+    clustering = scored.clustering
+    described = profile(table, clustering, [*table.columns.fitted, *table.columns.described])
+    title = f"{clustering.n_clusters} segments of {table.rows:,} rows of {Path(table.source).name}"
+    on_a_sample = ""
+    if len(table.frame) < table.rows:
+        on_a_sample = f" Means and shares are those of a sample of {len(table.frame):,} rows."
+    fitted = ", ".join(table.columns.fitted)
+    text = summary(described, f"## {title}\n\nK-Means on {fitted}.{on_a_sample} {remark}".rstrip())
+    mlflow.log_text(text, "segments.md")
+    mlflow.set_tag("mlflow.note.content", text)
+    mlflow.log_text(profile_table(described).to_csv(index=False), "profile.csv")
+    mlflow.log_figure(profile_figure(described, title), "profile.png")
+    mlflow.log_figure(scatter_figure(drawn, clustering.labels, described.names, title), "scatter.png")
+    mlflow.log_figure(silhouette_figure(scored, title), "silhouette.png")
+    return text
