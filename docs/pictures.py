@@ -1,5 +1,7 @@
-"""The Tracking UI in pictures, taken in a real browser of what the examples leave; a page that lacks what it is named
-for ends it: `python docs/pictures.py`."""
+"""Take the pictures of docs/tracking-ui.md: the commands of the pages are run, then a browser visits the Tracking UI.
+
+`python docs/pictures.py`, or `make pictures`. A picture whose page does not show what it should is named, and fails.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from mlflow import MlflowClient
@@ -27,32 +30,13 @@ from playwright.sync_api import Locator, Page, ViewportSize, sync_playwright
 
 FOLDER = Path(__file__).resolve().parent
 COLLECTION = FOLDER.parent
-EXAMPLES = ("classification", "clustering", "git_project", "registry_deploy")
-
-# What fills a store: each is `mlflow run COLLECTION/...`.
-FILL = [
-    ["classification", "--experiment-name", "churn", "--run-name", "main"],
-    ["clustering", "--experiment-name", "segments", "--run-name", "main", "-P", "k_max=10"],
-    [".", "--experiment-name", "tour", "--run-name", "tour"],
-]
-MODEL = "churn_tour"  # what the tour registers
+EXAMPLES = ("classification", "clustering", "registry_deploy")
+MODEL = "churn"  # what register calls it
 
 SIZE: ViewportSize = {"width": 1440, "height": 1000}
+EXPERIMENT = "0"  # which the UI calls Default
 PATIENCE = 30_000  # ms until a page must show what it is named for
-# Without the assistant, and in the part of the UI that is for training models.
-SETTINGS = {
-    "mlflow.workflowType_v1": '"machine_learning"',
-    "mlflow.assistant.panelOpen_v1": "false",
-    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
-}
-STYLE = """
-[data-assistant-ui] { display: none !important }
-* { caret-color: transparent !important }
-/* A version has some twenty tags, most of them too long for their column. */
-div:has(> [data-component-id*="keyvaluetag"][title^="metric."]:not([title$="roc_auc"], [title$="log_loss"])),
-div:has(> [data-component-id*="keyvaluetag"][title*="_"]:not([title^="metric."])),
-div:has(> [data-component-id*="keyvaluetag"][title="dataset"]) { display: none !important }
-"""
+STYLE = "* { caret-color: transparent !important }"
 TROUBLE = re.compile("Something went wrong|Error loading|Failed to|Not Found|No charts|No data|Traceback")
 
 
@@ -64,27 +48,24 @@ class Gallery:
         self.address = address
         self.client = MlflowClient(address, address)
 
-    def experiment(self, name: str) -> str:
-        """The id of an experiment."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            raise LookupError(f"the store has no experiment {name!r}")
-        return str(found.experiment_id)
-
-    def runs(self, experiment: str) -> dict[str, Run]:
-        """The runs of an experiment, by name, the first started first."""
-        found = self.client.search_runs([self.experiment(experiment)], order_by=["attributes.start_time ASC"])
+    def runs(self) -> dict[str, Run]:
+        """The runs by name; of those with the same name, the first."""
+        found = self.client.search_runs([EXPERIMENT], order_by=["attributes.start_time DESC"])
         return {str(run.info.run_name): run for run in found}
+
+    def comparison(self) -> Run:
+        """The run that compared the classifiers."""
+        [found] = self.client.search_runs([EXPERIMENT], "tags.best_model_uri LIKE '%'", max_results=1)
+        return found
 
     def open(self, path: str, state: Mapping[str, object] | None = None) -> None:
         """Open a page of the UI; state: what an experiment's page remembers, such as its columns."""
         self.page.goto("about:blank")  # else only what stands behind the # would change
         if state is not None:
-            experiment = path.split("/")[2]
-            key = f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment}"]-ReactComponentState'
+            key = f'MLflowLocalStorage-1.1-ExperimentPage-["{EXPERIMENT}"]-ReactComponentState'
             self.page.goto(f"{self.address}/health")
             self.page.evaluate("([key, value]) => localStorage.setItem(key, value)", [key, json.dumps(state)])
-        self.page.goto(f"{self.address}/#{path}")
+        self.page.goto(f"{self.address}/#{path}{'&' if '?' in path else '?'}workflowType=machine_learning")
         self.page.add_style_tag(content=STYLE)
 
     def text(self, *wanted: str) -> None:
@@ -107,11 +88,16 @@ class Gallery:
         self.page.mouse.click(SIZE["width"] - 200, 60)  # an empty place: the list closes
 
 
+def first_screen(gallery: Gallery) -> None:
+    gallery.open(f"/experiments/{EXPERIMENT}/runs")
+    gallery.text("Run Name", gallery.comparison().info.run_name or "")
+
+
 def runs(gallery: Gallery) -> None:
     columns = ["metrics.`roc_auc`", "metrics.`f1`", "metrics.`log_loss`", "attributes.`Models`"]
     state = {"selectedColumns": columns, "orderByKey": "metrics.`roc_auc`", "orderByAsc": False}
     sort = "orderByKey=metrics.%60roc_auc%60&orderByAsc=false"
-    gallery.open(f"/experiments/{gallery.experiment('churn')}/runs?compareRunsMode=TABLE&{sort}", state)
+    gallery.open(f"/experiments/{EXPERIMENT}/runs?compareRunsMode=TABLE&{sort}", state)
     gallery.text("Run Name", "roc_auc", "f1", "log_loss", "ann", "decision_tree")
 
 
@@ -136,35 +122,37 @@ def scatter(gallery: Gallery) -> None:
 
 
 def _compare(gallery: Gallery) -> None:
-    ids = [run.info.run_id for name, run in gallery.runs("segments").items() if name.startswith("k = ")]
-    gallery.open(f'/compare-runs?runs={json.dumps(ids)}&experiments=["{gallery.experiment("segments")}"]')
+    ids = [run.info.run_id for name, run in gallery.runs().items() if name.startswith("k = ")]
+    gallery.open(f'/compare-runs?runs={json.dumps(ids)}&experiments=["{EXPERIMENT}"]')
     gallery.text(f"Comparing {len(ids)} Runs from 1 Experiment", "Parallel Coordinates Plot")
 
 
 def curves(gallery: Gallery) -> None:
-    run = gallery.runs("churn")["ann"]
-    gallery.open(f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics")
+    run = gallery.runs()["ann"]
+    gallery.open(f"/experiments/{EXPERIMENT}/runs/{run.info.run_id}/model-metrics")
     gallery.page.get_by_placeholder("Search metric charts").fill("(train|val)_")
     gallery.text("train_loss", "val_loss", "train_accuracy", "val_accuracy")
     gallery.chart(".scatterlayer .js-line", 4)
 
 
 def artifact(gallery: Gallery) -> None:
-    run = gallery.runs("churn")["main"]
-    gallery.open(f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/curves.png")
+    run = gallery.comparison()
+    gallery.open(f"/experiments/{EXPERIMENT}/runs/{run.info.run_id}/artifacts/curves.png")
     gallery.text("leaderboard.csv", "leaderboard.png", "curves.png")
     gallery.page.wait_for_function("() => [...document.images].some(image => image.naturalWidth > 500)")
 
 
 def logged_model(gallery: Gallery) -> None:
-    run = gallery.runs("churn")["decision_tree"]
-    assert run.outputs, "the run logged no model"
-    model = run.outputs.model_outputs[0].model_id
-    gallery.open(f"/experiments/{run.info.experiment_id}/models/{model}")
+    run = gallery.runs()["decision_tree"]
+    models = run.outputs.model_outputs if run.outputs else []
+    if not models:
+        raise LookupError("the run logged no model")
+    gallery.open(f"/experiments/{EXPERIMENT}/models/{models[0].model_id}")
     gallery.text("About this logged model", "Ready", "accuracy", "recall", "decision_tree", "criterion")
-    box = gallery.page.get_by_role("columnheader", name="Dataset").bounding_box()
-    assert box, "no column Dataset"
-    edge, middle = box["x"] + box["width"], box["y"] + box["height"] / 2
+    heading = gallery.page.get_by_role("columnheader", name="Dataset").bounding_box()
+    if not heading:
+        raise LookupError("no column Dataset")
+    edge, middle = heading["x"] + heading["width"], heading["y"] + heading["height"] / 2
     gallery.page.mouse.move(edge - 2, middle)  # widens the column, as a user would to read the dataset's digest
     gallery.page.mouse.down()
     gallery.page.mouse.move(edge + 78, middle, steps=5)
@@ -178,27 +166,22 @@ def registered_model(gallery: Gallery) -> None:
     gallery.page.get_by_text(re.compile(r"^@\s*champion$")).locator("visible=true").first.wait_for()
 
 
-def tour(gallery: Gallery) -> None:
-    columns = ["metrics.`roc_auc`", "metrics.`chosen_k`", "metrics.`instances`", "attributes.`Models`"]
-    state = {"selectedColumns": columns, "runsExpanded": {}}
-    gallery.open(f"/experiments/{gallery.experiment('tour')}/runs?compareRunsMode=TABLE", state)
-    gallery.text("tour")
-    gallery.page.locator("[role=gridcell] button").first.click()  # unfolds it
-    gallery.page.mouse.click(SIZE["width"] - 200, 60)
-    gallery.text("classification", "register", "first gate")
+class Chapter(NamedTuple):
+    """Commands of the pages, and the pictures of what they leave. A picture is named after its function."""
+
+    commands: list[list[str]]
+    pictures: list[Callable[[Gallery], None]]
 
 
-# In the order of the guide. The name of a picture is that of its function.
-PICTURES: list[Callable[[Gallery], None]] = [
-    runs,
-    parallel_coordinates,
-    scatter,
-    curves,
-    artifact,
-    logged_model,
-    registered_model,
-    tour,
+STORY = [
+    Chapter([["classification", "-P", "max_depth=5"]], [first_screen, runs, curves, artifact, logged_model]),
+    Chapter(
+        [["registry_deploy", "-e", "register", "-P", "experiment=Default"], ["registry_deploy", "-e", "promote"]],
+        [registered_model],
+    ),
+    Chapter([["clustering", "-P", "k_max=10"]], [parallel_coordinates, scatter]),
 ]
+NAMES = [show.__name__ for chapter in STORY for show in chapter.pictures]
 
 
 def save(shot: bytes, path: Path) -> None:
@@ -207,42 +190,36 @@ def save(shot: bytes, path: Path) -> None:
     picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def take(address: str, output: Path, only: str | None = None) -> list[str]:
-    """Take the pictures of the UI at an address, or the one named; returns what was wrong, one line a page."""
-    wrong = []
+@contextmanager
+def browsing(address: str) -> Iterator[Gallery]:
+    """A fresh browser on the UI at an address, with nothing set."""
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         context = browser.new_context(viewport=SIZE, device_scale_factor=1, locale="en-GB", timezone_id="UTC")
         context.set_default_timeout(PATIENCE)
-        for key, value in SETTINGS.items():
-            context.add_init_script(f"try {{ localStorage.setItem({key!r}, {value!r}) }} catch {{}}")
-        page = context.new_page()
-        gallery = Gallery(page, address)
-        newest = max(run.info.end_time for run in gallery.client.search_runs([gallery.experiment("tour")]))
-        page.clock.install(time=(newest + 3_600_000) / 1000)  # "1 hour ago", whenever they are taken
-        for show in PICTURES:
-            name = show.__name__
-            if only not in (None, name):
-                continue
-            started = time.monotonic()
-            try:
-                show(gallery)
-                page.wait_for_timeout(800)  # a chart moves to its place
-                shown = page.inner_text("body")
-                trouble = page.get_by_text(TROUBLE).locator("visible=true")
-                if trouble.count():
-                    raise LookupError(f"shows {trouble.first.inner_text()!r}")
-                if f"{Path.home()}/" in shown or str(COLLECTION) in shown:
-                    raise LookupError("shows a path of this machine")
-            except (BrowserError, LookupError, AssertionError) as error:
-                wrong.append(f"{name}: {str(error).splitlines()[0]}")
-                save(page.screenshot(), output / f"{name}.failed.png")
-            else:
-                save(page.screenshot(), output / f"{name}.png")
-            click.echo(f"{name}: {time.monotonic() - started:.1f} s")
+        yield Gallery(context.new_page(), address)
         browser.close()
-    return wrong
+
+
+def take(gallery: Gallery, show: Callable[[Gallery], None], output: Path) -> str | None:
+    """Take a picture; returns what was wrong, in a line."""
+    name, started = show.__name__, time.monotonic()
+    try:
+        show(gallery)
+        gallery.page.wait_for_timeout(800)  # a chart moves to its place
+        shown = gallery.page.inner_text("body")
+        trouble = gallery.page.get_by_text(TROUBLE).locator("visible=true")
+        if trouble.count():
+            raise LookupError(f"shows {trouble.first.inner_text()!r}")
+        if f"{Path.home()}/" in shown or str(COLLECTION) in shown:
+            raise LookupError("shows a path of this machine")
+    except (BrowserError, LookupError) as error:
+        save(gallery.page.screenshot(), output / f"{name}.failed.png")
+        return f"{name}: {str(error).splitlines()[0]}"
+    save(gallery.page.screenshot(), output / f"{name}.png")
+    click.echo(f"{name}: {time.monotonic() - started:.1f} s")
+    return None
 
 
 def chromium() -> str:
@@ -283,37 +260,41 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise click.ClickException(f"the tracking server did not start: {log.read_text().splitlines()[-1:]}")
 
 
-def fill(address: str, folder: Path) -> None:
-    """Run the examples, from a copy in a neutral folder and by a neutral user, so that no page shows yours."""
-    copy = folder / "collection"
-    copy.mkdir()
-    for name in ("MLproject", "tour.py", "conda.yaml", "requirements.txt"):
-        shutil.copy(COLLECTION / name, copy)
+def copy_examples(folder: Path) -> None:
+    """Copy the examples to a neutral folder, so that no page shows yours."""
     for name in EXAMPLES:
-        shutil.copytree(COLLECTION / name, copy / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "mlruns"))
+        shutil.copytree(COLLECTION / name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "mlruns"))
+
+
+def run(folder: Path, address: str, example: str, *arguments: str) -> None:
+    """`mlflow run EXAMPLE ...` in a folder, by a neutral user."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "LOGNAME": "ada", "USER": "ada"}
-    environment |= {"XDG_STATE_HOME": str(folder / "state"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    for example, *arguments in FILL:
-        command = [sys.executable, "-m", "mlflow", "run", str(copy / example), "--env-manager", "local", *arguments]
-        subprocess.run(command, cwd=folder, env=environment, check=True)
+    command = [sys.executable, "-m", "mlflow", "run", example, "--env-manager", "local", *arguments]
+    subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 @click.command()
 @click.argument("output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "pictures")
 @click.option("--store", default="", help="A filled store, as the URI of its database; otherwise one is made.")
-@click.option("--only", type=click.Choice([show.__name__ for show in PICTURES]), help="This picture alone.")
+@click.option("--only", type=click.Choice(NAMES), help="This picture alone.")
 def main(output: Path, store: str, only: str | None) -> None:
     """Take the pictures into OUTPUT."""
     chromium()
     output.mkdir(parents=True, exist_ok=True)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    wrong = []
     with tempfile.TemporaryDirectory(prefix="mlflow_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with server(store or f"sqlite:///{folder / 'mlflow.db'}", folder) as address:
-            if not store:
-                fill(address, folder)
-            wrong = take(address, output, only)
+        copy_examples(folder)
+        database = store or f"sqlite:///{folder / 'mlflow.db'}"
+        with server(database, folder) as address, browsing(address) as gallery:
+            for chapter in STORY:
+                for command in chapter.commands if not store else []:
+                    run(folder, address, *command)
+                for show in chapter.pictures:
+                    if only in (None, show.__name__) and (failed := take(gallery, show, output)):
+                        wrong.append(failed)
     if wrong:
         raise click.ClickException("; ".join(wrong))
 
