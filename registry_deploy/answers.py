@@ -1,27 +1,25 @@
-"""Let a model answer a table and time its answers, here or in the model's own environment.
+"""Let a model answer a table and time single rows, here or in the model's own environment.
 
-`python answers.py MODEL ROWS ANSWERS CLASSIFIER` does it for a model folder and a Parquet file, and writes JSON. It
-needs only what the model itself asks for.
+`python answers.py FOLDER CLASSIFIER` does it for the model and the rows in a folder, in the environment of the model:
+it needs only what the model itself asks for. It writes the answers as JSON, then times each row whose number it reads.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import statistics
+import os
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlflow
 import numpy as np
 import pandas as pd
 
-TIMED = 50  # single rows that are sent to the model one by one, after a few to warm up
+from processes import without_credentials
 
 
 @dataclass(frozen=True)
@@ -31,79 +29,212 @@ class Answers:
     predictions: one for each row.
     classes: in the order of the probabilities; empty where the model gives no probabilities.
     probabilities: (rows, classes), or empty.
-    latency: median time that it takes to answer a single row, in milliseconds, without the network.
     """
 
     predictions: list[Any]
     classes: list[Any]
     probabilities: list[list[float]]
-    latency: float
+
+    def of(self, member: np.ndarray) -> Answers:
+        """The answers to some of the rows: member (rows,) says which."""
+        some = np.flatnonzero(member)
+        probabilities = [self.probabilities[place] for place in some] if self.probabilities else []
+        return Answers([self.predictions[place] for place in some], self.classes, probabilities)
 
 
-def ask(model: str, X: pd.DataFrame, *, classifier: bool) -> Answers:
-    """Load a model and let it answer.
+class Asked:
+    """A model in this process that has answered a table.
 
     model: URI or folder of any pyfunc model.
-    X: the columns of its signature.
-    classifier: whether it predicts classes, so that probabilities are asked for.
+    X: (rows, columns), as its signature names them.
+    labels: the classes in the truth where it is a classifier, otherwise None.
     """
-    seconds = []
-    with redirect_stdout(io.StringIO()):  # Keras draws a progress bar for each row
-        loaded = mlflow.pyfunc.load_model(model)
-        predictions, classes, probabilities = _predict(loaded, X) if classifier else (loaded.predict(X), [], [])
-        rows = [X.iloc[[number % len(X)]] for number in range(TIMED + 3)]
-        for row in rows:
-            started = time.perf_counter()
-            loaded.predict(row)
-            seconds.append(time.perf_counter() - started)
-    return Answers(
-        np.asarray(predictions).ravel().tolist(),
-        list(np.asarray(classes).tolist()),
-        np.asarray(probabilities, dtype=float).tolist(),
-        1000 * statistics.median(seconds[3:]),
-    )
+
+    def __init__(self, model: str, X: pd.DataFrame, labels: list[Any] | None) -> None:
+        self.loaded = mlflow.pyfunc.load_model(model)
+        self.schema = self.loaded.metadata.get_input_schema()
+        self.X = X
+        self.answers = _ask(self.loaded, as_input(X, self.schema), X, labels)
+        for row in range(min(3, len(X))):  # the first calls are slower than the others
+            self.milliseconds(row)
+
+    def milliseconds(self, row: int) -> float:
+        """The time that it takes to answer one row, without the network."""
+        given = as_input(self.X.iloc[[row]], self.schema)
+        started = time.perf_counter()
+        self.loaded.predict(given)
+        return 1000 * (time.perf_counter() - started)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
-def ask_in(python: list[str], model: Path, X: pd.DataFrame, folder: Path, *, classifier: bool) -> Answers:
-    """The same in another environment.
+class AskedElsewhere:
+    """The same in another environment, with no credentials in its variables.
 
     python: the command that starts its Python.
-    folder: for the files that go there and back.
+    folder: for the files that go there and back; holds the model as `model`.
 
     Raises RuntimeError with the last line that the model wrote.
     """
-    X.to_parquet(folder / "rows.parquet", index=False)
-    files = [str(model), str(folder / "rows.parquet"), str(folder / "answers.json"), str(classifier)]
-    done = subprocess.run([*python, __file__, *files], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return Answers(**json.loads((folder / "answers.json").read_text()))
+
+    def __init__(self, python: list[str], model: Path, X: pd.DataFrame, labels: list[Any] | None, folder: Path) -> None:
+        X.to_parquet(folder / "rows.parquet", index=False)
+        (folder / "asked.json").write_text(json.dumps({"model": str(model), "labels": labels}))
+        self.log = folder / "log.txt"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [*python, __file__, str(folder)],
+                env=without_credentials(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._read()
+        self.answers = Answers(**json.loads((folder / "answers.json").read_text()))
+
+    def milliseconds(self, row: int) -> float:
+        """The time that it takes to answer one row, without the network."""
+        print(row, file=self.process.stdin, flush=True)
+        return float(self._read())
+
+    def _read(self) -> str:
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line:
+            code = self.process.wait()
+            raise RuntimeError((self.log.read_text().strip().splitlines() or [f"exit code {code}"])[-1])
+        return line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
-def _predict(loaded: Any, X: pd.DataFrame) -> tuple[Any, Any, Any]:
-    """Predictions, classes and probabilities of a classifier."""
-    metadata = loaded.metadata
-    known = (metadata.metadata or {}).get("classes")
-    if "sklearn" in metadata.flavors:
-        raw = loaded.get_raw_model()
-        if hasattr(raw, "predict_proba"):
-            return loaded.predict(X), raw.classes_, raw.predict_proba(X)
-        return loaded.predict(X), [], []
-    # The networks of this collection give probabilities when asked by this inference parameter.
-    params = metadata.get_params_schema()
-    if known and params is not None and "predict_method" in [param.name for param in params.params]:
-        return loaded.predict(X), known, loaded.predict(X, params={"predict_method": "predict_proba"})
-    output = np.asarray(loaded.predict(X))
-    if not {"keras", "tensorflow"} & set(metadata.flavors):
-        return output, [], []
-    # A Keras model answers with the output of its last layer: one unit (sigmoid) or one a class (softmax).
-    probabilities = output.reshape(len(X), -1)
-    if probabilities.shape[1] == 1:
+def as_input(X: pd.DataFrame, schema: Any) -> Any:
+    """Rows as a model takes them: a table, one array, or one array for each name, by its signature."""
+    if schema is None or not schema.is_tensor_spec():
+        return X
+    if schema.has_input_names():
+        return {each.name: X[each.name].to_numpy(each.type).reshape(-1, *each.shape[1:]) for each in schema.inputs}
+    tensor = schema.inputs[0]
+    return X.to_numpy(tensor.type).reshape(-1, *tensor.shape[1:])
+
+
+def _ask(loaded: Any, given: Any, X: pd.DataFrame, labels: list[Any] | None) -> Answers:
+    if labels is None:
+        return Answers(_one_a_row(loaded.predict(given), len(X)).tolist(), [], [])
+    known = (loaded.metadata.metadata or {}).get("classes") or []
+    output = loaded.predict(given)
+    classes, probabilities = _probabilities(loaded, given, X, output, known)
+    if probabilities is None:
+        return Answers(_one_a_row(output, len(X)).tolist(), [], [])
+    if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
-    classes = np.asarray(known or range(probabilities.shape[1]))
-    return classes[probabilities.argmax(axis=1)], classes, probabilities
+    named = {str(label): label for label in labels}
+    classes = [named.get(str(each), each) for each in classes or known or range(probabilities.shape[1])]
+    if len(classes) != probabilities.shape[1]:
+        raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
+    if _is_probability(np.asarray(_values(output), dtype=object).reshape(len(X), -1), loaded):
+        predictions = [classes[place] for place in probabilities.argmax(axis=1)]
+    else:
+        predictions = _one_a_row(output, len(X)).tolist()
+    return Answers(predictions, classes, probabilities.astype(float).tolist())
+
+
+def _probabilities(
+    loaded: Any, given: Any, X: pd.DataFrame, output: Any, known: list[Any]
+) -> tuple[list[Any], np.ndarray | None]:
+    """The probabilities of a classifier (rows, classes or 1) and the names of their columns; None where it has none."""
+    # The models of this collection give probabilities when asked by this inference parameter.
+    params = loaded.metadata.get_params_schema()
+    if params is not None and "predict_method" in [param.name for param in params.params]:
+        found = loaded.predict(given, params={"predict_method": "predict_proba"})
+        return known or list(getattr(found, "columns", [])), np.asarray(found, dtype=float)
+    raw = raw_model(loaded)
+    if hasattr(raw, "predict_proba"):  # scikit-learn, XGBoost, LightGBM, CatBoost
+        return np.asarray(getattr(raw, "classes_", known)).tolist(), np.asarray(raw.predict_proba(given), dtype=float)
+    if isinstance(output, pd.DataFrame) and "prediction" in output:
+        beside = output.drop(columns="prediction").select_dtypes("number")
+        found = beside.to_numpy(dtype=float)
+        return (list(beside), found) if _sums_to_one(found) else ([], None)
+    values = np.asarray(_values(output), dtype=object).reshape(len(X), -1)
+    if not _is_probability(values, loaded):
+        return [], None
+    names = list(output.columns) if isinstance(output, pd.DataFrame) and values.shape[1] > 1 else []
+    return known or names, values.astype(float)
+
+
+def raw_model(loaded: Any) -> Any:
+    """The model of the flavor behind a pyfunc model, None where there is none."""
+    try:
+        return loaded.get_raw_model()
+    except Exception:  # a pyfunc of one's own has none, and says so each in its own way
+        return None
+
+
+def _is_probability(values: np.ndarray, loaded: Any) -> bool:
+    """Whether an output (rows, n) holds probabilities: rows that sum to 1, or one number between 0 and 1."""
+    try:
+        numbers = values.astype(float)
+    except (TypeError, ValueError):
+        return False
+    if numbers.shape[1] > 1:
+        return _sums_to_one(numbers)
+    within = bool(((numbers >= 0) & (numbers <= 1)).all())
+    # Keras has no labels, whatever its numbers; of others 0 and 1 are labels.
+    keras = bool({"keras", "tensorflow"} & set(loaded.metadata.flavors))
+    return within and (keras or not np.isin(numbers, (0, 1)).all())
+
+
+def _sums_to_one(numbers: np.ndarray) -> bool:
+    return numbers.shape[1] > 1 and bool((numbers >= 0).all() and np.allclose(numbers.sum(axis=1), 1, atol=1e-3))
+
+
+def _values(output: Any) -> Any:
+    """The numbers or labels of an output, whatever holds them."""
+    if isinstance(output, dict):
+        if len(output) > 1:
+            raise ValueError(f"answers {', '.join(map(str, output))}: the gate reads one output")
+        return _values(next(iter(output.values())))
+    if isinstance(output, pd.DataFrame) and "prediction" in output:
+        return output["prediction"].to_numpy()
+    values = np.asarray(output)
+    if values.dtype == object and values.ndim <= 2 and values.size and isinstance(values.ravel()[0], list | np.ndarray):
+        return np.stack([np.asarray(each) for each in values.ravel()])  # an array in each cell
+    return values
+
+
+def _one_a_row(output: Any, rows: int) -> np.ndarray:
+    """One answer for each row.
+
+    Raises ValueError where there are more or fewer.
+    """
+    values = np.asarray(_values(output))
+    if values.size != rows or (values.ndim > 1 and values.shape[0] != rows):
+        shape = " x ".join(map(str, values.shape))
+        raise ValueError(f"answers {shape} values to {rows} rows: the gate reads one a row, or a column `prediction`")
+    return values.reshape(rows)
+
+
+def main(folder: Path) -> None:
+    """Answer the rows in a folder, then time those whose numbers are read."""
+    said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a model prints must not get between
+    asked = json.loads((folder / "asked.json").read_text())
+    model = Asked(asked["model"], pd.read_parquet(folder / "rows.parquet"), asked["labels"])
+    (folder / "answers.json").write_text(json.dumps(asdict(model.answers)))
+    print("ready", file=said, flush=True)
+    for line in sys.stdin:
+        print(model.milliseconds(int(line)), file=said, flush=True)
 
 
 if __name__ == "__main__":
-    result = ask(sys.argv[1], pd.read_parquet(sys.argv[2]), classifier=sys.argv[4] == "True")
-    Path(sys.argv[3]).write_text(json.dumps(asdict(result)))
+    sys.path.remove(str(Path(__file__).parent))  # the code of a model must not find our modules
+    main(Path(sys.argv[1]))

@@ -146,6 +146,14 @@ class AzureTarget:
         self._say = say
         self._client = _connect(config)
 
+    kind = "azureml"
+
+    @property
+    def owner(self) -> str:
+        """The workspace that holds the endpoint."""
+        config = self._config
+        return f"{config.subscription_id}/{config.resource_group}/{config.workspace_name}"
+
     def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
         """Serve a model version, after it has answered its own input example on Azure as it does here.
 

@@ -4,41 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import mlflow
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, Schema
 
+import owners
 from local_target import LocalTarget
+from model_files import pin
+from owners import deployments_folder
 from support.entry_point import run_command
 from support.table import bad, conform, read_table
-from target import Colour, DeploymentError, Status
-from versions import (
-    DEPLOYED,
-    deployments_folder,
-    explained,
-    first_line,
-    in_unity_catalog,
-    now,
-    quiet,
-    step_back,
-    tag_key,
-    versions,
-)
-
-if TYPE_CHECKING:
-    from azure_target import AzureTarget
-
-_log = logging.getLogger(__name__)
+from target import DeploymentError, Status, Target
+from versions import explained, find_version, in_unity_catalog, quiet, say_whose, step_back
 
 
 def target_options(command: Any) -> Any:
@@ -67,8 +52,9 @@ def make_target(
     host: str = "",
     port: int = 0,
     env_manager: str = "local",
+    certificate: str = "",
     **azure: Any,
-) -> LocalTarget | AzureTarget:
+) -> Target:
     """The target of the options; empty ones mean its defaults.
 
     Raises click.BadParameter for a name that cannot be an endpoint's, DeploymentError for what the target refuses.
@@ -77,7 +63,9 @@ def make_target(
         raise bad("endpoint", endpoint, "is no name for an endpoint: letters, digits, - and _.")
     if target == "local":
         folder = Path(directory).expanduser() if directory else deployments_folder() / endpoint
-        return LocalTarget(endpoint, directory=folder, host=host or None, port=port or None, env_manager=env_manager)
+        pem = str(Path(certificate).expanduser().absolute()) if certificate else ""
+        address: dict[str, Any] = {"host": host or None, "port": port or None, "certificate": pem}
+        return LocalTarget(endpoint, directory=folder, env_manager=env_manager, **address)
     from azure_target import AzureConfig, AzureTarget  # its packages are in requirements-azure.txt
 
     file = Path(__file__).with_name("azure.json") if config == "azure.json" else Path(config).expanduser()
@@ -97,46 +85,6 @@ def one_line() -> Iterator[None]:
                 click.echo(log, err=True)
             hint = "; env_manager=uv serves the model with its own packages" if "No module named" in log else ""
             raise click.ClickException(f"{line.rstrip(':.')}{hint}.") from None
-
-
-def note_deployment(target: str, endpoint: str, status: Status, former: Collection[str] = ()) -> None:
-    """Tag the versions behind an endpoint `deployed.<target>.<endpoint>`, and take the tag off all others.
-
-    former: registered models that the endpoint served before; Unity Catalog cannot be asked for all with a tag.
-
-    It is what keeps `delete` from a version that is in use, whichever machine it is served from. Where the tracking
-    server is away, that is said: the deployment itself needs no tracking server.
-    """
-    key = tag_key(f"{DEPLOYED}{target}.{endpoint}")
-    client = MlflowClient()
-    wanted = {
-        (colour.model_name, colour.model_version): f"{name} on {socket.gethostname()}, {now()}"
-        for name, colour in status.colours.items()
-        if registered(colour)
-    }
-    try:
-        if in_unity_catalog():
-            names = {name for name, _ in wanted} | set(former)
-            tagged = [version for name in sorted(names) for version in versions(name) if key in version.tags]
-        else:
-            tagged = list(client.search_model_versions(f"tags.`{key}` LIKE '%'"))
-        for version in tagged:
-            if (version.name, str(version.version)) not in wanted:
-                client.delete_model_version_tag(version.name, version.version, key)
-        for (name, number), value in wanted.items():
-            client.set_model_version_tag(name, number, key, value)
-    except MlflowException as error:
-        _log.warning("the registry was not told of this deployment: %s", first_line(error))
-
-
-def registered(colour: Colour) -> bool:
-    """Whether a colour serves a registered version, not a run's model or a folder."""
-    return bool(re.fullmatch(r"[^/:@]+", colour.model_name)) and colour.model_version.isdigit()
-
-
-def serving(status: Status) -> Colour | None:
-    """The colour that answers every request, None where none or several do."""
-    return next((colour for colour in status.colours.values() if colour.traffic == 100), None)
 
 
 def table_of(status: Status) -> str:
@@ -167,20 +115,43 @@ def deployment() -> None:
 @click.option("--host", default="", help="local: address to listen on; default 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="local: default 5001.")
 @click.option("--env_manager", type=click.Choice(["local", "uv"]), default="local", help="local: the model's packages.")
+@click.option("--certificate", default="", help="local: PEM file with a certificate and its key, for HTTPS.")
 @click.option("--instance_type", default="", help="azureml: instead of the file's.")
 @click.option("--instance_count", type=click.IntRange(0, 50), default=0, help="azureml: instead of the file's.")
 def deploy(model_uri: str, canary: int, **options: Any) -> None:
     """Serve a version beside the live one, test it, and give it its share of the requests."""
     with one_line():
-        status = make_target(**options).deploy(model_uri, canary=canary)
-        note_deployment(options["target"], options["endpoint"], status)
+        target = make_target(**options)
+        uri, name, number = pin_registered(model_uri)
+        if name:
+            # Before it serves: what is on record is not deleted meanwhile.
+            owners.record(target, starting=[(name, number)])
+        try:
+            status = target.deploy(uri, canary=canary)
+        finally:
+            owners.record(target, former=[name] if name else [])
         click.echo(table_of(status))
+
+
+def pin_registered(model_uri: str) -> tuple[str, str, str]:
+    """A URI with the version that an alias means now, name and number; says whose the version is.
+
+    Raises click.BadParameter where there is no such version. While the registry is away nothing is said.
+    """
+    try:
+        uri, name, number = pin(model_uri)
+    except DeploymentError:
+        find_version(model_uri)  # says what is not there, and what to do
+        raise
+    if name:
+        say_whose(find_version(uri))
+    return uri, name, number
 
 
 @deployment.command()
 @target_options
 def status(**options: Any) -> None:
-    """Tell what is deployed."""
+    """Show what is deployed."""
     with one_line():
         click.echo(table_of(make_target(**options).status()))
 
@@ -192,29 +163,28 @@ def start(**options: Any) -> None:
     with one_line():
         target = make_target(**options)
         if not isinstance(target, LocalTarget):
-            raise bad("target", options["target"], "starts by itself; start is for target=local.")
+            raise bad("target", options["target"], "starts by itself: start is for target=local.")
         click.echo(table_of(target.start()))
 
 
 @deployment.command()
 @target_options
-@click.option("--alias", type=bool, default=True, help="Whether the champion of the registry goes back too.")
-def rollback(alias: bool, **options: Any) -> None:
+@click.option("--move_alias", type=bool, default=True, help="Whether the champion of the registry goes back too.")
+def rollback(move_alias: bool, **options: Any) -> None:
     """Give all requests back to the version that had them before."""
     with one_line():
-        target = make_target(**options)
-        roll_back(target, options["target"], alias=alias, say=click.echo)
+        roll_back(make_target(**options), move_alias=move_alias, say=click.echo)
 
 
-def roll_back(target: LocalTarget | AzureTarget, kind: str, *, alias: bool, say: Callable[[str], object]) -> Status:
+def roll_back(target: Target, *, move_alias: bool, say: Callable[[str], object]) -> Status:
     """Roll an endpoint back, and the alias champion with it where the version that is left holds it."""
     before = target.status()
     status = target.rollback()
-    note_deployment(kind, target.name, status)
+    owners.record(target)
     say(table_of(status))
-    live = serving(status)
+    live = status.serving
     left = [colour for colour in before.colours.values() if live and colour.model_version != live.model_version]
-    if alias and live and registered(live) and left and left[0].model_name == live.model_name:
+    if move_alias and live and live.registered and left and left[0].model_name == live.model_name:
         with explained():
             if step_back(live.model_name, live.model_version, left[0].model_version):
                 say(f"champion of {live.model_name} is version {live.model_version} again.")
@@ -223,15 +193,23 @@ def roll_back(target: LocalTarget | AzureTarget, kind: str, *, alias: bool, say:
 
 @deployment.command()
 @target_options
-def undeploy(**options: Any) -> None:
+@click.option("--force", default="", help="Instead: remove the record of an endpoint that is gone, by its exact name.")
+def undeploy(force: str, **options: Any) -> None:
     """Stop an endpoint and remove what its deployment wrote."""
     with one_line():
-        target = make_target(**options)
-        before = target.status().colours.values() if in_unity_catalog() else ()
-        former = {colour.model_name for colour in before if registered(colour)}
-        target.undeploy()
-        note_deployment(options["target"], options["endpoint"], Status(options["endpoint"], ""), former)
+        if force:
+            click.echo(f"The record {force} is removed from {', '.join(owners.clear(force))}.")
+            return
+        take_down(make_target(**options))
         click.echo(f"{options['endpoint']}: nothing is deployed.")
+
+
+def take_down(target: Target) -> None:
+    """Undeploy an endpoint, and tell the registry."""
+    before = target.status().colours.values() if in_unity_catalog() else ()
+    former = {colour.model_name for colour in before if colour.registered}
+    target.undeploy()
+    owners.record(target, former)
 
 
 @deployment.command()
@@ -271,8 +249,8 @@ def _as_asked(frame: pd.DataFrame, status: Status) -> tuple[pd.DataFrame, bool]:
 
     Second, whether it asks for one array a column (`export_onnx`) and not for a table.
     """
-    colour = serving(status)
-    if colour is None or not registered(colour):
+    colour = status.serving
+    if colour is None or not colour.registered:
         return frame, False
     try:
         info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")

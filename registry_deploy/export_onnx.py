@@ -22,6 +22,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
@@ -29,10 +30,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
+from model_files import reason
 from register import register_version
 from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.table import bad, conform, read_table
-from versions import explained, find_version, first_line, quiet, versions
+from versions import explained, find_version, quiet, versions
 
 ALIAS = "onnx"
 TOLERANCE = 1e-5  # of probabilities; of a regressor's predictions, relative to their size where that is above 1
@@ -145,22 +147,11 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
         pipeline = mlflow.sklearn.load_model(uri)
         converted = convert(pipeline, info.signature)
     except ValueError as error:
-        raise bad("model_uri", uri, f"cannot become ONNX: {first_line(error).rstrip('.')}.") from None
+        raise bad("model_uri", uri, f"cannot become ONNX: {reason(error).rstrip('.')}.") from None
 
     with mlflow.start_run(nested=True, run_name=f"ONNX of {original.name} version {original.version}"):
         log_working_tree()
-        with tempfile.TemporaryDirectory() as folder:
-            form = _form(converted, X, Path(folder))
-            mlflow.pyfunc.save_model(f"{folder}/model", **form)
-            exported = mlflow.pyfunc.load_model(f"{folder}/model")
-            found = difference(pipeline, exported, X)
-            if not found and _takes_gaps(pipeline, X):
-                found = difference(pipeline, exported, with_gaps(X))
-                found = f"{found}, with a tenth of the values missing" if found else ""
-            if found:
-                step = _last_step(pipeline)
-                raise bad("model_uri", uri, f"answers differently as ONNX: {found}; its last step is {step}.")
-            logged = mlflow.pyfunc.log_model(name="model", **form)
+        logged = _checked_and_logged(pipeline, converted, X, uri)
     description = (
         f"ONNX form of version {original.version}: equal predictions on all {len(X):,} rows of {Path(data).name}"
         f"{f', probabilities within {TOLERANCE:g}' if converted.classes else ''}."
@@ -169,6 +160,25 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
     for key, value in {"format": "onnx", "converted_from": str(original.version)}.items():
         MlflowClient().set_model_version_tag(version.name, version.version, key, value)
     return original, version, len(X)
+
+
+def _checked_and_logged(pipeline: BaseEstimator, converted: Converted, X: pd.DataFrame, uri: str) -> ModelInfo:
+    """Log the exported form in the active run, once it has given the same answers.
+
+    Raises click.BadParameter where it answers differently: nothing is logged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        form = _form(converted, X, Path(folder))
+        mlflow.pyfunc.save_model(f"{folder}/model", **form)
+        exported = mlflow.pyfunc.load_model(f"{folder}/model")
+        found = difference(pipeline, exported, X)
+        if not found and _takes_gaps(pipeline, X):
+            found = difference(pipeline, exported, with_gaps(X))
+            found = f"{found}, with a tenth of the values missing" if found else ""
+        if found:
+            step = _last_step(pipeline)
+            raise bad("model_uri", uri, f"answers differently as ONNX: {found}; its last step is {step}.")
+        return mlflow.pyfunc.log_model(name="model", **form)
 
 
 def _form(converted: Converted, X: pd.DataFrame, folder: Path) -> dict[str, Any]:
@@ -204,7 +214,7 @@ def _is_number(column: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return first_line(error).split(". ")[0].split(" with name=")[0]
+    return reason(error).split(". ")[0].split(" with name=")[0]
 
 
 def _to_onnx(estimator: BaseEstimator, types: list[tuple[str, Any]], options: dict[int, Any] | None = None) -> Any:

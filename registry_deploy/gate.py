@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import mlflow
@@ -14,101 +15,280 @@ from matplotlib.figure import Figure
 from mlflow.models import EvaluationResult, MetricThreshold, ModelSignature
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 
+import chance
 from answers import Answers
+from model_files import kind
 
-CHUNK = 5_000_000  # weights of the bootstrap in memory at a time: 40 MB
+PASS, FAIL, UNDECIDED = "pass", "FAIL", "undecided"
+GROUPS = 10  # a column with more different numbers than this is cut into quarters
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that can be worked out for many weightings of the rows at once.
+    """A metric on which two models are compared.
 
-    score: from the truth (rows,), the answers and weights (draws, rows), the metric of each draw (draws,).
+    parts: from the truth (rows,) and the answers, one number for each row; the metric is their mean.
+    relative: whether a margin is a share of the champion's value; otherwise it is in points, as for a rate.
     """
 
-    greater_is_better: bool
-    needs_probabilities: bool
-    score: Callable[[np.ndarray, Answers, np.ndarray], np.ndarray]
+    parts: Callable[[np.ndarray, Answers], np.ndarray]
+    greater_is_better: bool = False
+    needs_probabilities: bool = False
+    relative: bool = True
+
+    def value(self, truth: np.ndarray, answers: Answers) -> float:
+        """The metric of all rows."""
+        return float(self.parts(truth, answers).mean())
+
+    def differences(self, truth: np.ndarray, candidate: Answers, champion: Answers) -> np.ndarray:
+        """How much better the candidate is on each row (rows,)."""
+        better = self.parts(truth, candidate) - self.parts(truth, champion)
+        return better if self.greater_is_better else -better
 
 
-def _roc_auc(truth: np.ndarray, answers: Answers, weights: np.ndarray) -> np.ndarray:
+def _roc_auc(truth: np.ndarray, answers: Answers) -> np.ndarray:
+    """Of more than two classes, the mean of each against the rest."""
     probabilities = np.asarray(answers.probabilities)
     counted = range(len(answers.classes)) if len(answers.classes) > 2 else [1]
-    curves = [_area(truth == answers.classes[place], probabilities[:, place], weights) for place in counted]
-    return np.mean(curves, axis=0)
+    each = [chance.auc_parts(truth == answers.classes[place], probabilities[:, place]) for place in counted]
+    return np.mean(each, axis=0)
 
 
-def _area(member: np.ndarray, scored: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The share of (positive, negative) pairs that are ranked right, a tie counting half, for each row of weights."""
-    order = np.argsort(scored, kind="stable")
-    scored, member, weights = scored[order], member[order], weights[:, order]
-    ties = np.flatnonzero(np.r_[True, scored[1:] != scored[:-1]])
-    positive = np.add.reduceat(weights * member, ties, axis=1)
-    negative = np.add.reduceat(weights * ~member, ties, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    right = (positive * (below + negative / 2)).sum(axis=1)
-    return np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return weights @ values / weights.sum(axis=1)
-
-
-def _accuracy(truth: np.ndarray, answers: Answers, weights: np.ndarray) -> np.ndarray:
-    return _mean((np.asarray(answers.predictions) == truth).astype(float), weights)
-
-
-def _log_loss(truth: np.ndarray, answers: Answers, weights: np.ndarray) -> np.ndarray:
+def _log_loss(truth: np.ndarray, answers: Answers) -> np.ndarray:
     places = {label: place for place, label in enumerate(answers.classes)}
     of_truth = np.asarray(answers.probabilities)[np.arange(len(truth)), [places[label] for label in truth.tolist()]]
-    return _mean(-np.log(np.clip(of_truth, np.finfo(float).eps, 1)), weights)
+    return -np.log(np.clip(of_truth, np.finfo(float).eps, 1))
 
 
 def _errors(truth: np.ndarray, answers: Answers) -> np.ndarray:
     return np.asarray(answers.predictions, dtype=float) - truth.astype(float)
 
 
+def _root_squared(truth: np.ndarray, answers: Answers) -> np.ndarray:
+    """The linear part of the root (infinitesimal jackknife: Efron, The Jackknife, the Bootstrap, 1982, chapter 6)."""
+    squared = _errors(truth, answers) ** 2
+    root = np.sqrt(squared.mean())
+    return root + (squared - squared.mean()) / (2 * root) if root else squared
+
+
 # Under the names that mlflow.models.evaluate gives them.
 METRICS = {
     "classifier": {
-        "roc_auc": Metric(True, True, _roc_auc),
-        "log_loss": Metric(False, True, _log_loss),
-        "accuracy_score": Metric(True, False, _accuracy),
+        "roc_auc": Metric(_roc_auc, greater_is_better=True, needs_probabilities=True, relative=False),
+        "log_loss": Metric(_log_loss, needs_probabilities=True),
+        "accuracy_score": Metric(
+            lambda truth, answers: (np.asarray(answers.predictions) == truth).astype(float),
+            greater_is_better=True,
+            relative=False,
+        ),
     },
     "regressor": {
-        "mean_absolute_error": Metric(False, False, lambda t, a, w: _mean(np.abs(_errors(t, a)), w)),
-        "mean_squared_error": Metric(False, False, lambda t, a, w: _mean(_errors(t, a) ** 2, w)),
-        "root_mean_squared_error": Metric(False, False, lambda t, a, w: np.sqrt(_mean(_errors(t, a) ** 2, w))),
+        "mean_absolute_error": Metric(lambda truth, answers: np.abs(_errors(truth, answers))),
+        "mean_squared_error": Metric(lambda truth, answers: _errors(truth, answers) ** 2),
+        "root_mean_squared_error": Metric(_root_squared),
     },
 }
 
 
-def point(truth: np.ndarray, answers: Answers, metric: Metric) -> float:
-    """A metric of all rows, each counted once."""
-    return float(metric.score(truth, answers, np.ones((1, len(truth))))[0])
+@dataclass(frozen=True)
+class Bootstrap:
+    """How an interval is worked out: its confidence, the number of draws, their seed."""
+
+    confidence: float = 0.95
+    n_resamples: int = 1000
+    random_state: int = 0
 
 
-def bootstrap_improvement(
-    truth: np.ndarray, candidate: Answers, champion: Answers, metric: Metric, n_resamples: int, random_state: int
-) -> np.ndarray:
-    """How much better the candidate is in each of many resamples of the rows (n_resamples,); positive is better.
+@dataclass(frozen=True)
+class Row:
+    """A line of the table of reasons.
 
-    Paired: in each resample both models are scored on the same rows, drawn with replacement. The percentiles of the
-    result are the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-    Resamples that hold one class only, which happens with a handful of rows, count as nan.
+    rows_needed: of an undecided check, how many validation rows it would take.
+    lever: what a user can do about a check that did not pass.
     """
-    generator = np.random.default_rng(random_state)
-    rows = len(truth)
-    step = max(1, CHUNK // rows)
-    sign = 1 if metric.greater_is_better else -1
-    improvements = []
-    for start in range(0, n_resamples, step):
-        draws = min(step, n_resamples - start)
-        weights = generator.multinomial(rows, np.full(rows, 1 / rows), size=draws).astype(float)
-        difference = metric.score(truth, candidate, weights) - metric.score(truth, champion, weights)
-        improvements.append(sign * difference)
-    return np.concatenate(improvements)
+
+    check: str
+    candidate: str
+    champion: str
+    required: str
+    verdict: str
+    rows_needed: int | None = None
+    lever: str = field(default="", repr=False)
+
+
+def verdict_of(rows: Iterable[Row]) -> str:
+    """The verdict of all checks together. A group too small to be judged is listed, and stops nothing."""
+    verdicts = {row.verdict for row in rows if not (row.verdict == UNDECIDED and row.check.startswith("slice "))}
+    return FAIL if FAIL in verdicts else UNDECIDED if UNDECIDED in verdicts else PASS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models that have answered the same rows, and the metric on which they are compared.
+
+    truth: (rows,). how: how intervals are worked out.
+    """
+
+    name: str
+    metric: Metric
+    truth: np.ndarray
+    candidate: Answers
+    champion: Answers
+    how: Bootstrap
+
+    def of(self, member: np.ndarray, how: Bootstrap) -> Comparison:
+        """The same for some of the rows: member (rows,) says which."""
+        answers = self.candidate.of(member), self.champion.of(member)
+        return Comparison(self.name, self.metric, self.truth[member], *answers, how)
+
+    @cached_property
+    def differences(self) -> np.ndarray:
+        """How much better the candidate is on each row (rows,)."""
+        return self.metric.differences(self.truth, self.candidate, self.champion)
+
+    def improvement(self, sign: int = 1) -> chance.Improvement:
+        """How much better the candidate is; with sign -1, how much worse."""
+        differences, how = sign * self.differences, self.how
+        mean = float(differences.mean())
+        if self.name == "accuracy_score":  # differences are -1, 0 and 1: there are exact methods
+            better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+            interval = chance.tango_interval(better, worse, len(differences), how.confidence)
+            return chance.Improvement(mean, *interval, chance.mcnemar_p(better, worse))
+        interval = chance.bootstrap_interval(differences, how.confidence, how.n_resamples, how.random_state)
+        p_value = chance.sign_flip_p(differences, how.n_resamples, how.random_state)
+        return chance.Improvement(mean, *interval, p_value)
+
+    def bound(self, margin: float) -> float:
+        """What the improvement must not lie below: the margin, of a loss as a share of the champion's value."""
+        return 0 - margin * (self.metric.value(self.truth, self.champion) if self.metric.relative else 1)
+
+
+def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_rows: int) -> Row | None:
+    """An undecided check where the validation data are too few for any verdict, otherwise None.
+
+    min_rows: of the whole table. min_class_rows: of each class.
+    """
+    if len(truth) < min_rows:
+        lever = "give more validation rows, or lower min_rows"
+        return Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)
+    if classifier:
+        counts = pd.Series(truth).value_counts()
+        if counts.iloc[-1] < min_class_rows:
+            needed = -(-len(truth) * min_class_rows // int(counts.iloc[-1]))
+            check, lever = f"rows of class {counts.index[-1]}", "give more rows of it, or lower min_class_rows"
+            return Row(check, f"{counts.iloc[-1]}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)
+    return None
+
+
+def compared_row(models: Comparison, margin: float) -> tuple[Row, chance.Improvement]:
+    """Judge a candidate against the champion; also its improvement.
+
+    It passes where the whole interval of its improvement lies above -margin. With margin 0 the exact test must say so
+    too: chance must not explain the improvement. Where the interval holds the bound, more rows must decide.
+    """
+    found, bound, theirs = (
+        models.improvement(),
+        models.bound(margin),
+        models.metric.value(models.truth, models.champion),
+    )
+    if margin:
+        better, worse, required = found.low >= bound, found.high < bound, f">= {shown(bound)}"
+        required += f" ({margin:g} x {shown(theirs)})" if models.metric.relative else ""
+    else:
+        better = found.low > 0 and found.p_value <= (1 - models.how.confidence) / 2
+        worse, required = found.high < 0 or not models.differences.any(), "> 0, not by chance"
+    verdict = PASS if better else FAIL if worse else UNDECIDED
+    needed = chance.rows_needed(models.differences, bound, models.how.confidence) if verdict == UNDECIDED else None
+    check = f"{models.name} improvement, {100 * models.how.confidence:g} % interval"
+    lever = (
+        "give more validation rows, or raise margin" if verdict == UNDECIDED else "improve the model, or raise margin"
+    )
+    return Row(check, told(found), shown(theirs), required, verdict, needed, lever), found
+
+
+def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float, min_class_rows: int) -> list[Row]:
+    """Judge a candidate on groups of rows: in none may it be worse than the champion by more than the margin.
+
+    groups: by name, whether a row belongs to it (rows,).
+
+    A group fails where it is worse by more than the margin and chance does not explain that it is worse, at 5 % for all
+    groups together (Holm). A group with too few rows is undecided.
+    """
+    # So many draws that a p-value can be small enough when it is corrected for the number of groups.
+    how = replace(models.how, n_resamples=max(models.how.n_resamples, 100 * len(groups)))
+    parts = {group: models.of(member, how) for group, member in groups.items()}
+    large = [group for group, part in parts.items() if _can_be_judged(part, min_class_rows)]
+    p_values = dict(zip(large, chance.holm([parts[group].improvement(-1).p_value for group in large]), strict=True))
+    rows = []
+    for group, part in parts.items():
+        if group not in p_values:
+            few, wanted = f"{len(part.truth)} rows", f"{min_class_rows} rows of each class"
+            rows.append(Row(f"slice {group}", few, "-", wanted, UNDECIDED))
+            continue
+        found, bound = part.improvement(), part.bound(margin)
+        worse = found.value < bound and p_values[group] <= 0.05
+        verdict = FAIL if worse else PASS if found.low >= bound else UNDECIDED
+        theirs = shown(part.metric.value(part.truth, part.champion))
+        lever = "improve the model for this group, or raise slice_margin"
+        rows.append(Row(f"slice {group}", told(found), theirs, f">= {shown(bound)}", verdict, None, lever))
+    return rows
+
+
+def _can_be_judged(part: Comparison, min_class_rows: int) -> bool:
+    if len(part.truth) < min_class_rows:
+        return False
+    if part.name != "roc_auc":
+        return True
+    counts = [int((part.truth == label).sum()) for label in part.candidate.classes]
+    return min(counts) >= min_class_rows
+
+
+def told(found: chance.Improvement) -> str:
+    """An improvement and its interval."""
+    return f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})"
+
+
+def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
+    """The groups of rows that a column makes: each value, or quarters of numbers; missing values."""
+    values = column
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS:
+        values = pd.qcut(column, 4, duplicates="drop")
+    named = values.astype(object).map(str, na_action="ignore")
+    groups = {f"{column.name}={each}": (named == each).to_numpy() for each in sorted(named.dropna().unique())}
+    missing = column.isna().to_numpy()
+    return groups | ({f"{column.name} missing": missing} if missing.any() else {})
+
+
+def latency_rows(milliseconds: list[np.ndarray], max_latency: float, max_slowdown: float) -> list[Row]:
+    """Judge the time for one row.
+
+    milliseconds: of the candidate and, where there is one, of the champion: (rows,) each, the same rows asked in turns.
+    max_latency: bound for the median; 0 for none. max_slowdown: bound for the ratio to the champion's time.
+    """
+    candidate = milliseconds[0]
+    mine, rows = f"{np.median(candidate):.3g} ms", []
+    low, high = chance.median_interval(candidate, 0.95)
+    if max_latency:
+        verdict = PASS if high <= max_latency else FAIL if low > max_latency else UNDECIDED
+        rows.append(
+            Row(
+                "latency",
+                f"{mine} ({low:.3g} to {high:.3g})",
+                "-",
+                f"<= {max_latency:g} ms",
+                verdict,
+                lever="raise max_latency",
+            )
+        )
+    if len(milliseconds) < 2:
+        return rows or [Row("latency", mine, "-", "no bound", PASS)]
+    champion = milliseconds[1]
+    ratios = candidate / champion
+    low, high = chance.median_interval(ratios, 0.95)
+    verdict = PASS if high <= max_slowdown else FAIL if low > max_slowdown else UNDECIDED
+    ratio, theirs = f"{np.median(ratios):.2f} x ({low:.2f} to {high:.2f})", f"{np.median(champion):.3g} ms"
+    required = f"<= {max_slowdown:g} x the champion's"
+    return [*rows, Row("latency", ratio, theirs, required, verdict, lever="raise max_slowdown")]
 
 
 def parse_thresholds(text: str) -> dict[str, MetricThreshold]:
@@ -118,14 +298,28 @@ def parse_thresholds(text: str) -> dict[str, MetricThreshold]:
     """
     thresholds = {}
     for part in [part.strip() for part in text.split(",") if part.strip()]:
-        found = re.fullmatch(r"(\w+)\s*(>=|<=)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)", part)
-        try:
-            assert found
-            threshold = float(found[3])
-        except (AssertionError, ValueError):
-            raise ValueError(f"{part!r} is no threshold: write for instance roc_auc>=0.8") from None
-        thresholds[found[1]] = MetricThreshold(threshold=threshold, greater_is_better=found[2] == ">=")
+        found = re.fullmatch(r"(\w+)\s*(>=|<=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", part)
+        if found is None:
+            raise ValueError(f"{part!r} is no threshold: write for instance roc_auc>=0.8")
+        thresholds[found[1]] = MetricThreshold(threshold=float(found[3]), greater_is_better=found[2] == ">=")
     return thresholds
+
+
+def threshold_row(
+    name: str, threshold: MetricThreshold, candidate: EvaluationResult, champion: EvaluationResult | None
+) -> Row:
+    """Judge a metric of an evaluation against a threshold, by `mlflow.validate_evaluation_results`."""
+    try:
+        mlflow.validate_evaluation_results({name: threshold}, candidate)
+        verdict = PASS
+    except ModelValidationFailedException:
+        verdict = FAIL
+    mine, theirs = float(candidate.metrics[name]), champion.metrics.get(name) if champion else None
+    beside = [threshold.threshold, *([theirs] if theirs is not None else [])]
+    required = f"{'>=' if threshold.greater_is_better else '<='} {shown(threshold.threshold, mine)}"
+    beside_it = "-" if theirs is None else shown(theirs, mine)
+    lever = f"improve the model, or change {name} in thresholds"
+    return Row(name, shown(mine, *beside), beside_it, required, verdict, None, lever)
 
 
 def incompatibility(candidate: ModelSignature, champion: ModelSignature) -> str:
@@ -133,20 +327,19 @@ def incompatibility(candidate: ModelSignature, champion: ModelSignature) -> str:
 
     The candidate must take every request that the champion takes, and answer in the same form.
     """
-    if not (candidate.inputs.has_input_names() and champion.inputs.has_input_names()):  # tensors
-        sent, wanted = {}, []
+    if candidate.inputs.is_tensor_spec() or champion.inputs.is_tensor_spec() or not champion.inputs.has_input_names():
         if candidate.inputs != champion.inputs:
             return f"takes {_kinds(candidate.inputs)}, not {_kinds(champion.inputs)}"
     else:
-        sent, wanted = {column.name: column for column in champion.inputs.inputs}, candidate.inputs.inputs
-    for column in wanted:
-        if column.name not in sent:
-            if column.required:
-                return f"needs column {column.name!r}"
-        elif column.type != sent[column.name].type:
-            return f"column {column.name!r} is {column.type.name}, not {sent[column.name].type.name}"
-        elif column.required and not sent[column.name].required:
-            return f"column {column.name!r} is no longer optional"
+        sent = {column.name: column for column in champion.inputs.inputs}
+        for column in candidate.inputs.inputs:
+            if column.name not in sent:
+                if column.required:
+                    return f"needs column {column.name!r}"
+            elif column.type != sent[column.name].type:
+                return f"column {column.name!r} is {kind(column.type)}, not {kind(sent[column.name].type)}"
+            elif column.required and not sent[column.name].required:
+                return f"column {column.name!r} is no longer optional"
     if candidate.outputs != champion.outputs:
         return f"answers {_kinds(candidate.outputs)}, not {_kinds(champion.outputs)}"
     taken = {param.name for param in candidate.params.params} if candidate.params else set()
@@ -160,43 +353,35 @@ def _kinds(schema: Any) -> str:
     return "nothing declared" if schema is None else ", ".join(map(str, schema.inputs))
 
 
-def row(check: str, candidate: object, champion: object, required: str, passed: bool) -> dict[str, object]:
-    """A line of the table of reasons."""
-    shown = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in (candidate, champion)]
-    verdict = "pass" if passed else "FAIL"
-    return {"check": check, "candidate": shown[0], "champion": shown[1], "required": required, "verdict": verdict}
+def shown(value: float, *beside: float) -> str:
+    """A number with four digits, and more where it would otherwise look like another number beside it."""
+    for digits in range(4, 17):
+        whole = [len(str(int(abs(each)))) if np.isfinite(each) else 1 for each in (value, *beside)]
+        texts = [f"{each:.{max(digits, size)}g}" for each, size in zip((value, *beside), whole, strict=True)]
+        if len(set(texts)) == len({value, *beside}):
+            break
+    return texts[0]
 
 
-def threshold_row(
-    name: str,
-    threshold: MetricThreshold,
-    candidate: EvaluationResult,
-    champion: EvaluationResult | None,
-    check: str = "",
-) -> dict[str, object]:
-    """Judge a metric of an evaluation against a threshold, by `mlflow.validate_evaluation_results`."""
-    try:
-        mlflow.validate_evaluation_results({name: threshold}, candidate)
-        passed = True
-    except ModelValidationFailedException:
-        passed = False
-    theirs = "-" if champion is None else champion.metrics.get(name, "-")
-    required = f"{'>=' if threshold.greater_is_better else '<='} {threshold.threshold:.4g}"
-    return row(check or name, candidate.metrics.get(name, "missing"), theirs, required, passed)
-
-
-def improvement_figure(improvement: np.ndarray, low: float, high: float, margin: float, title: str) -> Figure:
+def improvement_figure(means: np.ndarray, found: chance.Improvement, bound: float, title: str) -> Figure:
     """The improvement over the resamples, its interval, and the line that its lower end must not fall below."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    axes.hist(improvement[~np.isnan(improvement)], bins=40, color="#9ecae1")
-    axes.axvspan(low, high, color="#1f77b4", alpha=0.15, label=f"interval {low:+.4f} to {high:+.4f}")
-    axes.axvline(-margin, color="#d62728", linestyle="--", label=f"required: not below {0 - margin:+.4f}")
-    axes.set(title=title, xlabel="improvement over the champion", ylabel="resamples")
+    axes.hist(means, bins=40, color="#9ecae1")
+    interval = f"interval {found.low:+.3g} to {found.high:+.3g}"
+    axes.axvspan(found.low, found.high, color="#1f77b4", alpha=0.15, label=interval)
+    axes.axvline(bound, color="#d62728", linestyle="--", label=f"required: not below {shown(bound)}")
+    axes.set(title=title.replace("$", r"\$"), xlabel="improvement over the champion", ylabel="resamples")
     axes.legend(fontsize="small")
     return figure
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[Row]) -> str:
     """The reasons as text."""
-    return pd.DataFrame(rows).to_string(index=False)
+    return frame(rows).to_string(index=False)
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    """The reasons as a table."""
+    columns = ["check", "candidate", "champion", "required", "verdict"]
+    return pd.DataFrame([[getattr(row, name) for name in columns] for row in rows], columns=columns)

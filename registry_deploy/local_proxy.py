@@ -5,28 +5,35 @@ among the MLflow scoring servers named there, and reads it again on ``POST /-/re
 it starts in half a second and stays small.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
-import dataclasses
 import hmac
-import ipaddress
-import json
 import logging
 import os
-import socket
+import signal
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-if sys.platform != "win32":  # so that this module can at least be imported on Windows
-    import fcntl
+from processes import (
+    SERVER_TOKEN_HEADER,
+    TOKEN_VARIABLE,
+    Server,
+    holder,
+    is_loopback,
+    launch_server,
+    log_tail,
+    read_state,
+)
 
-TOKEN_VARIABLE = "DEPLOYMENT_TOKEN"
 VERSION_HEADER = "x-mlflow-model-version"
 COLOUR_HEADER = "x-mlflow-deployment"
 
@@ -34,143 +41,21 @@ PATHS = ("/invocations", "/ping", "/health", "/version")  # what a scoring serve
 MAX_BODY = 100 * 2**20  # bytes; a request is held in memory so that it can be sent again
 REQUEST_TIMEOUT = 5 + float(os.environ.get("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "60"))  # s; MLflow gives up before
 HEALTHY_TIMEOUT = 60.0  # s that a request waits for a healthy server before it is refused
+IDLE_TIMEOUT = 60.0  # s that a client may take to begin a request, and to send its body
+PING_TIMEOUT = 1.5  # s; a server that misses two in a row, and has not worked meanwhile, hangs
+BUSY_MISSES = 40  # pings that a server may miss while it works
 MAX_LOST = 3  # a request under which this many servers broke off is not sent to another one
 
 _log = logging.getLogger("local_proxy")
 
 
-@dataclasses.dataclass(frozen=True)
-class Server:
-    """One model version and what it takes to serve it again after a crash."""
-
-    folder: str  # holds its log and its lock; no two servers ever share one
-    model: str  # the downloaded model
-    model_uri: str  # pinned: never an alias
-    version: str
-    model_uuid: str
-    python: list[str]  # the command that runs Python in the model's environment
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What is deployed: written by LocalTarget only, read by the proxy."""
-
-    name: str
-    host: str
-    port: int
-    token_required: bool
-    servers: dict[str, Server]  # by colour
-    traffic: dict[str, int]  # percent by colour, 100 in all
-    fallback: str | None = None  # the colour to roll back to; it also takes over while the live one restarts
-
-
-def read_state(directory: Path) -> State | None:
-    """The state kept in `directory`, None when nothing is deployed there."""
+def processor_seconds(pid: int) -> float:
+    """The processor time that a process has used; 0 where the system does not tell (only Linux does)."""
     try:
-        data = json.loads((directory / "state.json").read_text())
-    except FileNotFoundError:
-        return None
-    return State(**{**data, "servers": {colour: Server(**server) for colour, server in data["servers"].items()}})
-
-
-def write_state(directory: Path, state: State) -> None:
-    """Replace the state in `directory` by renaming, so that a reader or a crash sees the old one or the new one."""
-    temporary = directory / "state.json.new"
-    with open(temporary, "w") as file:
-        json.dump(dataclasses.asdict(state), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, directory / "state.json")
-
-
-# A process that we start inherits a locked file. The kernel frees the lock when the process ends, however it ends, and
-# whoever its parent is: "the lock is held" says that it lives, and that the process id in the file is still its own.
-
-
-def lock(file: TextIO) -> bool:
-    """Take the lock of an open file; False when another process (or another opening of the file) holds it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def launch(
-    command: list[str], folder: Path, name: str, environment: dict[str, str], port: int
-) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one.
-
-    It works in `folder`, writes to `name`.log there and holds `name`.lock, in which stand its process id and its port.
-    `environment` comes on top of this process's own.
-
-    Raises:
-        RuntimeError: the process is already there.
-    """
-    # The run that deploys ends long before the server, and the server must not write into it.
-    inherited = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_RUN_ID", TOKEN_VARIABLE)}
-    with open(folder / f"{name}.lock", "a+") as file, open(folder / f"{name}.log", "ab") as log:
-        for _ in range(100):  # holder() takes the lock for a moment to look whether it is free
-            if lock(file):
-                break
-            time.sleep(0.01)
-        else:
-            raise RuntimeError(f"{folder / name} is already running")
-        file.truncate(0)
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=inherited | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[file.fileno()],
-            start_new_session=True,
-        )
-        file.write(json.dumps({"pid": process.pid, "port": port}))
-    return process
-
-
-def holder(folder: Path, name: str) -> dict[str, int] | None:
-    """The process id and the port of the living process that `launch` started, None when it is gone."""
-    while True:
-        try:
-            with open(folder / f"{name}.lock") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-        except FileNotFoundError:
-            return None
-        except BlockingIOError:
-            with contextlib.suppress(ValueError):  # being started this very moment: the record is not complete
-                record: dict[str, int] = json.loads((folder / f"{name}.lock").read_text())
-                return record
-        time.sleep(0.01)
-
-
-def launch_server(server: Server) -> subprocess.Popen[bytes]:
-    """Start the server that `mlflow models serve` starts, on a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*server.python, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
-    command.append("mlflow.pyfunc.scoring_server.app:app")
-    # __pyfunc_model_path__ is where that app looks for its model (mlflow.pyfunc.scoring_server._SERVER_MODEL_PATH).
-    return launch(command, Path(server.folder), "server", {"__pyfunc_model_path__": server.model}, port)
-
-
-def log_tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log file."""
-    with contextlib.suppress(FileNotFoundError):
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server bound to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Backend:
@@ -182,10 +67,13 @@ class Backend:
         self.session = session
         self.folder = Path(server.folder)
         self.port = 0
+        self.headers: dict[str, str] = {}
         self.ready = False
         self.in_flight = 0
         self.restarts = 0
         self.credit = 0
+        self.missed = 0
+        self.worked = 0.0
         self.wake = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -198,46 +86,73 @@ class Backend:
             self.ready = False
             self.wake.set()
             return False
-        self.port = record["port"]
+        self.port, self.headers = record["port"], {SERVER_TOKEN_HEADER: record["token"]}
         return True
 
     async def check_ready(self) -> bool:
-        """Ask a server that was not ready whether its model is loaded now."""
+        """Ask a server whether its model is loaded and it answers."""
+        answered = False
         if self.check_alive():
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                timeout = aiohttp.ClientTimeout(total=5)
-                async with self.session.get(f"http://127.0.0.1:{self.port}/ping", timeout=timeout) as reply:
+                timeout = aiohttp.ClientTimeout(total=PING_TIMEOUT)
+                url = f"http://127.0.0.1:{self.port}/ping"
+                async with self.session.get(url, headers=self.headers, timeout=timeout) as reply:
                     # Whoever answers on that port is our server only if that is still there.
-                    self.ready = reply.status == 200 and self.check_alive()
-        return self.ready
+                    answered = reply.status == 200 and self.check_alive()
+        if answered:
+            self.ready, self.missed = True, 0
+        return answered
+
+    async def check_hanging(self) -> None:
+        """Kill a server that was ready, answers no more and does not work: its requests then go to another one."""
+        if await self.check_ready() or not self.check_alive():
+            return
+        record = holder(self.folder, "server")
+        worked = processor_seconds(record["pid"]) if record else 0.0
+        busy = worked - self.worked > 0.2
+        self.missed, self.worked = self.missed + 1, worked
+        if record and (self.missed >= BUSY_MISSES or (self.missed >= 2 and not busy)):
+            _log.error("%s (version %s) hangs: it is killed", self.colour, self.server.version)
+            self.ready = False
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(record["pid"], signal.SIGKILL)
 
     async def supervise(self) -> None:
         """Keep the server running, for ever; one that does not start is tried less and less often."""
-        name = f"{self.colour} (version {self.server.version})"
-        pause = 0.5
+        pause, asked = 0.5, 0.0
         while True:
             self.wake.clear()
             if not self.check_alive():
-                tail = log_tail(self.folder / "server.log", 5)
-                _log.error("%s is not running: starting it. The last lines of its log:\n%s", name, tail)
-                self.restarts += 1
-                try:
-                    self.process = launch_server(self.server)
-                    while self.process.poll() is None and not await self.check_ready():
-                        await asyncio.sleep(0.1)
-                except (OSError, RuntimeError):
-                    _log.exception("%s cannot be started", name)
+                await self.restart()
                 if self.ready:
-                    _log.info("%s serves again", name)
                     pause = 0.5
                 else:
-                    _log.error("%s did not start: next try in %g s", name, pause)
+                    _log.error("%s did not start: next try in %g s", self.colour, pause)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 60)
             elif not self.ready:
                 await self.check_ready()
+            elif time.monotonic() - asked > 0.5:
+                await self.check_hanging()
+                asked = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wake.wait(), timeout=0.25)
+
+    async def restart(self) -> None:
+        """Start the server again and wait until it is ready or has ended."""
+        name = f"{self.colour} (version {self.server.version})"
+        tail = log_tail(self.folder / "server.log", 5)
+        _log.error("%s is not running: starting it. The last lines of its log:\n%s", name, tail)
+        self.restarts += 1
+        self.missed = 0
+        try:
+            self.process = launch_server(self.server)
+            while self.process.poll() is None and not await self.check_ready():
+                await asyncio.sleep(0.1)
+        except (OSError, RuntimeError):
+            _log.exception("%s cannot be started", name)
+        if self.ready:
+            _log.info("%s serves again", name)
 
 
 class Proxy:
@@ -249,6 +164,7 @@ class Proxy:
         self.backends: dict[str, Backend] = {}  # by colour
         self.retired: list[Backend] = []  # no longer in the state, perhaps still answering a request
         self.supervisors: dict[Backend, asyncio.Task[None]] = {}
+        self.silent: set[Any] = set()  # the new connections, on which no request has come yet
 
     async def run(self, _: web.Application) -> Any:
         """Set up before the first request, clean up after the last one (an aiohttp clean-up context)."""
@@ -302,7 +218,10 @@ class Proxy:
 
     async def forward(self, request: web.Request) -> web.Response:
         """Pass a request to one model server; scoring changes nothing, so it is sent again when the server dies."""
-        body = await request.read()
+        try:
+            body = await asyncio.wait_for(request.read(), IDLE_TIMEOUT)
+        except TimeoutError:
+            return _refuse(408, f"the request was not complete in {IDLE_TIMEOUT:g} s")
         headers = {key: request.headers[key] for key in ("Content-Type", "Accept") if key in request.headers}
         # /ping and the like ask how things are now: they are not made to wait until things are better.
         deadline = time.monotonic() + (HEALTHY_TIMEOUT if request.path == "/invocations" else 0)
@@ -316,15 +235,7 @@ class Proxy:
                 continue
             backend.in_flight += 1
             try:
-                url = f"http://127.0.0.1:{backend.port}{request.path}"
-                # Read to its end before a byte goes out: the whole answer comes from one version, or from the next try.
-                async with self.session.request(
-                    request.method, url, data=body or None, headers=headers, allow_redirects=False
-                ) as reply:
-                    content = await reply.read()
-                    kept = {key: reply.headers[key] for key in ("Content-Type", "Allow") if key in reply.headers}
-                    kept |= {VERSION_HEADER: backend.server.version, COLOUR_HEADER: backend.colour}
-                    return web.Response(status=reply.status, body=content, headers=kept)
+                return await self.ask(backend, request, body, headers)
             except TimeoutError:
                 return _refuse(504, f"version {backend.server.version} did not answer in {REQUEST_TIMEOUT:g} s")
             except aiohttp.ClientError as error:
@@ -337,6 +248,20 @@ class Proxy:
                 await asyncio.sleep(0.02)  # a dying process may hold its lock some milliseconds longer than its sockets
             finally:
                 backend.in_flight -= 1
+
+    async def ask(self, backend: Backend, request: web.Request, body: bytes, headers: dict[str, str]) -> web.Response:
+        """The answer of one model server.
+
+        Read to its end before a byte goes out: the whole answer comes from one version, or from the next try.
+        """
+        url = f"http://127.0.0.1:{backend.port}{request.path}"
+        async with self.session.request(
+            request.method, url, data=body or None, headers=headers | backend.headers, allow_redirects=False
+        ) as reply:
+            content = await reply.read()
+            kept = {key: reply.headers[key] for key in ("Content-Type", "Allow") if key in reply.headers}
+            kept |= {VERSION_HEADER: backend.server.version, COLOUR_HEADER: backend.colour}
+            return web.Response(status=reply.status, body=content, headers=kept)
 
     async def status(self, _: web.Request) -> web.Response:
         """What only the proxy knows of each server, by folder; a retired one is listed while it answers requests."""
@@ -353,11 +278,27 @@ class Proxy:
     @web.middleware
     async def authorise(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Let nobody in without the token, when there is one."""
-        given = request.headers.get("Authorization", "").encode(errors="replace")
-        if self.token and not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+        self.silent.discard(request.protocol)
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode(errors="replace"), (self.token or "").encode())
+        if self.token and not (known and scheme.lower() == "bearer"):
             return _refuse(401, "send the deployment's token: 'Authorization: Bearer <token>'")
         response: web.StreamResponse = await handler(request)
         return response
+
+    def connection(self, server: Any) -> Any:
+        """The protocol of a new connection; it is closed when no request comes."""
+        protocol = server()
+        self.silent.add(protocol)
+
+        def hang_up() -> None:
+            if protocol in self.silent:
+                self.silent.discard(protocol)
+                if protocol.transport is not None:
+                    protocol.transport.close()
+
+        asyncio.get_running_loop().call_later(IDLE_TIMEOUT, hang_up)
+        return protocol
 
 
 def _refuse(status: int, message: str) -> web.Response:
@@ -365,10 +306,8 @@ def _refuse(status: int, message: str) -> web.Response:
     return web.json_response({"error_code": str(status), "message": message}, status=status)
 
 
-def main() -> None:
+async def serve(directory: Path) -> None:
     """Serve until SIGTERM, then finish the requests under way."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    directory = Path(sys.argv[1])
     state = read_state(directory)
     token = os.environ.pop(TOKEN_VARIABLE, None)  # popped: the model servers started from here need not know it
     if state is None:
@@ -381,11 +320,25 @@ def main() -> None:
     app.add_routes([web.get("/-/status", proxy.status), web.post("/-/reload", proxy.reload)])
     for path in PATHS:
         app.router.add_route("*", path, proxy.forward)
+    encryption = None
+    if state.certificate:
+        encryption = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        encryption.load_cert_chain(state.certificate)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=75, shutdown_timeout=REQUEST_TIMEOUT)
+    await runner.setup()
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    inner = runner.server
     try:
-        web.run_app(app, host=state.host, port=state.port, access_log=None, print=None)
+        # Not web.TCPSite: it would keep a connection for ever on which no request comes.
+        listening = await loop.create_server(lambda: proxy.connection(inner), state.host, state.port, ssl=encryption)
     except OSError as error:
         sys.exit(f"cannot listen on {state.host}:{state.port}: {error.strerror}")
+    await stopped.wait()
+    listening.close()
+    await runner.cleanup()
 
 
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(serve(Path(sys.argv[1])))

@@ -1,15 +1,16 @@
 """Deploys a model on this machine, blue/green: MLflow's own scoring servers behind a reverse proxy on a fixed port."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import errno
 import json
 import logging
-import math
 import os
 import shutil
-import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,12 +25,13 @@ import pandas
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.models.flavor_backend_registry import get_flavor_backend
 from mlflow.pyfunc import scoring_server
-from mlflow.store.artifact.utils.models import get_model_name_and_version
+from requests.adapters import HTTPAdapter
 
 import local_proxy
-from local_proxy import TOKEN_VARIABLE, Server, State, holder, read_state, write_state
+import processes
+from model_files import download, pin, python_of, reason, same
+from processes import SERVER_TOKEN_HEADER, TOKEN_VARIABLE, Server, State, holder, private, read_state, write_state
 from target import Colour, DeploymentError, Status
 
 DEFAULT_HOST = "127.0.0.1"
@@ -52,10 +54,13 @@ class LocalTarget:
         port: likewise, else 5001.
         token: requests then need ``Authorization: Bearer <token>``; default the environment variable DEPLOYMENT_TOKEN.
             It is handed to the proxy by the environment and written nowhere.
+        certificate: PEM file with a certificate and its private key: the endpoint then speaks HTTPS.
         env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
         start_timeout: seconds that a server may take until it answers /ping.
         drain_timeout: seconds that a replaced server may take to finish its requests before it is stopped.
     """
+
+    kind = "local"
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class LocalTarget:
         port: int | None = None,
         token: str | None = None,
         env_manager: str = "local",
+        certificate: str = "",
         start_timeout: float = 120,
         drain_timeout: float = 75,
     ) -> None:
@@ -79,43 +85,38 @@ class LocalTarget:
         self.port = port
         self.token = token or os.environ.get(TOKEN_VARIABLE) or None
         self.env_manager = env_manager
+        self.certificate = certificate
         self.start_timeout = start_timeout
         self.drain_timeout = drain_timeout
+
+    @property
+    def owner(self) -> str:
+        """Who serves here: this machine and the directory of the endpoint."""
+        return f"{socket.gethostname()}:{self.directory}"
 
     def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
         """Serve a model version: start it beside the live one, test it, then give it its share of the requests.
 
-        A version that is already up is not started again, only its share changes: `canary=10` and later `canary=100`
-        with the same version shift the traffic in two steps. The version that had the traffic stays up for `rollback`.
+        A version that is up already is not started again: only its share changes.
 
-        Args:
-            model_uri: `models:/churn@champion` (pinned to the version that the alias means now), `models:/churn/3`,
-                `runs:/<id>/model`, a folder; any pyfunc model.
-            canary: percent of the requests that this version gets, 1 to 100; 100 when nothing else is deployed.
+        model_uri: `models:/churn@champion` (pinned to the version that the alias means now), `models:/churn/3`,
+        `runs:/<id>/model`, a folder; any pyfunc model.
+        canary: percent of the requests that this version gets, 1 to 100; 100 when nothing else is deployed.
 
-        Raises:
-            DeploymentError: nothing has changed, except that a proxy which had been killed runs again.
+        Raises DeploymentError: nothing has changed, except that a proxy which had been killed runs again.
         """
         if not 1 <= canary <= 100:
             raise DeploymentError(f"canary={canary} is not a percentage from 1 to 100")
         with self._lock("deploy"):
-            state = self._read()
-            if state is None:
-                state = State(self.name, self.host or DEFAULT_HOST, self.port or DEFAULT_PORT, bool(self.token), {}, {})
-                self._check_address(state)
-            elif self.token and not state.token_required:
-                raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")
-            else:
-                self._revive(state)
+            state = self._state_to_change()
             self._sweep()  # what a deploy left that was killed
-            uri, version, uuid = _pin(model_uri)
+            uri, version, uuid = _identified(model_uri)
             for colour, server in state.servers.items():
                 if (server.model_uri, server.model_uuid) == (uri, uuid):
                     if state.traffic[colour] not in (canary, 100):
                         self._wait_ready(server)
                         self._apply(_shifted(state, colour, canary))
                     return self.status()
-
             live = [colour for colour, percent in state.traffic.items() if percent]
             if len(live) > 1:
                 shares = ", ".join(f"version {state.servers[c].version} {state.traffic[c]} %" for c in live)
@@ -132,6 +133,19 @@ class LocalTarget:
                 self._drain(replaced)
             self._sweep()
             return self.status()
+
+    def _state_to_change(self) -> State:
+        """What is deployed, with a running proxy; of a new endpoint its address, on which nobody listens."""
+        state = self._read()
+        if state is None:
+            address = self.host or DEFAULT_HOST, self.port or DEFAULT_PORT
+            state = State(self.name, *address, bool(self.token), {}, {}, certificate=self.certificate)
+            self._check_address(state)
+        elif self.token and not state.token_required:
+            raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")
+        else:
+            self._revive(state)
+        return state
 
     def status(self) -> Status:
         """What is deployed now; a colour's state is `healthy` or says in words what is wrong."""
@@ -189,7 +203,7 @@ class LocalTarget:
         """Finish the requests under way, stop every process that was started here and remove what was written here."""
         with self._lock("undeploy"):
             self._read()  # refuses another endpoint's directory
-            _stop(self.directory, "proxy", self.drain_timeout)
+            processes.stop(self.directory, "proxy", self.drain_timeout)
             (self.directory / "state.json").unlink(missing_ok=True)
             self._sweep()
             for leftover in ("servers", "state.json.new", "proxy.lock", "proxy.log", "failed.log", "operation.lock"):
@@ -204,12 +218,13 @@ class LocalTarget:
         Raises:
             DeploymentError: nothing is deployed, it cannot be reached, or the model refuses the instances.
         """
-        url = _url(self._deployed(), "/invocations")
+        state = self._deployed()
+        url = _url(state, "/invocations")
         body = mlflow.models.convert_input_example_to_serving_input(instances)
         try:
-            reply = self._request("POST", url, timeout=2 * local_proxy.REQUEST_TIMEOUT, data=body)
+            reply = self._request(state, "POST", "/invocations", timeout=2 * local_proxy.REQUEST_TIMEOUT, data=body)
         except requests.RequestException as error:
-            raise DeploymentError(f"{url} cannot be reached ({type(error).__name__}): see status()") from error
+            raise DeploymentError(f"{url} cannot be reached ({reason(error)}): see status, and start it") from error
         if reply.status_code != 200:
             raise DeploymentError(f"{url} answered {reply.status_code}: {_reason(reply)}")
         predictions = reply.json()["predictions"]
@@ -220,7 +235,8 @@ class LocalTarget:
     def _read(self) -> State | None:
         state = read_state(self.directory)
         if state is not None:
-            for key, wanted in (("name", self.name), ("host", self.host), ("port", self.port)):
+            given = {"name": self.name, "host": self.host, "port": self.port, "certificate": self.certificate or None}
+            for key, wanted in given.items():
                 if wanted is not None and wanted != getattr(state, key):
                     raise DeploymentError(
                         f"{key}={wanted}: in {self.directory} {state.name} is deployed on {state.host}:{state.port}; "
@@ -236,10 +252,10 @@ class LocalTarget:
 
     @contextlib.contextmanager
     def _lock(self, operation: str) -> Iterator[None]:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.directory / "operation.lock"
-        with open(path, "a+") as file:
-            if not local_proxy.lock(file):
+        with open(path, "a+", opener=private) as file:
+            if not processes.lock(file):
                 file.seek(0)
                 other = file.read() or "another operation"
                 raise DeploymentError(f"{other} of {self.name} is under way: try again when it has ended")
@@ -256,7 +272,7 @@ class LocalTarget:
             self._follow(state)
         except BaseException:
             if before is None:
-                _stop(self.directory, "proxy", 5)
+                processes.stop(self.directory, "proxy", 5)
                 (self.directory / "state.json").unlink()
             else:
                 write_state(self.directory, before)
@@ -269,7 +285,13 @@ class LocalTarget:
     def _check_address(self, state: State) -> None:
         """Say what stands against listening there before a server is started for it."""
         host, port = state.host, state.port
-        if not local_proxy.is_loopback(host) and not self.token:
+        if state.certificate:
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(state.certificate)
+            except OSError as error:
+                wanted = "a PEM file with a certificate and its private key"
+                raise DeploymentError(f"certificate={state.certificate}: expected {wanted} ({error})") from error
+        if not processes.is_loopback(host) and not self.token:
             raise DeploymentError(f"host={host} lets other machines in: set a token in {TOKEN_VARIABLE} first")
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
@@ -289,11 +311,13 @@ class LocalTarget:
         if state.token_required and not self.token:
             raise DeploymentError(f"{self.name} was deployed with a token: set it in {TOKEN_VARIABLE}")
         # By the environment: the command line of a process can be read by every user of the machine.
-        environment = {TOKEN_VARIABLE: self.token} if self.token and state.token_required else {}
+        environment = processes.inherited()
+        if self.token and state.token_required:
+            environment[TOKEN_VARIABLE] = self.token
         command = [sys.executable, str(Path(local_proxy.__file__).absolute()), str(self.directory)]
-        local_proxy.launch(command, self.directory, "proxy", environment, state.port)
+        processes.launch(command, self.directory, "proxy", environment, {"port": state.port})
         if self._ask(state, "GET", "/-/status") is None:
-            tail = local_proxy.log_tail(self.directory / "proxy.log", 3)
+            tail = processes.log_tail(self.directory / "proxy.log", 3)
             raise DeploymentError(f"the proxy of {self.name} did not start: {tail}")
         return True
 
@@ -302,7 +326,7 @@ class LocalTarget:
         deadline = time.monotonic() + 30
         while holder(self.directory, "proxy") is not None:
             try:
-                reply = self._request(method, _url(state, path), timeout=30)
+                reply = self._request(state, method, path, timeout=30)
             except requests.RequestException as error:  # it may just be starting, or ending
                 if time.monotonic() > deadline:
                     log = self.directory / "proxy.log"
@@ -319,26 +343,37 @@ class LocalTarget:
             return view
         return None
 
-    def _request(self, method: str, url: str, *, timeout: float, data: str | None = None) -> requests.Response:
+    def _request(
+        self, state: State, method: str, path: str, *, timeout: float, data: str | None = None
+    ) -> requests.Response:
+        """Ask the proxy; nothing is sent where another program listens on its port.
+
+        Raises requests.RequestException.
+        """
+        if holder(self.directory, "proxy") is None:
+            raise requests.ConnectionError("the proxy does not run")
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         with requests.Session() as session:
             session.trust_env = False  # a company's HTTP_PROXY must not get between us and this machine
-            return session.request(method, url, timeout=timeout, data=data, headers=headers)
+            if state.certificate:
+                session.mount("https://", _OurCertificate(state.certificate))
+                session.verify = state.certificate
+            return session.request(method, _url(state, path), timeout=timeout, data=data, headers=headers)
 
     # The servers
 
     @contextlib.contextmanager
     def _started(self, uri: str, version: str, uuid: str) -> Iterator[Server]:
         """A running, healthy server of a model; stopped and removed when the block fails."""
-        (self.directory / "servers").mkdir(exist_ok=True)
+        (self.directory / "servers").mkdir(exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(prefix=f"{version}-", dir=self.directory / "servers"))
         try:
-            model = _download(uri, folder)
+            model = download(uri, folder / "model")
             server = Server(str(folder), str(model), uri, version, uuid, python_of(model, self.env_manager))
             _log.info("starting version %s", version)
-            self._wait_healthy(server, local_proxy.launch_server(server))
+            self._wait_healthy(server, processes.launch_server(server))
             yield server
         except BaseException:  # Ctrl-C too
             with contextlib.suppress(FileNotFoundError):
@@ -365,7 +400,7 @@ class LocalTarget:
             _log.warning("version %s has no input example: its smoke test was /ping only", server.version)
             return
         try:
-            reply = self._request("POST", _server_url(server, "/invocations"), timeout=self.start_timeout, data=example)
+            reply = _ask_server(server, "POST", "/invocations", self.start_timeout, example)
             answer = reply.json() if reply.status_code == 200 else None
         except requests.RequestException as error:
             self._fail(server, f"broke off at its input example ({type(error).__name__})")
@@ -374,8 +409,8 @@ class LocalTarget:
         try:
             expected = self._predict_without_server(server, example)
         except Exception as error:  # whatever the code of a model raises
-            self._fail(server, f"answers its input example only in the server, not here ({_first_line(error)})")
-        if not _same(answer, expected):
+            self._fail(server, f"answers its input example only in the server, not here ({reason(error)})")
+        if not same(answer, expected):
             answered, right = json.dumps(answer)[:200], json.dumps(expected)[:200]
             self._fail(server, f"answered its input example with {answered}, the model itself says {right}")
 
@@ -384,16 +419,18 @@ class LocalTarget:
             model = mlflow.pyfunc.load_model(server.model)
             answer = scoring_server.invocations(example, "application/json", model, model.metadata.get_input_schema())
             return json.loads(answer.response)
-        example_path, answer_path = (Path(server.folder) / name for name in ("example.json", "expected.json"))
-        example_path.write_text(example)
-        # Not mlflow.models.predict: it would make a second environment.
-        backend = get_flavor_backend(server.model, env_manager=self.env_manager)
-        backend.predict(server.model, str(example_path), str(answer_path), "json")
-        return json.loads(answer_path.read_text())
+        given, answered = (Path(server.folder) / name for name in ("example.json", "expected.json"))
+        given.write_text(example)
+        script = Path(__file__).with_name("local_scoring") / "expected.py"
+        command = [*server.python, str(script), server.model, str(given), str(answered)]
+        done = subprocess.run(command, env=processes.without_credentials(), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+        return json.loads(answered.read_text())
 
     def _fail(self, server: Server, what: str) -> NoReturn:
         message = f"version {server.version} ({server.model_uri}) {what}; the traffic is as it was"
-        tail = local_proxy.log_tail(Path(server.folder) / "server.log")
+        tail = processes.log_tail(Path(server.folder) / "server.log")
         raise DeploymentError(f"{message}. The last lines of its log ({self.directory / 'failed.log'}):\n{tail}")
 
     def _wait_ready(self, server: Server) -> None:
@@ -420,53 +457,18 @@ class LocalTarget:
         wanted = {server.folder for server in state.servers.values()} if state else set()
         for folder in (self.directory / "servers").glob("*"):
             if str(folder) not in wanted:
-                _stop(folder, "server", 10)
+                processes.stop(folder, "server", 10)
                 shutil.rmtree(folder)
 
 
-def python_of(model: Path, env_manager: str) -> list[str]:
-    """The command that runs Python for a model: this program's own, or that of the environment that the model asks for.
-
-    Args:
-        model: folder of the model.
-        env_manager: `local` or `uv`; `uv` makes the environment unless it is there.
-
-    Raises:
-        DeploymentError: there is no environment.
-    """
-    if env_manager == "local":
-        return [sys.executable]
-    # What `mlflow models serve --env-manager uv` does before it starts the server.
-    backend = get_flavor_backend(str(model), env_manager=env_manager)
-    try:
-        activate = backend.prepare_env(str(model)).get_activate_command()
-    except Exception as error:  # MLflow raises what uv, the network or its own checks make of it
-        raise DeploymentError(f"env_manager={env_manager}: no environment ({_first_line(error)})") from error
-    return ["bash", "-c", " && ".join([*activate, 'exec "$@"']), "bash", "python"]
-
-
-def _pin(model_uri: str) -> tuple[str, str, str]:
+def _identified(model_uri: str) -> tuple[str, str, str]:
     """A URI that always means the same model, its version, and the model's own id."""
+    uri, _, version = pin(model_uri)
     try:
-        version = None
-        if model_uri.startswith("models:/"):
-            parts = get_model_name_and_version(mlflow.MlflowClient(), model_uri)
-            if len(parts) == 2:  # else models:/<model id>
-                version = str(parts[1])
-                model_uri = f"models:/{parts[0]}/{version}"
-        info = mlflow.models.get_model_info(model_uri)
+        info = mlflow.models.get_model_info(uri)
     except (MlflowException, OSError, requests.RequestException) as error:
-        raise DeploymentError(f"model_uri={model_uri} cannot be found: {_first_line(error)}") from error
-    return model_uri, version or info.model_id or info.model_uuid, info.model_uuid
-
-
-def _download(uri: str, folder: Path) -> Path:
-    destination = folder / "model"
-    destination.mkdir()
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
-    except (MlflowException, OSError, requests.RequestException) as error:
-        raise DeploymentError(f"model_uri={uri} cannot be downloaded: {_first_line(error)}") from error
+        raise DeploymentError(f"model_uri={uri} cannot be found: {reason(error)}") from error
+    return uri, version or info.model_id or info.model_uuid, info.model_uuid
 
 
 def _shifted(state: State, colour: str, percent: int) -> State:
@@ -476,56 +478,47 @@ def _shifted(state: State, colour: str, percent: int) -> State:
     return dataclasses.replace(state, traffic=traffic, fallback=other)
 
 
-def _stop(folder: Path, name: str, timeout: float) -> None:
-    """End a process started by `launch`, with SIGTERM and after `timeout` seconds with SIGKILL."""
-    for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 10.0)):
-        record = holder(folder, name)
-        if record is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(record["pid"], number)  # with what it started itself
-        deadline = time.monotonic() + patience
-        while holder(folder, name) is not None and time.monotonic() < deadline:
-            time.sleep(0.02)
+def _ask_server(server: Server, method: str, path: str, timeout: float, data: str | None = None) -> requests.Response:
+    """Ask a model server itself, with its token.
 
-
-def _server_url(server: Server, path: str) -> str:
-    record = holder(Path(server.folder), "server") or {"port": 0}
-    return f"http://127.0.0.1:{record['port']}{path}"
+    Raises requests.RequestException, also where it does not run.
+    """
+    record = holder(Path(server.folder), "server")
+    if record is None:
+        raise requests.ConnectionError("it does not run")
+    headers = {SERVER_TOKEN_HEADER: record["token"], "Content-Type": "application/json"}
+    with requests.Session() as session:
+        session.trust_env = False
+        url = f"http://127.0.0.1:{record['port']}{path}"
+        return session.request(method, url, timeout=timeout, data=data, headers=headers)
 
 
 def _answers_ping(server: Server) -> bool:
-    with contextlib.suppress(requests.RequestException), requests.Session() as session:
-        session.trust_env = False
-        return session.get(_server_url(server, "/ping"), timeout=5).status_code == 200
+    with contextlib.suppress(requests.RequestException):
+        return _ask_server(server, "GET", "/ping", 5).status_code == 200
     return False
 
 
 def _url(state: State, path: str) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(state.host, state.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{state.port}{path}"
+    scheme = "https" if state.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{state.port}{path}"
 
 
-def _same(answer: Any, expected: Any) -> bool:
-    """Equal JSON values; numbers may differ by rounding, which depends on the number of threads."""
-    if isinstance(answer, dict) and isinstance(expected, dict):
-        return answer.keys() == expected.keys() and all(_same(answer[key], expected[key]) for key in answer)
-    if isinstance(answer, list) and isinstance(expected, list):
-        return len(answer) == len(expected) and all(map(_same, answer, expected))
-    if isinstance(answer, float) and isinstance(expected, float):
-        both_nan = math.isnan(answer) and math.isnan(expected)
-        return both_nan or math.isclose(answer, expected, rel_tol=1e-5, abs_tol=1e-8)
-    return bool(answer == expected)
+class _OurCertificate(HTTPAdapter):
+    """Trusts the endpoint's own certificate, whatever name it is for: we ask this machine."""
+
+    def __init__(self, certificate: str) -> None:
+        self.certificate = certificate
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, ca_certs=self.certificate, assert_hostname=False, **options)
 
 
 def _reason(reply: requests.Response) -> str:
     try:
         # MLflow repeats all the data that it was sent before it comes to the point.
-        return _first_line(reply.json()["message"].rpartition("Error: ")[2])
+        return reason(reply.json()["message"].rpartition("Error: ")[2])
     except (ValueError, LookupError, TypeError, AttributeError):
-        return _first_line(reply.text)
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+        return reason(reply.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import click
 import mlflow
@@ -11,23 +12,22 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
+from model_files import reason
 from support.entry_point import run_command
 from support.table import bad
-from versions import CHALLENGER, exclusive, explained, first_line, quiet, tag_key, versions
+from versions import CHALLENGER, exclusive, explained, quiet, tag_key, tags_of, versions, who
 
 
-def best_model(experiment: str, metric: str, ascending: bool) -> str:
+def best_model(experiment: str, metric: str, greater_is_better: bool) -> str:
     """The URI of the logged model of an experiment with the best value of a metric.
-
-    ascending: whether less is better.
 
     Raises click.BadParameter where the experiment, or a model with that metric, is not there.
     """
     found = MlflowClient().get_experiment_by_name(experiment)
     if found is None:
         raise bad("experiment", experiment, "is not there: give the name that the Tracking UI shows.")
-    order = [{"field_name": f"metrics.{metric}", "ascending": ascending}]
-    models = mlflow.search_logged_models([found.experiment_id], order_by=order, max_results=1, output_format="list")
+    best = [{"field_name": f"metrics.{metric}", "ascending": not greater_is_better}]
+    models = mlflow.search_logged_models([found.experiment_id], order_by=best, max_results=1, output_format="list")
     if not models:
         raise bad("experiment", experiment, "holds no logged model.")
     if not any(each.key == metric for each in models[0].metrics or []):
@@ -42,7 +42,8 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
     model_uri: `runs:/<run id>/<model>` or `models:/<model id>`.
     alias: moved to the version when it is new; empty for none.
 
-    Tags of the version: `source_run`, `git_commit`, `git_dirty`, `dataset` (name and digest), `metric.<name>`.
+    Tags of the version: `source_run`, `git_commit`, `git_dirty`, `dataset` (name and digest), `metric.<name>`,
+    `registered_by`, `model_uuid`.
 
     Raises click.BadParameter where there is no such model or the name cannot be one.
     """
@@ -54,22 +55,22 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
-            raise bad("name", name, f"cannot be the name of a model: {first_line(error)}") from None
+            raise bad("name", name, f"cannot be the name of a model: {reason(error)}") from None
     with exclusive(name, "registration"):
         for version in versions(name):
-            if version.source == source or (info.model_id and version.model_id == info.model_id):
+            if _is_of(version, info, source):
                 return client.get_model_version(name, version.version)
         try:
             version = client.create_model_version(
                 name,
                 source,
-                run_id=info.run_id,
-                tags={tag_key(key): value for key, value in _origin(info).items()},
+                run_id=info.run_id or _run_of(model_uri),
+                tags={tag_key(key): value for key, value in _origin(info, model_uri).items()},
                 description=description or None,
                 model_id=info.model_id,
             )
         except MlflowException as error:
-            raise bad("model_uri", model_uri, f"cannot be registered: {first_line(error)}") from None
+            raise bad("model_uri", model_uri, f"cannot be registered: {reason(error)}") from None
         if alias:
             client.set_registered_model_alias(name, alias, version.version)
     return client.get_model_version(name, version.version)
@@ -79,16 +80,34 @@ def _model_info(model_uri: str) -> ModelInfo:
     try:
         return mlflow.models.get_model_info(model_uri)
     except (MlflowException, OSError) as error:
-        raise bad("model_uri", model_uri, f"is no logged model: {first_line(error)}") from None
+        raise bad("model_uri", model_uri, f"is no logged model: {reason(error)}") from None
 
 
-def _origin(info: ModelInfo) -> dict[str, str]:
+def _is_of(version: ModelVersion, info: ModelInfo, source: str) -> bool:
+    """Whether a version is of a model. One that was not registered here is asked for the id of its model."""
+    if version.source == source or (info.model_id and version.model_id == info.model_id):
+        return True
+    known = tags_of(version).get("model_uuid")
+    if known is None and not str(version.source).startswith("models:/"):
+        with suppress(MlflowException, OSError):  # its files may be gone
+            known = mlflow.models.get_model_info(f"models:/{version.name}/{version.version}").model_uuid
+    return bool(known == info.model_uuid)
+
+
+def _run_of(model_uri: str) -> str | None:
+    """The run in a URI such as runs:/<run id>/model: a model of the former layout does not name its run."""
+    found = re.match(r"runs:/([0-9a-f]{32})/", model_uri)
+    return found[1] if found else None
+
+
+def _origin(info: ModelInfo, model_uri: str) -> dict[str, str]:
     """Where a model comes from, as tags."""
     client = MlflowClient()
-    tags = {}
-    if info.run_id:
-        run = client.get_run(info.run_id)
-        tags["source_run"] = info.run_id
+    tags = {"registered_by": who(), "model_uuid": info.model_uuid}
+    run_id = info.run_id or _run_of(model_uri)
+    if run_id:
+        run = client.get_run(run_id)
+        tags["source_run"] = run_id
         for tag, key in {"git_commit": "mlflow.source.git.commit", "git_dirty": "mlflow.source.git.dirty"}.items():
             if key in run.data.tags:
                 tags[tag] = run.data.tags[key]
@@ -105,21 +124,21 @@ def _origin(info: ModelInfo) -> dict[str, str]:
 @click.option("--model_uri", default="", help="runs:/<run id>/model or models:/<model id>; default: by experiment.")
 @click.option("--experiment", default="", help="Take the best model of this experiment.")
 @click.option("--metric", default="roc_auc", help="What best means.")
-@click.option("--ascending", type=bool, default=False, help="Whether less is better.")
+@click.option("--greater_is_better", type=bool, default=True, help="Whether more of it is better.")
 @click.option("--name", default="churn", help="The registered model.")
 @click.option("--description", default="", help="Of the version, in Markdown.")
 @click.option("--alias", default=CHALLENGER, help="Moved to the version when it is new; may be empty.")
 def register(
-    model_uri: str, experiment: str, metric: str, ascending: bool, name: str, description: str, alias: str
+    model_uri: str, experiment: str, metric: str, greater_is_better: bool, name: str, description: str, alias: str
 ) -> None:
     """Register a model as a version."""
     quiet()
     if bool(model_uri) == bool(experiment):
         raise click.UsageError("Give either model_uri or experiment.")
-    if not name.strip() or re.search(r"[/:]", name):
-        raise bad("name", name, "cannot be the name of a model: it must not be empty nor hold / or :.")
+    if not name.strip() or re.search(r"[/:@]", name) or {"'", '"'} <= set(name):
+        raise bad("name", name, "cannot be the name of a model: not empty, without / : @, and not with both ' and \".")
     with explained():
-        chosen = model_uri or best_model(experiment, metric, ascending)
+        chosen = model_uri or best_model(experiment, metric, greater_is_better)
         known = {version.version for version in versions(name)}
         version = register_version(chosen, name, description, alias)
         if version.version in known:

@@ -9,28 +9,34 @@ from typing import Any
 
 import click
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from answers import raw_model
+from model_files import kind, reason
+from owners import records, refuse_deployed
 from support.entry_point import run_command
 from support.table import bad
 from versions import (
     CHALLENGER,
     CHAMPION,
-    DEPLOYED,
     HISTORY,
-    deployments,
     explained,
     find_model,
     find_version,
-    first_line,
     now,
     quiet,
+    say_whose,
     tags_of,
     versions,
     who,
+)
+
+version_option = click.option(
+    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
 )
 
 
@@ -47,7 +53,7 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
                 "aliases": ", ".join(a for a, number in model.aliases.items() if str(number) == str(version.version)),
                 "registered": _moment(version.creation_timestamp),
                 metric: tags.get(f"metric.{metric}", ""),
-                "deployed": ", ".join(key.removeprefix(DEPLOYED) for key in tags if key.startswith(DEPLOYED)),
+                "deployed": ", ".join(records(version)),
                 "archived": tags.get("archived_at", ""),
             }
         )
@@ -55,7 +61,7 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
 
 
 def reigns(name: str) -> pd.DataFrame:
-    """Who was champion when, the first first, from the tags that `promote` and `rollback` leave on the model."""
+    """The history of champions, oldest first, from the tags that `promote` and `rollback` leave on the model."""
     model = find_model(name)
     entries = [
         (key.removeprefix(HISTORY), json.loads(value))
@@ -105,7 +111,7 @@ def _columns(schema: Any) -> str:
         return "not declared"
     if not schema.has_input_names():
         return ", ".join(map(str, schema.inputs))
-    return ", ".join(f"{column.name} ({column.type.name})" for column in schema.inputs)
+    return ", ".join(f"{column.name} ({kind(column.type)})" for column in schema.inputs)
 
 
 def _moment(milliseconds: int) -> str:
@@ -118,14 +124,6 @@ def refuse_used(version: ModelVersion, parameter: str, doing: str) -> None:
     if version.aliases:
         raise bad(parameter, uri, f"is {', '.join(version.aliases)}: move or remove the alias before you {doing} it.")
     refuse_deployed(version, parameter, doing)
-
-
-def refuse_deployed(version: ModelVersion, parameter: str, doing: str) -> None:
-    """Raise click.BadParameter where a deployment uses a version."""
-    used = deployments(version)
-    if used:
-        uri = f"models:/{version.name}/{version.version}"
-        raise bad(parameter, uri, f"is deployed: {', '.join(used)}. Undeploy it before you {doing} it.")
 
 
 @click.group()
@@ -157,41 +155,48 @@ def _all_models() -> list[Any]:
 
 
 @registry.command()
-@click.option(
-    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
-)
+@version_option
 def describe(model_uri: str) -> None:
-    """Tell all that is known of a version."""
+    """Show all that is known of a version."""
     with explained():
         click.echo(description_of(find_version(model_uri)))
 
 
 @registry.command()
-@click.option(
-    "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
-)
+@version_option
 def load(model_uri: str) -> None:
     """Load a version and let it answer its own input example."""
     with explained():
         version = find_version(model_uri)
         uri = f"models:/{version.name}/{version.version}"
+        say_whose(version)
         try:
             model = mlflow.pyfunc.load_model(uri)
             example = model.input_example
             answer = None if example is None else model.predict(example)
         except Exception as error:  # a model may raise anything
-            raise bad("model_uri", model_uri, f"cannot be loaded here: {first_line(error)}") from None
-        click.echo(f'{uri}: mlflow.pyfunc.load_model("{model_uri}") gives a {type(model.get_raw_model()).__name__}.')
+            raise bad("model_uri", model_uri, f"cannot be loaded here: {reason(error)}") from None
+        what = type(raw_model(model) or model.unwrap_python_model()).__name__
+        click.echo(f'{uri}: mlflow.pyfunc.load_model("{model_uri}") gives a {what}.')
         if answer is None:
             click.echo("It has no input example to try it on.")
         else:
-            click.echo(f"Its answer to its own input example: {pd.Series(list(answer)).tolist()}")
+            click.echo(f"Its answer to its own input example: {_as_text(answer)}")
+
+
+def _as_text(answer: Any) -> str:
+    """An answer in one line, whatever holds it."""
+    if isinstance(answer, pd.DataFrame):
+        return str(answer.to_dict(orient="list"))
+    if isinstance(answer, dict):
+        return str({name: np.asarray(values).tolist() for name, values in answer.items()})
+    return str(np.asarray(answer).tolist())
 
 
 @registry.command()
 @click.option("--name", default="churn", help="The registered model.")
 def history(name: str) -> None:
-    """Tell who was champion when."""
+    """Show the history of champions, oldest first."""
     with explained():
         table = reigns(name)
         click.echo(table.to_string(index=False) if len(table) else f"{name} has never had a {CHAMPION}.")
@@ -199,7 +204,7 @@ def history(name: str) -> None:
 
 @registry.command()
 @click.option("--name", required=True, help="The registered model.")
-@click.option("--new_name", required=True, help="What it is to be called.")
+@click.option("--new_name", required=True, help="Its new name.")
 def rename(name: str, new_name: str) -> None:
     """Give a registered model another name; versions, aliases, tags and history go along."""
     with explained():
@@ -209,8 +214,10 @@ def rename(name: str, new_name: str) -> None:
         try:
             MlflowClient().rename_registered_model(name, new_name)
         except MlflowException as error:
-            raise bad("new_name", new_name, f"cannot be the new name: {first_line(error)}") from None
-        click.echo(f"{name} is called {new_name} now. Whoever loads models:/{name}... must change that.")
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"):
+                raise  # a lack of rights is not the fault of the name
+            raise bad("new_name", new_name, f"cannot be the new name: {reason(error)}") from None
+        click.echo(f"{name} is called {new_name} now. Programs that load models:/{name}... must be changed.")
 
 
 @registry.command()

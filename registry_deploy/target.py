@@ -1,7 +1,11 @@
-"""What every deployment target has in common: the error it raises and the state it reports."""
+"""What every deployment target has in common: its verbs, the error that it raises and the state that it reports."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 
 class DeploymentError(Exception):
@@ -10,13 +14,11 @@ class DeploymentError(Exception):
 
 @dataclass(frozen=True)
 class Colour:
-    """One of the two deployments behind an endpoint.
+    """One of the deployments behind an endpoint.
 
-    Attributes:
-        model_name: registered model that it serves.
-        model_version: version of that model.
-        state: the target's own word for its condition; `Succeeded` on Azure means that it is ready to serve.
-        traffic: share of the endpoint's requests that it answers, in percent.
+    model_name, model_version: the registered model that it serves, or the URI of another model and its id.
+    state: the target's own word for its condition; `Succeeded` on Azure means that it is ready to serve.
+    traffic: share of the endpoint's requests that it answers, in percent.
     """
 
     model_name: str
@@ -24,17 +26,50 @@ class Colour:
     state: str
     traffic: int
 
+    @property
+    def registered(self) -> bool:
+        """Whether it serves a registered version, not a run's model or a folder."""
+        return bool(re.fullmatch(r"[^/:@]+", self.model_name)) and self.model_version.isdigit()
+
 
 @dataclass(frozen=True)
 class Status:
     """An endpoint at one moment.
 
-    Attributes:
-        endpoint: its name.
-        scoring_uri: where requests are sent.
-        colours: the deployments behind it, by colour (`blue`, `green`).
+    endpoint: its name. scoring_uri: where requests are sent. colours: the deployments behind it, by colour.
     """
 
     endpoint: str
     scoring_uri: str
     colours: Mapping[str, Colour] = field(default_factory=dict)
+
+    @property
+    def serving(self) -> Colour | None:
+        """The colour that answers every request, None where none or several do."""
+        return next((colour for colour in self.colours.values() if colour.traffic == 100), None)
+
+
+class Target(Protocol):
+    """A place where models are deployed; each verb raises DeploymentError and then has changed nothing."""
+
+    kind: str
+    name: str
+
+    @property
+    def owner(self) -> str:
+        """Machine and directory, or workspace: an endpoint of the same name elsewhere has another owner."""
+
+    def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
+        """Serve a version beside the live one, and give it its share of the requests."""
+
+    def status(self) -> Status:
+        """What is deployed now."""
+
+    def rollback(self) -> Status:
+        """Give all requests back to the version that had them before."""
+
+    def undeploy(self) -> None:
+        """Stop the endpoint and remove what its deployment wrote."""
+
+    def score(self, instances: Any) -> list[Any]:
+        """Predictions of the endpoint, one for each row of a table or of the arrays of its columns."""

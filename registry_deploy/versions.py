@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,16 +23,14 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from local_proxy import read_state
+from model_files import reason
 from support.table import bad
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
 
-# Tags of ours. `deployed.<target>.<endpoint>` stands on a version, the others on a registered model. They are written
-# with `tag_key` and read with `tags_of`.
-DEPLOYED = "deployed."
+# Tags of ours on a registered model, written with `tag_key` and read with `tags_of`.
 HISTORY = "champion."
 LOCK = "lock."
 
@@ -50,7 +47,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        raise click.ClickException(f"MLflow: {first_line(error)}") from None
+        raise click.ClickException(f"MLflow: {reason(error)}") from None
 
 
 def quiet() -> None:
@@ -62,12 +59,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
     for name in ("mlflow.tracking.fluent", "mlflow.models.evaluation", "mlflow.store"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def first_line(error: object) -> str:
-    """The first line of a message, not longer than one reads."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}..."
 
 
 def now() -> str:
@@ -109,7 +100,7 @@ def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
     try:
         found = client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        raise bad(parameter, model_uri, f"is not in the registry: {first_line(error)}") from None
+        raise _unknown(parameter, model_uri, error) from None
     return found
 
 
@@ -121,7 +112,15 @@ def find_model(name: str, parameter: str = "name") -> Any:
     try:
         return MlflowClient().get_registered_model(name)
     except MlflowException as error:
-        raise bad(parameter, name, f"is not in the registry: {first_line(error)}") from None
+        raise _unknown(parameter, name, error) from None
+
+
+def _unknown(parameter: str, value: str, error: MlflowException) -> Exception:
+    """The error for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
+    if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+        hint = "; promote a version first" if value.endswith(f"@{CHAMPION}") else ""
+        return bad(parameter, value, f"is not in the registry: {reason(error).rstrip('.')}{hint}.")
+    return error
 
 
 def aliases(name: str) -> dict[str, str]:
@@ -131,12 +130,12 @@ def aliases(name: str) -> dict[str, str]:
 
 def versions(name: str) -> list[ModelVersion]:
     """All versions of a registered model, the newest first, with their tags."""
-    quoted = name.replace("'", "''")
+    quote = '"' if "'" in name else "'"  # MLflow knows no escape
     found: list[ModelVersion] = []
     token = None
     client = MlflowClient()
     while True:
-        page = client.search_model_versions(f"name='{quoted}'", page_token=token)
+        page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
         found += page
         token = page.token
         if not token:
@@ -146,24 +145,12 @@ def versions(name: str) -> list[ModelVersion]:
     return sorted(found, key=lambda version: -int(version.version))
 
 
-def deployments_folder() -> Path:
-    """Where local deployments lie unless a `directory` is given, one folder an endpoint."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "registry_deploy"
-
-
-def deployments(version: ModelVersion) -> list[str]:
-    """The deployments that use a version: those that its tags tell of, and those in this machine's default folder."""
-    found = [
-        f"{key.removeprefix(DEPLOYED)} ({value})" for key, value in tags_of(version).items() if key.startswith(DEPLOYED)
-    ]
-    if not found:
-        for directory in sorted(deployments_folder().glob("*/")):
-            state = read_state(directory)
-            uris = [server.model_uri for server in state.servers.values()] if state else []
-            if f"models:/{version.name}/{version.version}" in uris:
-                found.append(f"local.{directory.name} (state in {directory})")
-    return found
+def say_whose(version: ModelVersion) -> None:
+    """Warn on stderr where another user has registered a version: to load a model is to run its program."""
+    by = tags_of(version).get("registered_by", "")
+    if by and by != who():
+        uri = f"models:/{version.name}/{version.version}"
+        click.echo(f"{uri} was registered by {by}, not by {who()}: loading it runs its program.", err=True)
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+"""Who serves a version: a record for each endpoint, as a tag of the version, which only its owner clears.
+
+A record is called `<target>.<endpoint>.<owner>`, the owner being eight hexadecimal digits for a machine and a
+directory, or for a workspace of Azure. So an endpoint of the same name elsewhere has a record of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from model_files import reason
+from processes import read_state
+from support.table import bad
+from target import Status, Target
+from versions import in_unity_catalog, now, tag_key, tags_of, versions, who
+
+DEPLOYED = "deployed."  # before the name of a record, in a tag's key
+
+_log = logging.getLogger(__name__)
+
+
+def record_of(target: Target) -> str:
+    """The name of an endpoint's record."""
+    return f"{target.kind}.{target.name}.{hashlib.sha256(target.owner.encode()).hexdigest()[:8]}"
+
+
+def records(version: ModelVersion) -> dict[str, str]:
+    """What serves a version, by the name of its record."""
+    return {key.removeprefix(DEPLOYED): told for key, told in tags_of(version).items() if key.startswith(DEPLOYED)}
+
+
+def deployments_folder() -> Path:
+    """Where local deployments lie unless a `directory` is given, one folder an endpoint."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "registry_deploy"
+
+
+def refuse_deployed(version: ModelVersion, parameter: str, doing: str) -> None:
+    """Raise click.BadParameter where an endpoint serves a version: by its records, or in this machine's folder."""
+    uri = f"models:/{version.name}/{version.version}"
+    used = [f"{name} ({told})" for name, told in records(version).items()]
+    for directory in [] if used else sorted(deployments_folder().glob("*/")):
+        state = read_state(directory)
+        if state and uri in [server.model_uri for server in state.servers.values()]:
+            used.append(f"local.{directory.name} (state in {directory})")
+    if used:
+        cure = f"Undeploy it before you {doing} it; for a machine that is gone, -e undeploy -P force=<record>"
+        raise bad(parameter, uri, f"is deployed: {', '.join(used)}. {cure}.")
+
+
+def record(target: Target, former: Collection[str] = (), starting: Collection[tuple[str, str]] = ()) -> None:
+    """Bring the records of an endpoint up to date: they keep `delete` from a version that is in use.
+
+    former: registered models that the endpoint served before; Unity Catalog cannot be asked for all with a tag.
+    starting: names and numbers of versions that are about to be deployed.
+
+    Where the tracking server is away, that is said: the deployment itself needs none.
+    """
+    try:
+        while True:
+            status = target.status()
+            _write(target, status, former, starting)
+            if _served(target.status()) == _served(status):  # else another process has changed it meanwhile
+                return
+    except MlflowException as error:
+        _log.warning("the registry was not told of this deployment: %s", reason(error))
+
+
+def _served(status: Status) -> dict[tuple[str, str], str]:
+    return {(each.model_name, each.model_version): name for name, each in status.colours.items() if each.registered}
+
+
+def _write(target: Target, status: Status, former: Collection[str], starting: Collection[tuple[str, str]]) -> None:
+    key, client = tag_key(DEPLOYED + record_of(target)), MlflowClient()
+    wanted = dict.fromkeys(starting, "starting") | _served(status)
+    for version in _tagged(key, {name for name, _ in wanted} | set(former)):
+        if (version.name, str(version.version)) not in wanted:
+            client.delete_model_version_tag(version.name, version.version, key)
+    for (name, number), colour in wanted.items():
+        told = f"{colour} on {target.owner}, by {who()}, {now()}"
+        client.set_model_version_tag(name, number, key, told)
+
+
+def _tagged(key: str, names: Collection[str]) -> list[ModelVersion]:
+    """The versions with a tag; in Unity Catalog those of the registered models that are named."""
+    if in_unity_catalog():
+        return [version for name in sorted(names) for version in versions(name) if key in version.tags]
+    return list(MlflowClient().search_model_versions(f"tags.`{key}` LIKE '%'"))
+
+
+def clear(record_name: str) -> list[str]:
+    """Remove a record whose owner is gone; returns the URIs of the versions that had it.
+
+    Raises click.BadParameter where no version has exactly this record.
+    """
+    key = tag_key(DEPLOYED + record_name)
+    names = [model.name for model in MlflowClient().search_registered_models()] if in_unity_catalog() else []
+    found = _tagged(key, names) if record_name else []
+    if not found:
+        raise bad("force", record_name, "is the record of no version: give its exact name, as `list` shows it.")
+    for version in found:
+        MlflowClient().delete_model_version_tag(version.name, version.version, key)
+    return [f"models:/{version.name}/{version.version}" for version in found]
