@@ -52,7 +52,7 @@ ui: .venv/classification.installed
 pictures: .venv/everything.installed
 	python docs/pictures.py
 
-# Whoever is measured first must not pay for the bytecode of all.
+# Compiled first, or the first to be measured would pay for the bytecode of all.
 benchmark: .venv/everything.installed
 	python -m compileall -qq -j 0 .venv/lib || true  # some packages carry files for other versions of Python
 	env -u MLFLOW_TRACKING_URI python benchmarks/report.py

@@ -252,7 +252,7 @@ def compared(results: dict[str, Any], words: dict[str, str]) -> dict[str, list[f
 
 
 def picture(bars: dict[str, list[float]], axis: str, language: Callable[[str], str]) -> Figure:
-    """Median ratios of processor seconds with the range of the rounds; `language` has its way with the figures."""
+    """Median ratios of processor seconds with the range of the rounds; `language` writes the figures."""
     figure = Figure(figsize=(9, 0.6 + 0.45 * len(bars)), layout="constrained")
     axes = figure.subplots()
     middles = [statistics.median(values) for values in bars.values()]

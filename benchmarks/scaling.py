@@ -38,8 +38,8 @@ def kmeans(rows: int) -> dict[str, dict[str, float]]:
         folder = Path(name)
         environment, client = surroundings(folder, installed("clustering"))
         in_a_process(write_table, folder / "table.parquet", rows)
-        for algorithm in ("lloyd", "minibatch"):
-            parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "algorithm": algorithm}
+        for algorithm, engine in (("lloyd", "local"), ("minibatch", "minibatch")):
+            parameters = {"data": folder / "table.parquet", "columns": "", "n_clusters": 8, "engine": engine}
             used = must(mlflow_run("clustering", "kmeans", **parameters), environment, folder)
             metrics = client.get_run(announced(used)).data.metrics
             found[algorithm] = {
