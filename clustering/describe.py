@@ -176,7 +176,7 @@ def _features(values: pd.Series) -> dict[str, pd.Series]:
 
 
 def _firm_difference(values: pd.Series, mean: float) -> float:
-    """How far the mean of a segment is from that of all rows without its most extreme rows; 0 where that is no way off."""
+    """How far the mean of a segment is from that of all rows, without the rows that are farthest that way."""
     few = max(2, math.ceil(len(values) / 20))
     present = np.sort(values.dropna())
     if len(present) <= few:
