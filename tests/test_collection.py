@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from running import COLLECTION
 
 import lock
@@ -40,3 +41,40 @@ def test_a_program_ends_without_looking_for_garbage_in_all_that_it_imported() ->
         check=True,
     )
     assert int(ended.stdout) > 10_000
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make ARGUMENT ...`, as in a clone that nothing was installed in yet."""
+    for name in ("Makefile", "classification/MLproject", "classification/requirements.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(COLLECTION / name, folder / name)
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python3", "false"])
+def test_a_python_that_does_not_fit_is_named_and_nothing_is_made(python: str, tmp_path: Path) -> None:
+    done = make(tmp_path, "run", f"PYTHON={python}")
+    assert done.returncode == 2
+    assert done.stdout == (
+        f"Python 3.11, 3.12 or 3.13 is needed, and {python} is another: make run PYTHON=/path/to/python3.11\n"
+    )
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_environment_that_another_python_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("bin/uv", "classification.installed"):
+        (tmp_path / ".venv" / name).touch()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to("/nowhere/python3.9")
+    assert "-m venv --clear .venv" in make(tmp_path, "-n", "run").stdout
+    (tmp_path / ".venv" / "bin" / "python").unlink()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert "-m venv" not in make(tmp_path, "-n", "run").stdout
+
+
+def test_what_the_tests_need_of_the_system_is_said_in_one_line(tmp_path: Path) -> None:
+    done = make(tmp_path, "test", "LACKING=bubblewrap")
+    assert done.returncode == 2
+    assert (
+        done.stdout == "make test needs more than Python packages. On Debian and Ubuntu: apt-get install bubblewrap\n"
+    )
