@@ -3,22 +3,33 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import hashlib
 import itertools
 import json
+import lzma
 import re
 import shutil
 import tempfile
 import urllib.request
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+
+from support import staged
+from support.text_file import NotATableError, TextFile
 
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
+KEEP = 400_000_000  # bytes of cells that are held in memory between two readings
 DBFS = Path("/dbfs")  # where a Databricks cluster mounts dbfs:/
 
 # What stands for "no value" in a CSV file. Narrower than pandas' own list, in which the category "None" is missing.
@@ -50,6 +61,144 @@ def dataset_source(source: str) -> Any:
     if source.startswith("dbfs:/"):  # a path of Spark; MLflow resolves every other scheme
         return SparkDatasetSource(path=source)
     return resolve_dataset_source(absolute(source))
+
+
+def open_table(source: str, parameter: str = "data") -> OpenedTable:
+    """Find a table and understand its form; its rows are read later.
+
+    source: path or URL of delimited text (CSV), Parquet, JSON, JSON Lines or Excel, also compressed (.gz, .zip, .bz2,
+    .xz); on Databricks also dbfs:/..., /Volumes/... and, where there is a Spark session, catalog.schema.table.
+    parameter: the name under which the user gave it, for messages.
+
+    Raises click.BadParameter when it is missing, empty or not a table.
+    """
+    folder = tempfile.TemporaryDirectory()
+    with _one_line(source, parameter):
+        if is_catalog_name(source):
+            form: Any = staged.from_batches(_catalog_batches(source, parameter, 50_000, ()), Path(folder.name))
+        else:
+            form = _form_of(_unpacked(_local_file(source, Path(folder.name)), Path(folder.name)), Path(folder.name))
+    return OpenedTable(source, parameter, form, folder)
+
+
+class OpenedTable:
+    """A table that can be read, several times.
+
+    names: of the columns. row_names: those of them that name the rows (a Parquet index, R's row names).
+    notes: what was guessed, converted or left out, in sentences for the user. separator: of delimited text, else ",".
+    """
+
+    def __init__(self, source: str, parameter: str, form: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self.source, self.parameter, self._form, self._folder = source, parameter, form, folder
+        self.names: list[str] = form.names
+        self.row_names: list[str] = form.row_names
+        self.notes: list[str] = list(form.notes)
+        self.separator: str = getattr(form, "separator", ",")
+        self._kept: list[pa.Table] = []
+
+    def batches(
+        self, batch_size: int | None = None, columns: list[str] | None = None, *, keep: bool = False
+    ) -> Iterator[pa.Table]:
+        """The rows in batches, cells as the file has them: text, or the types of Parquet.
+
+        batch_size: rows in a batch; None for whatever comes.
+        columns: which to read; None for all.
+        keep: hold the rows in memory for the next time, unless they are many.
+
+        Raises click.BadParameter when the file turns out not to be a table, or to have no rows.
+        """
+        if self._kept:
+            yield from (batch.select(columns or self.names) for batch in self._kept)
+            return
+        rows = size = 0
+        kept: list[pa.Table] | None = [] if keep and batch_size is None else None
+        with _one_line(self.source, self.parameter):
+            for batch in _rebatched(self._form.read(None if keep else columns), batch_size):
+                rows += len(batch)
+                if kept is not None:
+                    kept.append(batch)
+                    size += batch.nbytes
+                    kept = kept if size < KEEP else None
+                yield batch.select(columns) if columns is not None else batch
+        if not rows:
+            raise bad(self.parameter, self.source, "has a header but no rows.")
+        self._kept = kept or []
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with the content of the file."""
+        digest = hashlib.sha256()
+        for batch in self.batches():
+            for column in batch.columns:
+                for chunk in column.chunks:
+                    digest.update(str(chunk.to_pylist()).encode())
+        return digest.hexdigest()[:8]
+
+
+@contextmanager
+def _one_line(source: str, parameter: str) -> Iterator[None]:
+    """Turn whatever goes wrong when a table is read into a click.BadParameter."""
+    try:
+        yield
+    except NotATableError as error:
+        raise bad(parameter, source, str(error)) from None
+    except OSError as error:  # includes every failure of urllib
+        raise bad(parameter, source, _why(source, error)) from None
+    except (pa.ArrowException, ValueError) as error:
+        raise bad(parameter, source, f"cannot be read: {str(error).strip().splitlines()[0]}") from None
+
+
+def _rebatched(batches: Iterator[pa.Table], size: int | None) -> Iterator[pa.Table]:
+    """Batches of exactly so many rows, but for the last."""
+    if size is None:
+        yield from batches
+        return
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        waiting.append(batch)
+        while sum(map(len, waiting)) >= size:
+            rows = pa.concat_tables(waiting, promote_options="default")
+            yield rows.slice(0, size)
+            waiting = [rows.slice(size)]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting, promote_options="default")
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The table itself, where it is packed."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+    for mark, opener in openers.items():
+        if start.startswith(mark):
+            with opener(path) as packed, open(folder / "unpacked", "wb") as file:
+                shutil.copyfileobj(packed, file)
+            return folder / "unpacked"
+    if not start.startswith(b"PK\x03\x04"):
+        return path
+    with zipfile.ZipFile(path) as packed:
+        inside = [name for name in packed.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+        if "[Content_Types].xml" in inside:
+            return path  # Excel
+        if len(inside) != 1:
+            raise NotATableError(f"holds {len(inside)} files ({', '.join(inside[:5])}): give one table.")
+        with packed.open(inside[0]) as member, open(folder / "unpacked", "wb") as file:
+            shutil.copyfileobj(member, file)
+    return folder / "unpacked"
+
+
+def _form_of(path: Path, folder: Path) -> Any:
+    """The table in a file, by how the file begins."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start.startswith(b"PAR1"):
+        return staged.ParquetTable(path)
+    if start.startswith(b"PK\x03\x04"):
+        return staged.excel(path, folder)
+    if start.startswith(b"\xd0\xcf\x11\xe0"):
+        raise NotATableError("is an old Excel file: save it as .xlsx or .csv.")
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return staged.json_table(path, folder)
+    return TextFile(path, folder)
 
 
 def read_table(source: str, parameter: str = "data") -> pd.DataFrame:

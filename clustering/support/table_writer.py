@@ -1,5 +1,5 @@
 # Copied from support/table_writer.py by `make vendor`: edit that one.
-"""Write a table a batch of rows at a time, as CSV or Parquet."""
+"""Write a table a batch of rows at a time, as CSV or Parquet: cells as they came, and new columns beside them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from support.table import bad
 
@@ -31,37 +33,58 @@ class TableWriter:
         if self._parquet:
             self._parquet.close()
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Append rows. Raises click.BadParameter for Parquet where a column is not of the kind that it was before."""
+    def write(self, rows: pa.Table | pd.DataFrame, added: pd.DataFrame | None = None) -> None:
+        """Append rows.
+
+        rows: a batch of `OpenedTable`, or a DataFrame.
+        added: columns to write beside them, under names that the rows do not have.
+
+        Raises click.BadParameter for Parquet where a column is not of the kind that it was before.
+        """
+        if isinstance(rows, pd.DataFrame):
+            rows = pa.Table.from_pandas(rows, preserve_index=False)
+        metadata = rows.schema.metadata  # names the index of pandas
+        if added is not None:
+            beside = pa.Table.from_pandas(added, preserve_index=False)
+            for name in beside.column_names:
+                rows = rows.append_column(name, beside[name])
         if self.file.suffix == ".parquet":
-            self._write_parquet(frame)
+            self._write_parquet(rows.replace_schema_metadata(metadata))
         else:
-            self._write_csv(frame)
+            self._write_csv(rows)
         self._begun = True
 
-    def _write_csv(self, frame: pd.DataFrame) -> None:
-        import pyarrow.csv
+    def _write_csv(self, rows: pa.Table) -> None:
+        lines = pc.binary_join_element_wise(*map(csv_cells, rows.columns), ",")
+        with open(self.file, "a" if self._begun else "w", encoding="utf-8", newline="") as file:
+            if not self._begun:
+                header = csv_cells(pa.chunked_array([pa.array(rows.column_names, pa.string())]))
+                file.write(",".join(header.to_pylist()) + "\n")
+            for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
+                file.write("\n".join(chunk.to_pylist()) + "\n")
 
-        options = pyarrow.csv.WriteOptions(include_header=not self._begun, quoting_style="needed")
-        try:
-            rows = pyarrow.Table.from_pandas(frame, preserve_index=False)
-            text = pyarrow.BufferOutputStream()
-            pyarrow.csv.write_csv(rows, text, options)  # five times as fast as pandas
-        except pyarrow.ArrowException:  # lists, records, or several kinds in one column
-            frame.to_csv(self.file, mode="a" if self._begun else "w", header=not self._begun, index=False)
-            return
-        with open(self.file, "ab" if self._begun else "wb") as file:
-            file.write(text.getvalue())
-
-    def _write_parquet(self, frame: pd.DataFrame) -> None:
+    def _write_parquet(self, rows: pa.Table) -> None:
         import pyarrow.parquet
 
         try:
-            schema = self._parquet.schema if self._parquet else None
-            rows = pyarrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
             if self._parquet is None:
                 self._parquet = pyarrow.parquet.ParquetWriter(self.file, rows.schema)
-            self._parquet.write_table(rows)
-        except (pyarrow.ArrowException, KeyError) as error:
+            schema = self._parquet.schema
+            self._parquet.write_table(rows.select(schema.names).cast(schema))
+        except (pa.ArrowException, KeyError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise bad(self.parameter, self.file, f"cannot hold these rows: {reason} A .csv can.") from None
+
+
+def csv_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Cells as they stand in a CSV file: in quotes where they hold a comma, a quote or a line's end."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        column = pa.chunked_array([[None if cell is None else str(cell) for cell in column.to_pylist()]], pa.string())
+    texts = pc.fill_null(column.cast(pa.string()), "")
+    special = pc.match_substring_regex(texts, '[,"\r\n]')
+    if not pc.any(special).as_py():
+        return texts
+    doubled = pc.replace_substring(texts, '"', '""')
+    return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), texts)

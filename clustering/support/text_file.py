@@ -1,0 +1,346 @@
+# Copied from support/text_file.py by `make vendor`: edit that one.
+"""Read a file of delimited text (CSV) as people have them: cells as text, exactly as they stand there."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from charset_normalizer import from_bytes
+
+from support.evidence import MISSING
+from support.written import shape_of
+
+HEAD = 500_000  # characters to understand a file by, at least one record
+RECORDS = 200
+BLOCK = 16 << 20  # bytes that are parsed at a time; a row must fit into it, else it grows
+ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+csv.field_size_limit(2**31 - 1)
+
+
+class NotATableError(ValueError):
+    """A file cannot be read; the message follows its name in a sentence."""
+
+
+class TextFile:
+    """A file of delimited text: where its rows begin, what its columns are called.
+
+    names: of the columns. row_names: those of them that name the rows. separator: of the cells.
+    notes: what was guessed or left out, in sentences.
+
+    Raises NotATableError for a file that is none.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.notes: list[str] = []
+        self.row_names: list[str] = []
+        self.path, self.quotes = as_utf8(path, folder, self.notes)
+        with open(self.path, encoding="utf-8-sig", newline="") as file:
+            head = file.read(HEAD)
+            while len(head) % HEAD == 0 and head.count("\n") < 3 and (more := file.read(HEAD)):
+                head += more
+            if len(head) % HEAD == 0:
+                head = head[: head.rfind("\n") + 1] or head
+        if not head.strip():
+            raise NotATableError("is empty: it needs a header and rows.")
+        self.separator = find_separator(head)
+        self.spaced = bool(re.search(rf'(?:^|{re.escape(self.separator)}) +"', head, re.MULTILINE))
+        self.spaced = self.spaced and self.separator != " "
+        start, self.names = self._find_header(head)
+        rows = [record for record, end in _records(head, self.separator) if end > start]
+        self._types = {name: _type_of([row[at] for row in rows if len(row) > at]) for at, name in enumerate(self.names)}
+        bom = 3 if self.path.open("rb").read(3) == codecs.BOM_UTF8 else 0
+        self.start = bom + len(head[:start].encode())
+
+    def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows as text. Raises NotATableError for a row of another length, with its number."""
+        if self.spaced or self.separator == " ":
+            yield from self._read_slowly(columns)
+            return
+        block, done = BLOCK, 0
+        while True:
+            passed = 0
+            try:
+                for batch in self._reader(columns, block):
+                    passed += len(batch)
+                    if passed > done:
+                        done = passed
+                        yield pa.Table.from_batches([batch])
+                return
+            except pa.ArrowInvalid as error:
+                if "straddling" not in str(error) or block > 1 << 30:
+                    raise self._explained(error) from None
+                block, done = 16 * block, passed  # a row is longer than a block
+
+    def _reader(self, columns: list[str] | None, block: int, threads: bool = True) -> Any:
+        file = pa.OSFile(str(self.path))
+        file.seek(self.start)
+        return pa.csv.open_csv(
+            file,
+            read_options=pa.csv.ReadOptions(column_names=self.names, block_size=block, use_threads=threads),
+            parse_options=pa.csv.ParseOptions(delimiter=self.separator, newlines_in_values=self.quotes),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=self._types,
+                include_columns=self.names if columns is None else columns,
+                strings_can_be_null=False,
+            ),
+        )
+
+    def _read_slowly(self, columns: list[str] | None) -> Iterator[pa.Table]:
+        """What arrow's parser does not know: blanks before a quote, and blanks as separators."""
+        with open(self.path, encoding="utf-8", newline="") as file:
+            file.seek(self.start)
+            reader = csv.reader(file, delimiter=self.separator, skipinitialspace=True)
+            row = 0
+            while rows := [record for record, _ in zip(reader, range(50_000), strict=False) if record]:
+                for record in rows:
+                    row += 1
+                    if len(record) != len(self.names):
+                        raise NotATableError(self._ragged(row, len(record)))
+                cells = dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
+                yield pa.table({name: pa.array(cells[name], pa.string()) for name in columns or self.names})
+
+    def _explained(self, error: pa.ArrowInvalid) -> NotATableError:
+        """Why arrow could not parse: read again without threads, which counts the rows."""
+        try:
+            for _ in self._reader(None, BLOCK, threads=False):
+                pass
+        except pa.ArrowInvalid as again:
+            error = again
+        found = re.search(r"Row #(\d+): Expected \d+ columns, got (\d+)", str(error))
+        if found:
+            return NotATableError(self._ragged(int(found[1]), int(found[2])))
+        return NotATableError(f"is not a table: {str(error).strip().splitlines()[0]}")
+
+    def _ragged(self, row: int, values: int) -> str:
+        return (
+            f"has {values} values in row {row}, and {len(self.names)} columns: quote values that hold a "
+            f"{NAMES.get(self.separator, self.separator)}, or complete the row."
+        )
+
+    def _find_header(self, head: str) -> tuple[int, list[str]]:
+        """Where the rows begin, and the names of the columns."""
+        records = list(_records(head, self.separator))
+        width = Counter(len(record) for record, _ in records[1:] or records).most_common(1)[0][0]
+        names: list[str] = []
+        start = 0
+        for number, (record, end) in enumerate(records):
+            following = [other for other, _ in records[number + 1 :]]
+            why = _skipped(record, width, following)
+            if not why:
+                names, start = record, end
+                break
+            self.notes.append(f"The line {_short(record, self.separator)!r} above the header {why}: left out.")
+        if not names:
+            raise NotATableError("is empty: it needs a header and rows.")
+        self._refuse_headless(names, following)
+        names = self._complete(names, width, following)
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise NotATableError(f"has {times} columns called {name!r}: give each its own name.")
+        return start, names
+
+    def _complete(self, names: list[str], width: int, rows: list[list[str]]) -> list[str]:
+        """Names for a header that is one name short, or has empty ones."""
+        if rows and len(names) == width + 1 and not names[-1]:
+            names = names[:-1]
+        if rows and len(names) == width - 1:
+            if all(not row[-1] for row in rows if len(row) == width):
+                names = [*names, ""]  # each row ends in a separator
+            else:
+                names = ["", *names]
+                self.notes.append(
+                    f"The header is one name short: the first column is taken for names of the rows, and "
+                    f"{names[1]!r} is the second."
+                )
+        elif rows and len(names) != width:
+            raise NotATableError(
+                f"has {len(names)} names in its header and {width} values in its rows: complete the header."
+            )
+        completed = []
+        for number, name in enumerate(names):
+            if not name:
+                name = f"Unnamed: {number}"  # as pandas calls it
+                if number == 0:
+                    self.row_names.append(name)
+                self.notes.append(f"Column {number + 1} has no name: it is called {name!r}.")
+            completed.append(name)
+        return completed
+
+    def _refuse_headless(self, names: list[str], rows: list[list[str]]) -> None:
+        """Refuse a file whose first record looks like data: numbers that are no names, or texts that come again."""
+        numbers = (
+            [name for name in names if shape_of(name).ways]
+            if all(names)
+            else [n for n in names if n and shape_of(n).ways]
+        )
+        counted = [int(name) for name in numbers if re.fullmatch(r"[0-9]{1,9}", name)]
+        in_order = len(counted) == len(numbers) and all(b - a == 1 for a, b in pairwise(counted))
+        likely = in_order and (not counted or counted[0] in (0, 1) or 1900 <= counted[0] <= 2100)
+        again = [
+            name
+            for column, name in enumerate(names)
+            if name not in MISSING
+            and not shape_of(name).ways
+            and any(len(row) > column and row[column].strip() == name and row != names for row in rows)
+        ]
+        if (numbers and not likely) or again:
+            what = "numbers" if numbers and not likely else f"the value {again[0]!r}, which comes again below"
+            raise NotATableError(
+                f"seems to have no header: its first line holds {what}. Put a line of column names above it."
+            )
+
+
+def _type_of(cells: list[str]) -> pa.DataType:
+    """Text; in a column with few different values each of these is held once."""
+    return pa.dictionary(pa.int32(), pa.string()) if 2 * len(set(cells)) <= len(cells) else pa.string()
+
+
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
+
+
+def find_separator(head: str) -> str:
+    """The separator of a text file: the one that divides most records into the same number of cells."""
+    if told := re.match(r"\ufeff?sep=([,;\t|])[ \t]*\r?\n", head, re.IGNORECASE):
+        return told[1]
+
+    def evenness(separator: str) -> tuple[float, int]:
+        widths = Counter(len(record) for record, _ in _records(head, separator))
+        width, times = widths.most_common(1)[0] if widths else (1, 0)
+        return (times / widths.total(), width) if width > 1 else (0, 1)
+
+    best = max(",;\t|", key=evenness)
+    if evenness(best)[0] < 0.5:  # R's write.table, by default
+        widths = [len(record) for record, _ in _records(head, " ")]
+        if len(widths) > 1 and set(widths[1:]) <= {widths[0], widths[0] + 1} and widths[1] > 1:
+            return " "
+        return best if evenness(best)[1] > 1 else ","
+    return best
+
+
+def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
+    """The first records of a text that are not blank, each with where it ends."""
+    lines = io.StringIO(head, newline="")
+    ends = [0]
+
+    def counted() -> Iterator[str]:
+        for line in lines:
+            ends.append(ends[-1] + len(line))
+            yield line
+
+    reader = csv.reader(counted(), delimiter=separator, skipinitialspace=True)
+    try:
+        found = 0
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                yield record, ends[reader.line_num]
+                found += 1
+            if found == RECORDS:
+                return
+    except csv.Error as error:
+        raise NotATableError(f"is not a table: {error}.") from None
+
+
+def _skipped(record: list[str], width: int, following: list[list[str]]) -> str:
+    """Why a record is none, nor the header; empty where it may be the header."""
+    if re.fullmatch(r"sep=.?", record[0].strip(), re.IGNORECASE):
+        return "names the separator"
+    rows = bool(following) and any(shape_of(cell.strip()).ways for cell in following[0] if cell.strip())
+    if (
+        record[0].lstrip().startswith("#")
+        and following
+        and (len(record) != width or re.match(r"\s*#+\s", record[0]))
+        and not rows
+    ):
+        return "is a comment"
+    if following and width > 1 and sum(map(bool, record)) == 1 and (width > 2 or not rows):
+        return "is a title"
+    return ""
+
+
+def _short(record: list[str], separator: str) -> str:
+    line = separator.join(record)
+    return line if len(line) <= 40 else f"{line[:39]}…"
+
+
+def as_utf8(path: Path, folder: Path, notes: list[str]) -> tuple[Path, bool]:
+    """A text file in UTF-8: itself, or a copy in `folder` where it is in another encoding, which is said.
+
+    Returns its path and whether it holds quotes. Raises NotATableError for a file that is no text.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+        encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "utf-8-sig")
+        quotes, strange, lines = False, b"", 0
+        if encoding == "utf-8-sig":
+            file.seek(0)
+            strange, lines, quotes = _not_utf8(file)
+            if strange:
+                encoding = _encoding_of(strange)
+                notes.append(f"The file is not UTF-8 (line {lines}): it is read as {encoding}.")
+    if encoding == "utf-8-sig":
+        return path, quotes
+    copy = folder / "utf8"
+    try:
+        with open(path, encoding=encoding, newline="") as file, open(copy, "w", encoding="utf-8", newline="") as new:
+            while text := file.read(1 << 20):
+                new.write(text)
+    except UnicodeError:
+        raise NotATableError(f"is not a table: neither UTF-8 text nor {encoding}.") from None
+    return copy, True
+
+
+def _not_utf8(file: Any) -> tuple[bytes, int, bool]:
+    """The lines of a file that are not ASCII, if they are no UTF-8; where they begin; whether the file holds quotes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    quotes, at = False, 0
+    while chunk := file.read(1 << 20):
+        if b"\0" in chunk:
+            if chunk[:4000].count(b"\0") > len(chunk[:4000]) // 4:
+                encoding = "utf-16-le" if chunk[1:2] == b"\0" else "utf-16-be"
+                raise NotATableError(f"is {encoding} without a mark that says so: save it as UTF-8.")
+            file.seek(0)
+            line = 1 + file.read(at + chunk.index(b"\0")).count(b"\n")
+            raise NotATableError(f"is not a table: line {line} holds a NUL byte.")
+        quotes = quotes or b'"' in chunk
+        if not (chunk.isascii() and decoder.getstate()[0] == b""):
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                file.seek(0)
+                lines = 1 + file.read(at + error.start).count(b"\n")
+                file.seek(0)
+                strange = [line for line in islice(file, 1_000_000) if not line.isascii()][:500]
+                return b"".join(strange), lines, quotes
+        at += len(chunk)
+    if decoder.getstate()[0]:
+        return b"\xff", 1, quotes
+    return b"", 0, quotes
+
+
+def _encoding_of(strange: bytes) -> str:
+    """The encoding of lines that are not UTF-8: Western European unless another reads clearly better."""
+    found = from_bytes(strange, cp_isolation=ENCODINGS, threshold=0.5)
+    best = found.best()
+    # The Western and the Central European code pages differ in few letters.
+    if best is None or (best.encoding == "cp1250" and not re.search("[ąęłńśźżčďěňřšťůžőű]", str(best), re.IGNORECASE)):
+        return "cp1252"
+    if (
+        best.encoding.startswith("cp125")
+        and 4 * sum(byte > 127 for byte in strange) < len(strange)
+        and best.encoding != "cp1250"
+    ):
+        return "cp1252"
+    return best.encoding
