@@ -54,7 +54,7 @@ class Asked:
         self.loaded = mlflow.pyfunc.load_model(model)
         self.schema = self.loaded.metadata.get_input_schema()
         self.X = X
-        self.answers = _ask(self.loaded, as_input(X, self.schema), X, labels)
+        self.answers = _ask(self.loaded, as_input(X, self.schema), len(X), labels)
         for row in range(min(3, len(X))):  # the first calls are slower than the others
             self.milliseconds(row)
 
@@ -127,29 +127,29 @@ def as_input(X: pd.DataFrame, schema: Any) -> Any:
     return X.to_numpy(tensor.type).reshape(-1, *tensor.shape[1:])
 
 
-def _ask(loaded: Any, given: Any, X: pd.DataFrame, labels: list[Any] | None) -> Answers:
+def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answers:
     if labels is None:
-        return Answers(_one_a_row(loaded.predict(given), len(X)).tolist(), [], [])
+        return Answers(_one_a_row(loaded.predict(given), rows).tolist(), [], [])
     known = (loaded.metadata.metadata or {}).get("classes") or []
     output = loaded.predict(given)
-    classes, probabilities = _probabilities(loaded, given, X, output, known)
+    classes, probabilities = _probabilities(loaded, given, rows, output, known)
     if probabilities is None:
-        return Answers(_one_a_row(output, len(X)).tolist(), [], [])
+        return Answers(_one_a_row(output, rows).tolist(), [], [])
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
     named = {str(label): label for label in labels}
     classes = [named.get(str(each), each) for each in classes or known or range(probabilities.shape[1])]
     if len(classes) != probabilities.shape[1]:
         raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
-    if _is_probability(np.asarray(_values(output), dtype=object).reshape(len(X), -1), loaded):
+    if _is_probability(np.asarray(_values(output), dtype=object).reshape(rows, -1), loaded):
         predictions = [classes[place] for place in probabilities.argmax(axis=1)]
     else:
-        predictions = _one_a_row(output, len(X)).tolist()
+        predictions = _one_a_row(output, rows).tolist()
     return Answers(predictions, classes, probabilities.astype(float).tolist())
 
 
 def _probabilities(
-    loaded: Any, given: Any, X: pd.DataFrame, output: Any, known: list[Any]
+    loaded: Any, given: Any, rows: int, output: Any, known: list[Any]
 ) -> tuple[list[Any], np.ndarray | None]:
     """The probabilities of a classifier (rows, classes or 1) and the names of their columns; None where it has none."""
     # The models of this collection give probabilities when asked by this inference parameter.
@@ -164,10 +164,10 @@ def _probabilities(
         beside = output.drop(columns="prediction").select_dtypes("number")
         found = beside.to_numpy(dtype=float)
         return (list(beside), found) if _sums_to_one(found) else ([], None)
-    values = np.asarray(_values(output), dtype=object).reshape(len(X), -1)
+    values = np.asarray(_values(output), dtype=object).reshape(rows, -1)
     if not _is_probability(values, loaded):
         return [], None
-    names = list(output.columns) if isinstance(output, pd.DataFrame) and values.shape[1] > 1 else []
+    names = list(output) if isinstance(output, pd.DataFrame) and len(output.columns) == values.shape[1] > 1 else []
     return known or names, values.astype(float)
 
 
