@@ -1,9 +1,14 @@
-"""A dense neural network in Keras with scikit-learn's interface, so that it stands in a Pipeline like the other six."""
+"""A dense neural network in Keras: as a classifier of scikit-learn, to train it, and as the model that MLflow logs.
+
+MLflow stores this file with the model and runs it when the model is loaded ("models from code"), so that no pickle is
+involved and the example's folder is not needed.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences messages on absent GPUs
@@ -11,11 +16,24 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its order of summation ch
 
 import keras
 import numpy as np
+import pandas as pd
+import skops.io
 import tensorflow as tf
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 
 tf.get_logger().setLevel("ERROR")  # silences warnings on compiling one network after another, which tuning does
+
+
+def in_parts(network: keras.Model, X: np.ndarray) -> np.ndarray:
+    """Probabilities (rows, classes) of a network for X (rows, features).
+
+    Called, a network answers in 2 ms; its `predict` takes 40, to prepare, whatever the number of rows.
+    """
+    X = np.asarray(X, dtype="float32")
+    return np.concatenate([network(X[first : first + 10_000]) for first in range(0, len(X), 10_000)])
 
 
 class NeuralNetwork(ClassifierMixin, BaseEstimator):
@@ -60,20 +78,7 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
         # half the processor time that it does by `fit(X, y)`.
         rows = tf.data.Dataset.from_tensor_slices((X_fit, y_fit)).shuffle(len(X_fit), self.random_state)
         validation = tf.data.Dataset.from_tensor_slices((X_val, y_val)).batch(10_000)
-        self.network_ = keras.Sequential(
-            [
-                keras.Input((X.shape[1],)),
-                keras.layers.Dense(self.units, activation="relu"),
-                keras.layers.Dense(self.units, activation="relu"),
-                keras.layers.Dense(len(self.classes_), activation="softmax"),
-            ]
-        )
-        self.network_.compile(
-            optimizer=keras.optimizers.Adam(self.learning_rate),
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            steps_per_execution=min(100, -(-len(X_fit) // self.batch_size)),
-        )
+        self.network_ = self._network(X.shape[1], steps=-(-len(X_fit) // self.batch_size))
         # The variables of the optimiser and the metrics are made before TensorFlow traces a step: where tracing makes
         # variables, TensorFlow traces twice, a third of what 15 epochs cost. `fit` resets the metrics.
         self.network_.optimizer.build(self.network_.trainable_variables)
@@ -89,12 +94,52 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
         self.history_ = history.history
         return self
 
+    def _network(self, features: int, steps: int) -> keras.Model:
+        """The network, not trained; steps: of an epoch."""
+        hidden = [keras.layers.Dense(self.units, activation="relu") for _ in range(2)]
+        output = keras.layers.Dense(len(self.classes_), activation="softmax")
+        network = keras.Sequential([keras.Input((features,)), *hidden, output])
+        network.compile(
+            optimizer=keras.optimizers.Adam(self.learning_rate),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=min(100, steps),
+        )
+        return network
+
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities (rows, classes) in the order of `classes_`."""
-        X = np.asarray(X, dtype="float32")
-        # Called, the network answers in 2 ms; its `predict` takes 40, to prepare, whatever the number of rows.
-        return np.concatenate([self.network_(X[first : first + 10_000]) for first in range(0, len(X), 10_000)])
+        return in_parts(self.network_, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each row."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class LoggedNetwork(PythonModel):
+    """The logged form: preprocessing (skops) and network (Keras), from raw columns to classes.
+
+    `predict` gives the most probable class of each row or, where the model has a threshold, the positive class from
+    that probability on; `params={"predict_method": "predict_proba"}` gives probabilities, one column a class.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self.preprocessing = skops.io.load(context.artifacts["preprocessing"], trusted=["numpy.dtype"])
+        self.network = keras.saving.load_model(context.artifacts["network"], compile=False)
+        self.classes = list(context.model_config["classes"])
+        self.decision = context.model_config.get("decision")
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> np.ndarray | pd.DataFrame:
+        probabilities = in_parts(self.network, self.preprocessing.transform(model_input))
+        if (params or {}).get("predict_method") == "predict_proba":
+            return pd.DataFrame(probabilities, columns=list(map(str, self.classes)))
+        predicted = probabilities.argmax(axis=1)
+        if self.decision:
+            positive = self.classes.index(self.decision["positive"])
+            predicted = np.where(probabilities[:, positive] >= self.decision["threshold"], positive, 1 - positive)
+        return np.asarray(self.classes)[predicted]
+
+
+set_model(LoggedNetwork())

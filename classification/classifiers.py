@@ -1,19 +1,18 @@
-"""The seven classifiers: the parameters of each, under scikit-learn's and Keras's names, and the estimator they make.
+"""The eight classifiers: the estimator of each, and what a user may set of it, under the estimator's own names.
 
-Each is a click command, so that a value which is no number, or out of range, is refused by name. `random_state` is set
-by whoever trains them.
+To add one, add an entry to CLASSIFIERS, and an entry point of the same name to MLproject.
 """
 
 from __future__ import annotations
 
-import gc
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -21,117 +20,123 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from support.entry_point import FiniteRange
-
-POSITIVE = FiniteRange(min=0, min_open=True)
-COUNT = click.IntRange(min=1)
+from support.parameters import Or, option
 
 
-class Depth(click.ParamType):
-    """A depth of at least 1, or `none` for no bound."""
+@dataclass(frozen=True)
+class Classifier:
+    """How to make an estimator, and what may be set of it.
 
-    name = "integer or none"
+    make: makes the estimator, not fitted, from the values of all options by name.
+    options: each has a type, which refuses a wrong value by name, and a default.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value is None or str(value).lower() == "none":
-            return None
-        try:
-            return COUNT.convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither an integer of 1 or more nor none.", param, ctx)
+    make: Callable[..., BaseEstimator]
+    options: list[click.Option]
 
-
-class Gamma(click.ParamType):
-    """The `gamma` of an SVC: `scale`, `auto` or a number above 0."""
-
-    name = "scale, auto or a number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
-        if value in ("scale", "auto"):
-            return str(value)
-        try:
-            return POSITIVE.convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is none of: scale, auto, a number above 0.", param, ctx)
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {str(option.name): option.default for option in self.options}
 
 
-@click.command("ann")
-@click.option("--epochs", type=COUNT, default=15)
-@click.option("--batch_size", type=COUNT, default=64)
-@click.option("--units", type=COUNT, default=32, help="Units of each of the two hidden layers.")
-@click.option("--learning_rate", type=POSITIVE, default=0.0005)
-def ann(**parameters: Any) -> BaseEstimator:
+def neural_network(**parameters: Any) -> BaseEstimator:
     """A dense neural network in Keras."""
-    return _neural_network()(**parameters)
+    from ann import (
+        NeuralNetwork,  # late: TensorFlow takes seconds to load, and only this classifier needs it
+    )
+
+    return NeuralNetwork(**parameters)
 
 
-@cache
-def _neural_network() -> type[BaseEstimator]:
-    """Its class, loaded late: TensorFlow takes seconds to load, and only this classifier needs it."""
-    gc.disable()  # as in project.py: what the imports make stays, and Python need not look through it for garbage
-    from ann import NeuralNetwork
-
-    gc.freeze()
-    gc.enable()
-    return NeuralNetwork
-
-
-@click.command("decision_tree")
-@click.option("--criterion", type=click.Choice(["gini", "entropy", "log_loss"]), default="gini")
-@click.option("--max_depth", type=Depth(), default=5)
-@click.option("--min_samples_leaf", type=COUNT, default=20)
-def decision_tree(**parameters: Any) -> BaseEstimator:
-    """A decision tree."""
-    return DecisionTreeClassifier(**parameters)
-
-
-@click.command("gaussian_nb")
-@click.option("--var_smoothing", type=FiniteRange(min=0), default=1e-9)
-def gaussian_nb(**parameters: Any) -> BaseEstimator:
-    """Gaussian naive Bayes."""
-    return GaussianNB(**parameters)
-
-
-@click.command("knn")
-@click.option("--n_neighbors", type=COUNT, default=25)
-@click.option(
-    "--metric", type=click.Choice(["minkowski", "euclidean", "manhattan", "chebyshev", "cosine"]), default="minkowski"
-)
-@click.option("--p", type=POSITIVE, default=2.0, help="Power of the Minkowski metric.")
-def knn(**parameters: Any) -> BaseEstimator:
-    """The k nearest neighbours."""
-    return KNeighborsClassifier(**parameters)
-
-
-@click.command("logistic_regression")
-@click.option("--C", "C", type=POSITIVE, default=1.0, help="Inverse of the strength of the penalty.")
-@click.option("--l1_ratio", type=FiniteRange(0, 1), default=0.0, help="Share of L1 in the penalty; 0 is pure L2.")
-@click.option("--max_iter", type=COUNT, default=1000)
 def logistic_regression(l1_ratio: float, **parameters: Any) -> BaseEstimator:
-    """Logistic regression, its penalty L2, L1 or between."""
+    """A logistic regression; its penalty is L2, L1 or between."""
     solver = "saga" if l1_ratio > 0 else "lbfgs"  # lbfgs is the fast one, but knows no L1 penalty
     return LogisticRegression(l1_ratio=l1_ratio, solver=solver, **parameters)
 
 
-@click.command("random_forest")
-@click.option("--n_estimators", type=COUNT, default=200)
-@click.option("--criterion", type=click.Choice(["gini", "entropy", "log_loss"]), default="gini")
-@click.option("--max_depth", type=Depth(), default=8)
-def random_forest(**parameters: Any) -> BaseEstimator:
-    """A random forest."""
-    return RandomForestClassifier(**parameters)
-
-
-@click.command("svm")
-@click.option("--C", "C", type=POSITIVE, default=1.0, help="Inverse of the strength of the penalty.")
-@click.option("--kernel", type=click.Choice(["rbf", "linear", "poly", "sigmoid"]), default="rbf")
-@click.option("--gamma", type=Gamma(), default="scale")
 def svm(**parameters: Any) -> BaseEstimator:
-    """A support vector machine, RBF unless told otherwise."""
-    # SVC(probability=True) is deprecated: the decision function of a single SVC is calibrated instead.
-    return CalibratedClassifierCV(SVC(**parameters), ensemble=False, cv=3)
+    """A support vector machine with probabilities: the decision function of one SVC, calibrated on three folds."""
+    return CalibratedClassifierCV(SVC(**parameters), ensemble=False, cv=3)  # SVC(probability=True) is deprecated
 
+
+POSITIVE = FiniteRange(min=0, min_open=True)
+COUNT = click.IntRange(min=1)
+DEPTH = Or(COUNT, "an integer of 1 or more", "none")
+CRITERION = click.Choice(["gini", "entropy", "log_loss"])
+METRIC = click.Choice(["minkowski", "euclidean", "manhattan", "chebyshev", "cosine"])
+KERNEL = click.Choice(["rbf", "linear", "poly", "sigmoid"])
+GAMMA = Or(POSITIVE, "a number above 0", "scale", "auto")
+CLASS_WEIGHT = option("class_weight", Or(click.Choice(["balanced"]), "balanced", "none"), None, "Or balanced.")
 
 CLASSIFIERS = {
-    str(command.name): command
-    for command in (ann, decision_tree, gaussian_nb, knn, logistic_regression, random_forest, svm)
+    "ann": Classifier(
+        neural_network,
+        [
+            option("epochs", COUNT, 15),
+            option("batch_size", COUNT, 64),
+            option("units", COUNT, 32, "Units of each of the two hidden layers."),
+            option("learning_rate", POSITIVE, 0.0005),
+        ],
+    ),
+    "decision_tree": Classifier(
+        DecisionTreeClassifier,
+        [
+            option("criterion", CRITERION, "gini"),
+            option("max_depth", DEPTH, 5),
+            option("min_samples_leaf", COUNT, 20),
+            CLASS_WEIGHT,
+        ],
+    ),
+    "gaussian_nb": Classifier(GaussianNB, [option("var_smoothing", FiniteRange(min=0), 1e-9)]),
+    "hist_gradient_boosting": Classifier(
+        HistGradientBoostingClassifier,
+        [
+            option("learning_rate", POSITIVE, 0.05),
+            option("max_iter", COUNT, 100, "Trees, each of which corrects those before it."),
+            option("max_leaf_nodes", click.IntRange(min=2), 31),
+            CLASS_WEIGHT,
+        ],
+    ),
+    "knn": Classifier(
+        KNeighborsClassifier,
+        [
+            option("n_neighbors", COUNT, 25),
+            option("metric", METRIC, "minkowski"),
+            option("p", FiniteRange(min=1), 2.0, "Power of the Minkowski metric."),
+        ],
+    ),
+    "logistic_regression": Classifier(
+        logistic_regression,
+        [
+            option("C", POSITIVE, 1.0, "Inverse of the strength of the penalty."),
+            option("l1_ratio", FiniteRange(0, 1), 0.0, "Share of L1 in the penalty; 0 is pure L2."),
+            option("max_iter", COUNT, 1000),
+            CLASS_WEIGHT,
+        ],
+    ),
+    "random_forest": Classifier(
+        RandomForestClassifier,
+        [
+            option("n_estimators", COUNT, 200),
+            option("criterion", CRITERION, "gini"),
+            option("max_depth", DEPTH, 8),
+            CLASS_WEIGHT,
+        ],
+    ),
+    "svm": Classifier(
+        svm,
+        [
+            option("C", POSITIVE, 1.0, "Inverse of the strength of the penalty."),
+            option("kernel", KERNEL, "rbf"),
+            option("gamma", GAMMA, "scale"),
+            CLASS_WEIGHT,
+        ],
+    ),
 }
+
+
+def build(name: str, values: Mapping[str, Any], random_state: int) -> BaseEstimator:
+    """A classifier that is not fitted, with these values and the defaults for the others."""
+    classifier = CLASSIFIERS[name]
+    estimator = classifier.make(**{**classifier.defaults, **values})
+    return estimator.set_params(random_state=random_state) if "random_state" in estimator.get_params() else estimator

@@ -2,149 +2,149 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import mlflow
-import numpy as np
 import pandas as pd
-import skops.io  # noqa: F401  # early: it looks its types up in every module that is loaded by then
-from matplotlib.figure import Figure
-from sklearn.base import BaseEstimator
 
-from classifiers import CLASSIFIERS
-from features import Split, load_split
-from pictures import frame_precision_recall, frame_roc, log_picture, show_precision_recall, show_roc
-from support.entry_point import log_working_tree, run_command, say_where_to_look
+from classifiers import CLASS_WEIGHT, CLASSIFIERS, COUNT, build
+from evaluation import THRESHOLD, Result, cautions, fit_and_evaluate
+from features import TABLE_OPTIONS, load_split, warn
+from pictures import curves_figure, leaderboard_figure
+from support.bootstrap import METRICS
+from support.entry_point import (
+    log_working_tree,
+    name_run,
+    run_command,
+    say_where_to_look,
+)
+from support.parameters import Or, option
 from support.table import bad
-from train import Result, describe, fit_and_log, log_datasets, parameters, prepare, table_options
+from tracking import log_datasets, log_picture, log_result, record_of
 
 # What the leaderboard shows; it is sorted by the first.
-SHOWN = [
-    "roc_auc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "recall",
-    "precision",
-    "log_loss",
-    "fit_seconds",
-]
+SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]
+MODELS = option("models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated.")
+MAX_DEPTH = option("max_depth", Or(COUNT, "an integer of 1 or more", "none", ""), help="Of the tree models.")
 
 
-def build(name: str, max_depth: str) -> BaseEstimator:
-    """A classifier with the defaults of its entry point, the tree models bounded by `max_depth`."""
-    command = CLASSIFIERS[name]
-    bounded = any(option.name == "max_depth" for option in command.params)
-    return command.main(["--max_depth", max_depth] if bounded else [], standalone_mode=False)
-
-
-def leaderboard(results: list[Result]) -> pd.DataFrame:
-    """One row a classifier, the best ROC AUC first, with its run."""
-    rows = [
-        {"classifier": result.name, **{key: result.metrics[key] for key in SHOWN}, "run_id": result.run_id}
-        for result in results
-    ]
-    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True)
-
-
-def as_markdown(board: pd.DataFrame) -> str:
-    """The leaderboard as a Markdown table, for the page of the run."""
-    header = f"| {' | '.join(board.columns)} |\n|{'---|' * len(board.columns)}"
-    rows = [
-        " | ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row) for row in board.values
-    ]
-    return "\n".join([header, *(f"| {row} |" for row in rows)])
-
-
-def leaderboard_figure(board: pd.DataFrame, title: str) -> Figure:
-    """The leaderboard as bars, one panel a metric, so that near ties are seen to be near."""
-    width, height = 11, 1.5 + 0.45 * len(board)
-    figure = Figure(figsize=(width, height))  # its margins in inches: the names of the classifiers are known
-    figure.subplots_adjust(
-        left=1.6 / width, right=1 - 0.15 / width, bottom=0.35 / height, top=1 - 0.8 / height, wspace=0.12
-    )
-    figure.suptitle(title, fontsize=14)
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
-        bars = axes.barh(board["classifier"], board[metric], color=["#1f77b4", *["#9ecae1"] * (len(board) - 1)])
-        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize="small")
-        axes.set(title=f"{metric} ({'lower' if metric == 'log_loss' else 'higher'} is better)")
-        axes.set_xlim(0, board[metric].max() * 1.2)
-    panels[0].invert_yaxis()
-    return figure
-
-
-def curves_figure(results: list[Result], split: Split) -> Figure:
-    """ROC and precision-recall curves of all classifiers on the same axes."""
-    figure = Figure(figsize=(13, 6))
-    figure.subplots_adjust(left=0.06, right=0.985, bottom=0.09, top=0.9 if split.positive is not None else 0.85)
-    if split.positive is None:
-        figure.suptitle("All classes pooled, each against the rest (micro-average)")
-    roc, pr = figure.subplots(1, 2)
-    frame_roc(roc)
-    frame_precision_recall(pr)
-    truth = np.asarray(split.y_test)
-    counted = [split.positive] if split.positive is not None else split.classes
-    # With more than two classes every (row, class) pair counts once: the micro-average.
-    members = np.concatenate([truth == label for label in counted])
-    for result in sorted(results, key=lambda result: -result.metrics["roc_auc"]):
-        scored = np.concatenate([result.probabilities[:, split.classes.index(label)] for label in counted])
-        show_roc(roc.plot([], [])[0], members, scored, result.name)
-        show_precision_recall(pr.plot([], [], drawstyle="steps-post")[0], members, scored, result.name)
-    roc.legend(loc="lower right", fontsize="small")
-    pr.legend(loc="lower left", fontsize="small")
-    return figure
-
-
-@click.command()
-@table_options
-@click.option("--models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated.")
-@click.option("--max_depth", default="5", help="Bound of the tree models; none for no bound.")
-def compare(models: str, max_depth: str, random_state: int, **table: Any) -> None:
-    """Train the named classifiers on one split and rank them."""
-    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
-    for name in names:
-        if name not in CLASSIFIERS:
-            raise bad("models", name, f"is not a classifier; choose from: {', '.join(CLASSIFIERS)}.")
-    if not names:
-        raise bad("models", models, f"names no classifier; choose from: {', '.join(CLASSIFIERS)}.")
-    classifiers = {name: build(name, max_depth) for name in names}
-    split = load_split(random_state=random_state, **table)
-    for classifier in classifiers.values():
-        prepare(classifier, split, random_state)
-    description = describe(split)
+@click.command(params=[*TABLE_OPTIONS, MODELS, MAX_DEPTH, CLASS_WEIGHT, THRESHOLD])
+def compare(models: str, threshold: str, random_state: int, **given: Any) -> None:
+    """Train the named classifiers on one split of a table and rank them."""
+    shared = {key: given.pop(key) for key in ("max_depth", "class_weight")}
+    values = {name: values_of(name, shared) for name in names_of(models)}
+    split = load_split(random_state=random_state, **given)
+    refuse_neighbours(values, len(split.X_train))
 
     with mlflow.start_run() as parent:
+        name_run("compare")
         if not parent.data.params:  # `mlflow run` has logged them
-            mlflow.log_params({**table, "models": models, "max_depth": max_depth, "random_state": random_state})
+            more = {"models": models, "threshold": threshold, "random_state": random_state}
+            mlflow.log_params({**given, **shared, **more})
         log_working_tree()
-        log_datasets(description)
-        results = []
-        for number, (name, classifier) in enumerate(classifiers.items(), start=1):
-            with mlflow.start_run(run_name=name, nested=True):
-                mlflow.log_params(parameters(name, classifier))
-                result = fit_and_log(name, classifier, split, description)
-            results.append(result)
-            figures = f"roc_auc {result.metrics['roc_auc']:.4f}  fitted in {result.metrics['fit_seconds']:.2f} s"
-            click.echo(f"[{number}/{len(names)}] {name:<19} {figures}")
+        record = record_of(split)
+        log_datasets(record)
+        results, run_ids = {}, {}
+        for number, name in enumerate(values, start=1):
+            with mlflow.start_run(run_name=name, nested=True) as child:
+                mlflow.log_params({"classifier": name, **values[name]})
+                result = fit_and_evaluate(build(name, values[name], random_state), split, threshold)
+                log_result(name, result, split, record)
+            results[name], run_ids[name] = result, child.info.run_id
+            say(f"[{number}/{len(values)}] {name:<22}", result)
 
-        board = leaderboard(results)
-        best = next(result for result in results if result.run_id == board["run_id"][0])
+        board, warnings = leaderboard(results, run_ids), cautions(results, split)
+        best = str(board["classifier"][0])
+        best_uri = f"runs:/{run_ids[best]}/model"
         mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
-        title = f"{len(split.y_test):,} test rows of {Path(split.source).name}"
-        log_picture(leaderboard_figure(board, title), "leaderboard.png")
-        log_picture(curves_figure(results, split), "curves.png")
-        mlflow.log_metric("best_roc_auc", best.metrics["roc_auc"], dataset=description.test)
-        shown = board.drop(columns=["run_id", "fit_seconds"])
-        mlflow.set_tags({"best_classifier": best.name, "best_model_uri": best.model_uri})
-        mlflow.set_tag("mlflow.note.content", as_markdown(shown))
-        click.echo()
-        click.echo(shown.to_string(index=False, float_format="{:.4f}".format))
-        click.echo(f"\nBest model: {best.name}, {best.model_uri}")
+        log_picture(leaderboard_figure(board, split), "leaderboard.png")
+        log_picture(curves_figure({name: results[name] for name in board["classifier"]}, split), "curves.png")
+        mlflow.log_metric("best_roc_auc", results[best].metrics["roc_auc"], dataset=record.test)
+        mlflow.set_tags({"best_classifier": best, "best_model_uri": best_uri})
+        mlflow.set_tag("mlflow.note.content", as_markdown(board, warnings))
+        say_leaderboard(board, warnings)
+        click.echo(f"\nBest model: {best}, {best_uri}")
         say_where_to_look()
+
+
+def names_of(models: str) -> list[str]:
+    """The classifiers in a comma-separated list. Raises click.BadParameter where there is none, or another name."""
+    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    for name in names or [models]:
+        if name not in CLASSIFIERS:
+            raise bad("models", name, f"is not a classifier; choose from: {', '.join(CLASSIFIERS)}.")
+    return names
+
+
+def values_of(name: str, shared: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a classifier: its defaults, and what is given for all that have it."""
+    defaults = CLASSIFIERS[name].defaults
+    return defaults | {key: value for key, value in shared.items() if key in defaults and value != ""}
+
+
+def refuse_neighbours(values: dict[str, dict[str, Any]], rows: int) -> None:
+    """Refuse by click.BadParameter nearest neighbours where there are fewer training rows."""
+    for name, parameters in values.items():
+        if parameters.get("n_neighbors", 0) > rows:
+            right = (
+                f"asks for {parameters['n_neighbors']} neighbours, and there are {rows} training rows: leave it out."
+            )
+            raise bad("models", name, right)
+
+
+def say(start: str, result: Result) -> None:
+    """Print one line on a classifier."""
+    low, high = result.interval("roc_auc")
+    interval = f"[{low:.4f}, {high:.4f}]"
+    click.echo(
+        f"{start} roc_auc {result.metrics['roc_auc']:.4f} {interval}  fitted in {result.metrics['fit_seconds']:.2f} s"
+    )
+
+
+def leaderboard(results: dict[str, Result], run_ids: dict[str, str]) -> pd.DataFrame:
+    """One row a classifier, the best ROC AUC first: each metric with its 95 % interval, and the run.
+
+    `tied` says whether chance in the choice of the test rows may explain the difference to the best.
+    """
+    best = max(results.values(), key=lambda result: result.metrics["roc_auc"])
+    rows = []
+    for name, result in results.items():
+        row: dict[str, Any] = {"classifier": name, "tied": result.may_equal(best)}
+        for metric in SHOWN:
+            row[metric] = result.metrics[metric]
+            row[f"{metric}_low"], row[f"{metric}_high"] = result.interval(metric)
+        rows.append(row | {"fit_seconds": result.metrics["fit_seconds"], "run_id": run_ids[name]})
+    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True, kind="stable")
+
+
+def on_chance(board: pd.DataFrame) -> str:
+    """The sentence on the classifiers that are as good as the best, for all that these test rows tell."""
+    best, *others = board.loc[board["tied"], "classifier"]
+    if not others:
+        return f"{best} has a better roc_auc than any other: not by chance in the choice of the test rows (95 %)."
+    return f"Chance may explain the difference in roc_auc to {best}: {', '.join(others)}."
+
+
+def as_markdown(board: pd.DataFrame, warnings: list[str]) -> str:
+    """The leaderboard with its intervals and the warnings, for the page of the run."""
+    lines = [f"| classifier | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
+    for row in board.to_dict("records"):
+        cells = [f"{row[metric]:.4f} ({row[f'{metric}_low']:.4f} to {row[f'{metric}_high']:.4f})" for metric in SHOWN]
+        lines.append(f"| {row['classifier']} | {' | '.join(cells)} |")
+    return "\n".join(
+        [*lines, "", f"In brackets: 95 % intervals. {on_chance(board)}", "", *(f"- {text}" for text in warnings)]
+    )
+
+
+def say_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
+    """Print the leaderboard, what chance may explain, and the warnings."""
+    shown = board[["classifier", *SHOWN, "fit_seconds"]]
+    click.echo("\n" + shown.to_string(index=False, float_format="{:.4f}".format))
+    click.echo(on_chance(board))
+    click.echo("The 95 % interval of every metric is in leaderboard.csv.")
+    for text in warnings:
+        warn(text)
 
 
 if __name__ == "__main__":

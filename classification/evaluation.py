@@ -1,9 +1,13 @@
-"""How good a classifier is on rows it has not seen: the metrics."""
+"""Fit a classifier and say how good it is on rows it has not seen: metrics, their intervals, and what to beware of."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
+
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -12,37 +16,147 @@ from sklearn.metrics import (
     f1_score,
     log_loss,
     multilabel_confusion_matrix,
+    precision_recall_curve,
     roc_auc_score,
+)
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from features import Split, with_preprocessing
+from support.bootstrap import resampled_metrics
+from support.parameters import Threshold, option
+from support.table import bad
+
+FOLDS = 5  # of the training rows, on which a threshold is chosen
+TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
+
+
+THRESHOLD = option(
+    "threshold",
+    Threshold(),
+    help="Predict the positive class from this probability on: a number, f1 or recall>=0.8 (by training folds).",
 )
 
 
-def scores(y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None) -> dict[str, float]:
+@dataclass(frozen=True)
+class Result:
+    """A fitted classifier, and what it reaches on the test rows.
+
+    model: the Pipeline, from raw columns to classes.
+    threshold: the probability from which on it predicts the positive class; None: the most probable class.
+    probabilities: (test rows, classes); predicted: for each test row the position of a class in `split.classes`.
+    metrics: see `scores`, and the seconds that it took.
+    draws: the metrics that have an interval on resamples of the test rows, the same for all classifiers.
+    """
+
+    model: Pipeline
+    threshold: float | None
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    metrics: dict[str, float]
+    draws: dict[str, np.ndarray] = field(repr=False)
+
+    def interval(self, metric: str) -> tuple[float, float]:
+        """The bounds between which the metric lies with 95 % confidence, were other test rows drawn."""
+        low, high = np.nanpercentile(self.draws[metric], [2.5, 97.5])
+        return float(low), float(high)
+
+    def may_equal(self, other: Result, metric: str = "roc_auc") -> bool:
+        """Whether chance, in which test rows were drawn, explains the difference to another classifier."""
+        low, high = np.nanpercentile(self.draws[metric] - other.draws[metric], [2.5, 97.5])
+        return bool(low <= 0 <= high)
+
+
+def fit_and_evaluate(classifier: BaseEstimator, split: Split, threshold: str) -> Result:
+    """Fit a classifier with its preprocessing on the training rows, and score it on the test rows.
+
+    threshold: as the option of that name.
+    """
+    model = with_preprocessing(classifier, split.columns)
+    chosen = _choose_threshold(model, split, threshold)
+    started = time.perf_counter()
+    model.fit(split.X_train, split.y_train)
+    fitted = time.perf_counter()
+    probabilities = model.predict_proba(split.X_test)
+    seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}
+
+    predicted = decide(probabilities, split.classes, split.positive, chosen)
+    metrics = scores(split.y_test, probabilities, split.classes, split.positive, chosen)
+    if chosen is not None:
+        metrics["threshold"] = chosen
+    draws = resampled_metrics(split.truth, probabilities, predicted, split.counted, split.random_state)
+    return Result(model, chosen, probabilities, predicted, metrics | seconds, draws)
+
+
+def decide(probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None) -> np.ndarray:
+    """The position of the predicted class of each row (rows,): the most probable one.
+
+    threshold: if there is one, the positive class is predicted wherever its probability reaches it, and only there.
+    """
+    if threshold is None:
+        return probabilities.argmax(axis=1)
+    at = classes.index(positive)
+    return np.where(probabilities[:, at] >= threshold, at, 1 - at)
+
+
+def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | None:
+    """The number that is meant; `f1` and `recall>=...` are looked up on rows of the training part held out in turn."""
+    if not wanted:
+        return None
+    if split.positive is None:
+        raise bad("threshold", wanted, f"needs a target with two classes; this one has {len(split.classes)}.")
+    if wanted != "f1" and not wanted.startswith("recall"):
+        return float(wanted)
+    rarest = split.y_train.value_counts()
+    if rarest.min() < FOLDS:
+        right = f"needs {FOLDS} training rows of each class; there are {rarest.min()} of class {rarest.idxmin()!r}."
+        raise bad("threshold", wanted, right)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=split.random_state)
+    held_out = cross_val_predict(model, split.X_train, split.y_train, cv=folds, method="predict_proba")
+    truth = np.asarray(split.y_train == split.positive)
+    scored = held_out[:, split.classes.index(split.positive)]
+    precision, recall, thresholds = precision_recall_curve(truth, scored)
+    precision, recall = precision[:-1], recall[:-1]  # the last point of the curve has no threshold
+    if wanted == "f1":
+        return float(thresholds[np.argmax(precision * recall / np.maximum(precision + recall, 1e-12))])
+    return float(thresholds[recall >= float(wanted.removeprefix("recall>="))].max())
+
+
+def scores(
+    y: pd.Series,
+    probabilities: np.ndarray,
+    classes: list,
+    positive: object | None,
+    threshold: float | None = None,
+) -> dict[str, float]:
     """The metrics of predicted probabilities, under scikit-learn's names.
 
     y: true classes (rows,).
-    probabilities: (rows, classes), in the order of `classes`; the predicted class is the most probable one.
+    probabilities: (rows, classes), in the order of `classes`; `decide` says which class is predicted.
     positive: the positive one of two classes, or None: with more classes each metric is the unweighted mean of the
-        one-versus-rest metrics of the classes.
+        one-versus-rest metrics of the classes, and each class has a `recall_<class>` of its own.
 
     The rates of the confusion matrix (`recall`, which is the sensitivity; `specificity`, `precision`, `npv`, `fpr`,
     `fdr`) are 0 where nothing was to be counted, as scikit-learn has it.
     """
     # As numbers: each metric would look through texts anew.
-    truth, predicted = pd.Index(classes).get_indexer(y), probabilities.argmax(axis=1)
+    truth, predicted = pd.Index(classes).get_indexer(y), decide(probabilities, classes, positive, threshold)
     every = np.arange(len(classes))
     counted = every if positive is None else every[[classes.index(positive)]]
     tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
     members, scored = truth[:, None] == counted, probabilities[:, counted]
-    return {
+    found = {
         "accuracy": float(accuracy_score(truth, predicted)),
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
         "f1": float(f1_score(truth, predicted, labels=counted, average="macro", zero_division=0)),
-        "recall": _mean_rate(tp, tp + fn),
-        "specificity": _mean_rate(tn, tn + fp),
-        "precision": _mean_rate(tp, tp + fp),
-        "npv": _mean_rate(tn, tn + fn),
-        "fpr": _mean_rate(fp, fp + tn),
-        "fdr": _mean_rate(fp, fp + tp),
+        "recall": _rates(tp, tp + fn).mean(),
+        "specificity": _rates(tn, tn + fp).mean(),
+        "precision": _rates(tp, tp + fp).mean(),
+        "npv": _rates(tn, tn + fn).mean(),
+        "fpr": _rates(fp, fp + tn).mean(),
+        "fdr": _rates(fp, fp + tp).mean(),
         "roc_auc": float(roc_auc_score(members, scored, average="macro")),
         "average_precision": float(average_precision_score(members, scored, average="macro")),
         "log_loss": float(log_loss(truth, probabilities, labels=every)),
@@ -55,7 +169,47 @@ def scores(y: pd.Series, probabilities: np.ndarray, classes: list, positive: obj
             )
         ),
     }
+    if positive is None:
+        found |= {f"recall_{label}": rate for label, rate in zip(classes, _rates(tp, tp + fn), strict=True)}
+    return {name: float(value) for name, value in found.items()}
 
 
-def _mean_rate(part: np.ndarray, whole: np.ndarray) -> float:
-    return float(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0).mean())
+def _rates(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) > 0)
+
+
+def cautions(results: dict[str, Result], split: Split) -> list[str]:
+    """What to know before believing in the results of classifiers (by name), and what to do about it."""
+    cure = f"Try class_weight=balanced{'' if split.positive is None else ' or threshold=f1'}."
+    found = []
+    for position, label in enumerate(split.classes):
+        said = {name: result.predicted == position for name, result in results.items()}
+        if never := [name for name, rows in said.items() if not rows.any()]:
+            found.append(f"{', '.join(never)}: class {label!r} is never predicted. {cure}")
+        missed = [name for name, rows in said.items() if rows.any() and not rows[split.truth == position].any()]
+        if missed and position in split.counted:
+            found.append(f"{', '.join(missed)}: no row of class {label!r} is found, its recall is 0. {cure}")
+    if good := [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]:
+        doubt = "Is there a column that is only known afterwards, or made from the target? Leave it out by drop."
+        found.append(f"{', '.join(good)}: a roc_auc above {TOO_GOOD} is rarely real. {doubt}")
+    for name, reached in _columns_that_tell(split).items():
+        doubt = "Is it known when you predict? If not, leave it out by drop."
+        found.append(f"column {name!r} alone reaches a roc_auc of {reached:.4f}. {doubt}")
+    return found
+
+
+def _columns_that_tell(split: Split) -> dict[str, float]:
+    """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
+    found, y = {}, split.y_train.iloc[:2000]
+    for name in split.columns.features:
+        X, X_test = split.X_train[[name]].iloc[:2000], split.X_test[[name]]
+        if name not in split.columns.numeric:
+            codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
+            X, X_test = codes.fit_transform(X), codes.transform(X_test)
+        tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(X, y)
+        probabilities = pd.DataFrame(tree.predict_proba(X_test), columns=tree.classes_)
+        scored = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()[:, split.counted]
+        reached = roc_auc_score(split.truth[:, None] == split.counted, scored)
+        if reached > TOO_GOOD:
+            found[name] = float(reached)
+    return found

@@ -1,8 +1,10 @@
-"""Turn a churn-like table into what a classifier learns from: features by kind, a target with classes, and a split."""
+"""Turn a table into what a classifier learns from: features by kind, a target with classes, and a split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -10,15 +12,27 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.multiclass import type_of_target
 
+from support.entry_point import FiniteRange
+from support.parameters import option
 from support.table import absolute, bad, read_table
 
-# Rows of each class that the training part must keep: the SVM calibrates its probabilities by 3-fold cross-validation.
-ROWS_PER_CLASS = 3
+ROWS_PER_CLASS = 3  # that the training part must keep: the SVM calibrates its probabilities on three folds
+MAX_CATEGORIES = 100  # of a column; its rarest beyond them share one, so that 20,000 merchants are not 20,000 columns
+
+TABLE_OPTIONS = [
+    option("data", default="data/churn.csv", help="Path or URL of a table."),
+    option("target", default="churn", help="The column that holds the classes."),
+    option("positive", help="The positive of two classes; otherwise yes, true or 1, else the rarer."),
+    option("drop", help="Columns to leave out, comma-separated."),
+    option("test_size", FiniteRange(0, 1, min_open=True, max_open=True), 0.25),
+    option("random_state", click.IntRange(0, 2**32 - 1), 0),
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class Split:
     classes: the classes in scikit-learn's order (sorted).
     positive: the class whose probability is scored, None with more than two classes.
     source: path or URL of the table.
+    random_state: seed of the split, and of all that comes after it.
     """
 
     X_train: pd.DataFrame
@@ -51,21 +66,32 @@ class Split:
     y_train: pd.Series
     y_test: pd.Series
     columns: Columns
-    classes: list[object]
-    positive: object | None
+    classes: list[Any]
+    positive: Any | None
     target: str
     source: str
+    random_state: int
+
+    @property
+    def name(self) -> str:
+        """What to call the table by in titles."""
+        return Path(self.source).name
+
+    @property
+    def truth(self) -> np.ndarray:
+        """For each test row the position of its class in `classes` (rows,)."""
+        return pd.Index(self.classes).get_indexer(self.y_test)
+
+    @property
+    def counted(self) -> list[int]:
+        """The positions of the classes that metrics speak of: the positive one, or all."""
+        return list(range(len(self.classes))) if self.positive is None else [self.classes.index(self.positive)]
 
 
 def load_split(data: str, target: str, positive: str, drop: str, test_size: float, random_state: int) -> Split:
-    """Read a table, check it, and split it with the classes in equal shares.
+    """Read a table, check it, say what is learnt from it, and split it with the classes in equal shares.
 
-    data: path or URL of a CSV or Parquet file.
-    target: the column that holds the classes.
-    positive: the positive one of two classes; empty for yes, true or 1, else the rarer one.
-    drop: columns to ignore, comma-separated.
-    test_size: share of the rows to test on, between 0 and 1.
-    random_state: seed of the split.
+    The parameters are those of TABLE_OPTIONS.
 
     Raises click.BadParameter where the table, the target or a name does not allow it.
     """
@@ -88,12 +114,48 @@ def load_split(data: str, target: str, positive: str, drop: str, test_size: floa
         if np.isinf(X[name]).any():
             raise bad("data", data, f"holds infinite values in column {name!r}.")
 
+    classes = sorted(y.unique().tolist())
+    chosen = _positive_class(y, classes, positive)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=test_size, random_state=random_state, stratify=y
     )
-    classes = sorted(y.unique().tolist())
-    chosen = _positive_class(y, classes, positive)
-    return Split(X_train, X_test, y_train, y_test, columns, classes, chosen, target, absolute(data))
+    split = Split(X_train, X_test, y_train, y_test, columns, classes, chosen, target, absolute(data), random_state)
+    _say(split)
+    return split
+
+
+def _say(split: Split) -> None:
+    """Print what is learnt, and warn where the test rows tell little."""
+    rows, tested = pd.concat([split.y_train, split.y_test]), split.y_test.value_counts()
+    shares = rows.value_counts(normalize=True)
+    columns = f"{len(split.columns.features)} columns"
+    click.echo(f"{len(rows):,} rows, {columns} to learn from; {len(split.y_test):,} of the rows are kept for the test.")
+    if split.positive is None:
+        listed = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(10).items())
+        click.echo(f"{len(split.classes)} classes of {split.target}: {listed}{' ...' * (len(shares) > 10)}")
+    else:
+        click.echo(f"Positive class of {split.target}: {split.positive}, {shares[split.positive]:.1%} of the rows.")
+    most = f"always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}"
+    click.echo(f"For comparison: {most}.")
+
+    if len(split.y_test) < 100 or tested.min() < 20:
+        few = f"{len(split.y_test)} test rows, {tested.min()} of class {tested.idxmin()!r}, are few: "
+        warn(f"{few}the metrics depend on chance. A larger test_size helps, or more rows.")
+    one, other = (
+        pd.util.hash_pandas_object(X.assign(**{split.target: y}), index=False)
+        for X, y in ((split.X_train, split.y_train), (split.X_test, split.y_test))
+    )
+    twins = int(other.isin(one).sum())
+    if twins > len(other) / 100:
+        why = (
+            "If they are copies, remove them from the table: a model that knows them by heart looks better than it is."
+        )
+        warn(f"{twins:,} of the {len(other):,} test rows are equal to a training row. {why}")
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(f"Warning: {text}", err=True)
 
 
 def infer_columns(frame: pd.DataFrame) -> Columns:
@@ -137,15 +199,20 @@ def as_features(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def with_preprocessing(classifier: BaseEstimator, columns: Columns) -> Pipeline:
     """A Pipeline that imputes and scales numbers and one-hot encodes categories before the classifier.
 
-    A missing category is a category of its own; one never seen in training encodes as none of the known ones.
+    A missing category is a category of its own. Of one column the most frequent categories have a column each, the
+    others, and those that occur once, share one; one never seen in training counts as one of these.
     """
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    categories = OneHotEncoder(
+        max_categories=MAX_CATEGORIES, min_frequency=2, handle_unknown="infrequent_if_exist", sparse_output=True
+    )
     preprocessing = ColumnTransformer(
         [
             ("numbers", numbers, columns.numeric),
             ("categories", categories, columns.categorical + columns.boolean),
-        ]
+        ],
+        # Many categories are mostly zeros. Of the classifiers, only this one is faster when they are not written down.
+        sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
     )
     return Pipeline([("preprocessing", preprocessing), ("classifier", classifier)])
 

@@ -1,9 +1,10 @@
-"""What a search tries, the range of each parameter, and what it maximizes: cross-validation on the training rows."""
+"""What a search tries, and what it seeks: the best mean of a metric over folds of the training rows."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -14,99 +15,130 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 
-from classifiers import CLASSIFIERS
+from classifiers import CLASSIFIERS, build
 from evaluation import scores
-from features import Columns, with_preprocessing
+from features import Split, with_preprocessing
 
 # What may be searched for. The other metrics have a trivial best: a recall of 1 comes from suspecting everybody.
-DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
-    "roc_auc": "maximize",
-    "average_precision": "maximize",
-    "accuracy": "maximize",
-    "balanced_accuracy": "maximize",
-    "f1": "maximize",
-    "log_loss": "minimize",
-    "brier_score_loss": "minimize",
+GREATER_IS_BETTER = {
+    "roc_auc": True,
+    "average_precision": True,
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "f1": True,
+    "log_loss": False,
+    "brier_score_loss": False,
 }
 CHOICE = "classifier"  # the name of the parameter that chooses among all classifiers
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """The parameters of a classifier's entry point, with their defaults."""
-    return {str(option.name): option.default for option in CLASSIFIERS[name].params}
+@dataclass(frozen=True)
+class Search:
+    """What a search is asked for.
+
+    model: the name of a classifier, or `all`: the classifier is then itself a choice.
+    metric: what is best, by the mean over `cv` folds of the training rows.
+    n_trials: how many trials the study has in the end; timeout: seconds after which none begins, 0 for no limit.
+    study: a name, by which a later search continues it; empty for a new one.
+    engine: what runs the trials, `local` or `spark`; jobs: how many at a time.
+    """
+
+    model: str
+    metric: str
+    cv: int
+    n_trials: int
+    timeout: float
+    study: str
+    engine: str
+    jobs: int
+    random_state: int
+
+    @property
+    def greater_is_better(self) -> bool:
+        return GREATER_IS_BETTER[self.metric]
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """As Optuna calls it."""
+        return "maximize" if self.greater_is_better else "minimize"
 
 
-def build(name: str, values: dict[str, Any], random_state: int) -> BaseEstimator:
-    """A classifier with these parameters, the others at their defaults."""
-    make = CLASSIFIERS[name].callback
-    assert make is not None
-    classifier = make(**{**defaults(name), **values})
-    if "random_state" in classifier.get_params():
-        classifier.set_params(random_state=random_state)
-    return classifier
+# From a trial, the name of a parameter, and the rows that a fold trains on, to a value.
+Range = Callable[[optuna.trial.BaseTrial, str, int], Any]
+
+
+def integer(low: int, high: int, log: bool = False) -> Range:
+    return lambda trial, name, rows: trial.suggest_int(name, low, high, log=log)
+
+
+def number(low: float, high: float, log: bool = False, step: float | None = None) -> Range:
+    return lambda trial, name, rows: trial.suggest_float(name, low, high, log=log, step=step)
+
+
+def one_of(*choices: Any) -> Range:
+    return lambda trial, name, rows: trial.suggest_categorical(name, choices)
+
+
+def neighbours(trial: optuna.trial.BaseTrial, name: str, rows: int) -> int:
+    return trial.suggest_int(name, 1, min(200, rows), log=True)
+
+
+# The defaults are in the ranges: a search begins with them.
+RANGES: dict[str, dict[str, Range]] = {
+    "ann": {
+        "epochs": integer(5, 30),
+        "batch_size": one_of(32, 64, 128, 256),
+        "units": integer(8, 128, log=True),
+        "learning_rate": number(1e-4, 1e-2, log=True),
+    },
+    "decision_tree": {
+        "criterion": one_of("gini", "entropy"),
+        "max_depth": integer(2, 20),
+        "min_samples_leaf": integer(1, 200, log=True),
+    },
+    "gaussian_nb": {"var_smoothing": number(1e-12, 1.0, log=True)},
+    "hist_gradient_boosting": {
+        "learning_rate": number(0.01, 0.3, log=True),
+        "max_iter": integer(20, 300, log=True),
+        "max_leaf_nodes": integer(3, 63, log=True),
+    },
+    "knn": {
+        "n_neighbors": neighbours,
+        "metric": one_of("minkowski", "euclidean", "manhattan", "chebyshev", "cosine"),
+        "p": number(1.0, 4.0),
+    },
+    "logistic_regression": {"C": number(1e-3, 100.0, log=True), "l1_ratio": number(0.0, 1.0, step=0.25)},
+    "random_forest": {
+        "n_estimators": integer(50, 400, log=True),
+        "criterion": one_of("gini", "entropy"),
+        "max_depth": integer(2, 20),
+    },
+    "svm": {
+        "C": number(0.01, 10.0, log=True),
+        "kernel": one_of("rbf", "linear", "poly", "sigmoid"),
+        "gamma": one_of("scale", "auto", 0.001, 0.01, 0.1),
+    },
+}
+# A parameter that counts only where another has, or has not, a value: (classifier, parameter) -> whether it counts.
+COUNTS: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
+    ("knn", "p"): lambda values: values["metric"] == "minkowski",
+    ("svm", "gamma"): lambda values: values["kernel"] != "linear",
+}
 
 
 def suggest(trial: optuna.trial.BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any]]:
     """Choose a classifier and its parameters.
 
-    model: the name of a classifier, or `all`: the classifier is then itself a choice.
+    model: as in Search.
     rows: those that a fold trains on, which bound the neighbours.
 
-    In the study a parameter is called <classifier>.<parameter>, so that two classifiers may both have a `C`. The
-    defaults are in the ranges.
+    In the study a parameter is called <classifier>.<parameter>, so that two classifiers may both have a `C`.
     """
     name = trial.suggest_categorical(CHOICE, list(CLASSIFIERS)) if model == "all" else model
-
-    def integer(key: str, low: int, high: int, log: bool = False) -> int:
-        return trial.suggest_int(f"{name}.{key}", low, high, log=log)
-
-    def number(key: str, low: float, high: float, log: bool = False, step: float | None = None) -> float:
-        return trial.suggest_float(f"{name}.{key}", low, high, log=log, step=step)
-
-    def one_of(key: str, choices: list[Any]) -> Any:
-        return trial.suggest_categorical(f"{name}.{key}", choices)
-
-    values: dict[str, Any]
-    if name == "ann":
-        values = {
-            "epochs": integer("epochs", 5, 30),
-            "batch_size": one_of("batch_size", [32, 64, 128, 256]),
-            "units": integer("units", 8, 128, log=True),
-            "learning_rate": number("learning_rate", 1e-4, 1e-2, log=True),
-        }
-    elif name == "decision_tree":
-        values = {
-            "criterion": one_of("criterion", ["gini", "entropy"]),
-            "max_depth": integer("max_depth", 2, 20),
-            "min_samples_leaf": integer("min_samples_leaf", 1, 200, log=True),
-        }
-    elif name == "gaussian_nb":
-        values = {"var_smoothing": number("var_smoothing", 1e-12, 1.0, log=True)}
-    elif name == "knn":
-        values = {
-            "n_neighbors": integer("n_neighbors", 1, min(200, rows), log=True),
-            "metric": one_of("metric", ["minkowski", "euclidean", "manhattan", "chebyshev", "cosine"]),
-        }
-        if values["metric"] == "minkowski":
-            values["p"] = number("p", 1.0, 4.0)
-    elif name == "logistic_regression":
-        values = {
-            "C": number("C", 1e-3, 100.0, log=True),
-            "l1_ratio": number("l1_ratio", 0.0, 1.0, step=0.25),
-        }
-    elif name == "random_forest":
-        values = {
-            "n_estimators": integer("n_estimators", 50, 400, log=True),
-            "criterion": one_of("criterion", ["gini", "entropy"]),
-            "max_depth": integer("max_depth", 2, 20),
-        }
-    else:
-        values = {
-            "C": number("C", 0.01, 10.0, log=True),
-            "kernel": one_of("kernel", ["rbf", "linear", "poly", "sigmoid"]),
-        }
-        if values["kernel"] != "linear":
-            values["gamma"] = one_of("gamma", ["scale", "auto", 0.001, 0.01, 0.1])
+    values: dict[str, Any] = {}
+    for key, choose in RANGES[name].items():
+        if COUNTS.get((name, key), lambda values: True)(values):
+            values[key] = choose(trial, f"{name}.{key}", rows)
     return name, values
 
 
@@ -120,7 +152,7 @@ def first_choices(model: str, rows: int) -> list[dict[str, Any]]:
     """The defaults, as what a trial would record: a search begins with them."""
     found = []
     for name in CLASSIFIERS if model == "all" else [model]:
-        values = {f"{name}.{key}": value for key, value in defaults(name).items()}
+        values = {f"{name}.{key}": value for key, value in CLASSIFIERS[name].defaults.items()}
         if values.get("knn.n_neighbors", 0) > rows:
             continue
         trial = optuna.trial.FixedTrial({CHOICE: name, **values})
@@ -135,32 +167,18 @@ class Objective:
     After each fold the trial is told the mean so far, and may be pruned; an ANN also after each quarter of its epochs.
     The step is the share of the work in percent of a fold, so that networks of unlike length compare.
 
-    X, y: the training rows; nothing else is seen.
-    cv: folds, with the classes in equal shares; shuffled by `random_state`.
-
-    It is sent to other processes and machines; the folds are made where they are used.
+    It is sent to other processes and machines, without the test rows; the folds are made where they are used.
     """
 
-    def __init__(
-        self,
-        X: pd.DataFrame,
-        y: pd.Series,
-        columns: Columns,
-        classes: list[object],
-        positive: object | None,
-        *,
-        model: str,
-        metric: str,
-        cv: int,
-        random_state: int,
-    ) -> None:
-        self.X, self.y, self.columns, self.classes, self.positive = X, y, columns, classes, positive
-        self.model, self.metric, self.cv, self.random_state = model, metric, cv, random_state
+    def __init__(self, split: Split, search: Search) -> None:
+        self.X, self.y = split.X_train, split.y_train
+        self.columns, self.classes, self.positive = split.columns, split.classes, split.positive
+        self.search = search
 
     @property
     def rows(self) -> int:
         """How many rows each fold trains on at least."""
-        held = -(-len(self.y) // self.cv) + len(self.classes)  # each class is shared out, and rounded, by itself
+        held = -(-len(self.y) // self.search.cv) + len(self.classes)  # each class is shared out, and rounded, by itself
         return max(1, len(self.y) - held)
 
     @cached_property
@@ -170,7 +188,7 @@ class Objective:
         It depends on no parameter that is searched, so that all trials share it.
         """
         folds = []
-        splitter = StratifiedKFold(self.cv, shuffle=True, random_state=self.random_state)
+        splitter = StratifiedKFold(self.search.cv, shuffle=True, random_state=self.search.random_state)
         for fit, held in splitter.split(self.X, self.y):
             preprocessing = with_preprocessing(BaseEstimator(), self.columns)[:-1]
             X_fit = preprocessing.fit_transform(self.X.iloc[fit], self.y.iloc[fit])
@@ -178,20 +196,21 @@ class Objective:
         return folds
 
     def __call__(self, trial: optuna.Trial) -> float:
-        name, values = suggest(trial, self.model, self.rows)
+        name, values = suggest(trial, self.search.model, self.rows)
+        metric = self.search.metric
         measured: list[dict[str, float]] = []
 
         def report(share: int, probabilities: np.ndarray, truth: pd.Series) -> dict[str, float]:
             """Tell the trial the mean of the folds so far; share: percent of the last one that is done."""
             metrics = scores(truth, probabilities, self.classes, self.positive)
-            mean = np.mean([*(fold[self.metric] for fold in measured), metrics[self.metric]])
+            mean = np.mean([*(fold[metric] for fold in measured), metrics[metric]])
             trial.report(float(mean), 100 * len(measured) + share)
             if trial.should_prune():
                 raise optuna.TrialPruned
             return metrics
 
         for X_fit, y_fit, X_held, y_held in self.folds:
-            classifier = build(name, values, self.random_state)
+            classifier = build(name, values, self.search.random_state)
             more = {}
             if name == "ann":
                 more["callbacks"] = [_each_quarter(classifier, X_held, partial(report, truth=y_held))]
@@ -199,9 +218,10 @@ class Objective:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 classifier.fit(X_fit, y_fit, **more)
             measured.append(report(100, classifier.predict_proba(X_held), y_held))
-        trial.set_user_attr("metrics", {key: float(np.mean([fold[key] for fold in measured])) for key in DIRECTIONS})
-        trial.set_user_attr("std", float(np.std([fold[self.metric] for fold in measured])))
-        return float(np.mean([fold[self.metric] for fold in measured]))
+        means = {key: float(np.mean([fold[key] for fold in measured])) for key in GREATER_IS_BETTER}
+        trial.set_user_attr("metrics", means)
+        trial.set_user_attr("std", float(np.std([fold[metric] for fold in measured])))
+        return means[metric]
 
 
 def _each_quarter(network: Any, X_held: np.ndarray, report: Callable[[int, np.ndarray], Any]) -> Any:

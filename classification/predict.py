@@ -19,7 +19,8 @@ from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from support.entry_point import log_working_tree, run_command, say_where_to_look
+from evaluation import decide
+from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
 from support.table import bad, conform, dataset_source, read_batches, short_name
 from support.table_writer import TableWriter
 
@@ -44,24 +45,24 @@ def load_predictor(model_uri: str) -> tuple[Predictor, ModelInfo]:
         reason = str(error).strip().splitlines()[0]
         raise bad("model_uri", model_uri, f"cannot be loaded: {reason}") from None
 
+    def decided(probabilities: np.ndarray, classes: list) -> tuple[np.ndarray, pd.DataFrame]:
+        named = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in classes])
+        known = description.metadata or {}
+        return np.asarray(classes)[decide(probabilities, classes, known.get("positive"), known.get("threshold"))], named
+
     def native(X: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame | None]:
         if not hasattr(model, "predict_proba"):
             return model.predict(X), None
-        return _most_probable(model.predict_proba(X), list(model.classes_))
+        return decided(model.predict_proba(X), list(model.classes_))
 
     def generic(X: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame | None]:
         classes = (description.metadata or {}).get("classes")
         schema = description.signature.params
         if not classes or schema is None or "predict_method" not in [param.name for param in schema.params]:
             return np.asarray(model.predict(X)).ravel(), None
-        return _most_probable(np.asarray(model.predict(X, params={"predict_method": "predict_proba"})), classes)
+        return decided(np.asarray(model.predict(X, params={"predict_method": "predict_proba"})), classes)
 
     return (native if "sklearn" in description.flavors else generic), description
-
-
-def _most_probable(probabilities: np.ndarray, classes: list) -> tuple[np.ndarray, pd.DataFrame]:
-    named = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in classes])
-    return np.asarray(classes)[probabilities.argmax(axis=1)], named
 
 
 def unseen(X: pd.DataFrame, known: dict[str, list[str]]) -> dict[str, Counter[str]]:
@@ -158,6 +159,7 @@ def predict(model_uri: str, data: str, output: str, batch_size: int, engine: str
     predictor, description = load_predictor(model_uri)
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+        name_run("predict")
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params(click.get_current_context().params)
         log_working_tree()

@@ -14,23 +14,25 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from objective import defaults, split_name
+from classifiers import CLASSIFIERS
+from objective import Search, split_name
 from support.table import bad
 
 # A finished trial's run is FINISHED; one that was given up is KILLED, as MLflow's own Optuna storage has it.
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED"}
 
 
-def log_trial(trial: FrozenTrial, *, study: str, model: str, metric: str, parent: Run) -> None:
-    """Log a finished or pruned trial as a child run, in three calls.
+def log_trial(trial: FrozenTrial, search: Search, parent: Run) -> None:
+    """Log a finished or pruned trial as a child of the search's run, in three calls.
 
     The run counts as a trial of the study from the moment that the second call, with all of its record, is through.
     """
     client = MlflowClient()
-    name, values = split_name(trial.params, model)
-    assert trial.datetime_start is not None
-    assert trial.datetime_complete is not None
-    begun, ended = (int(moment.timestamp() * 1000) for moment in (trial.datetime_start, trial.datetime_complete))
+    name, values = split_name(trial.params, search.model)
+    now = datetime.now()  # Optuna allows for trials without times; those that ended here have both
+    begun, ended = (
+        int((moment or now).timestamp() * 1000) for moment in (trial.datetime_start, trial.datetime_complete)
+    )
     run = client.create_run(
         parent.info.experiment_id,
         start_time=begun,
@@ -46,14 +48,14 @@ def log_trial(trial: FrozenTrial, *, study: str, model: str, metric: str, parent
     }
     means = {f"cv_{key}": value for key, value in trial.user_attrs.get("metrics", {}).items()}
     if means:
-        means[f"cv_{metric}_std"] = trial.user_attrs["std"]
+        means[f"cv_{search.metric}_std"] = trial.user_attrs["std"]
     metrics = [Metric(key, value, ended, 0) for key, value in means.items()]
     metrics += [Metric("running_mean", value, ended, step) for step, value in trial.intermediate_values.items()]
     client.log_batch(
         run.info.run_id,
         metrics=metrics,
-        params=[Param(key, str(value)) for key, value in {**defaults(name), **values}.items()],
-        tags=[RunTag("study", study), RunTag("trial", json.dumps(record))],
+        params=[Param(key, str(value)) for key, value in {**CLASSIFIERS[name].defaults, **values}.items()],
+        tags=[RunTag("study", search.study), RunTag("trial", json.dumps(record))],
     )
     client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=ended)
 
@@ -98,7 +100,7 @@ def load_trials(runs: list[Run]) -> list[FrozenTrial]:
 
 
 def check_settings(study: str, settings: dict[str, Any], runs: list[Run]) -> None:
-    """Refuse by click.BadParameter to go on with a study that was begun with other settings."""
+    """Refuse by click.BadParameter to continue a study that was begun with other settings."""
     for run in runs:
         begun = json.loads(run.data.tags.get("study_settings", "{}"))
         other = [key for key in begun if begun[key] != settings.get(key)]
@@ -109,11 +111,12 @@ def check_settings(study: str, settings: dict[str, Any], runs: list[Run]) -> Non
             )
 
 
-def say(trial: FrozenTrial, number: int, n_trials: int, model: str, metric: str) -> None:
+def say(trial: FrozenTrial, number: int, search: Search) -> None:
     """Print one line on a trial."""
-    name, _ = split_name(trial.params, model)
+    name, _ = split_name(trial.params, search.model)
     if trial.state == TrialState.COMPLETE:
-        result = f"cv {metric} {trial.value:.4f}"
+        result = f"cv {search.metric} {trial.value:.4f}"
     else:
-        result = f"given up at {metric} {trial.intermediate_values[max(trial.intermediate_values)]:.4f}"
-    click.echo(f"[{number:>{len(str(n_trials))}}/{n_trials}] {name:<19} {result}")
+        result = f"given up at {search.metric} {trial.intermediate_values[max(trial.intermediate_values)]:.4f}"
+    width = len(str(search.n_trials))
+    click.echo(f"[{number:>{width}}/{search.n_trials}] {name:<22} {result}")

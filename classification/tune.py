@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import queue
 import re
 import shlex
-import signal
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
@@ -22,245 +17,117 @@ import mlflow
 import optuna
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import threadpool_limits
 
-from classifiers import CLASSIFIERS
-from evaluation import scores
-from features import ROWS_PER_CLASS, Split, load_split, with_preprocessing
-from objective import CHOICE, DIRECTIONS, Objective, build, first_choices, split_name
-from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from classifiers import CLASSIFIERS, COUNT, build
+from engines import new_study, search_locally, search_on_spark
+from evaluation import Result, fit_and_evaluate
+from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split
+from objective import CHOICE, GREATER_IS_BETTER, Objective, Search, split_name
+from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.parameters import option
 from support.table import bad
-from train import describe, fit_and_log, log_datasets, parameters, table_options
-from trials import check_settings, load_trials, log_trial, runs_of, say
+from tracking import Record, log_datasets, log_result, record_of
+from trials import check_settings, load_trials, runs_of
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def new_study(metric: str, seed: int, folder: str | None = None) -> optuna.Study:
-    """A study with the sampler and the pruner of every engine; one that processes share lies in a folder."""
-    # Given up is a trial whose mean is below the median of the earlier ones at the same step, once there are ten.
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=10)
-    storage = None
-    if folder:
-        path = str(Path(folder) / "study.log")
-        storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
-    return optuna.create_study(
-        storage=storage,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=pruner,
-        study_name="search",
-        direction=DIRECTIONS[metric],
-        load_if_exists=True,
-    )
+SEARCH_OPTIONS = [
+    option("model", default="all", help="The classifier to tune, or all: it is then itself a choice."),
+    option("n_trials", COUNT, 50, "Trials that the study has in the end."),
+    option("timeout", FiniteRange(min=0), 0.0, "Seconds after which no trial begins; 0 for no limit."),
+    option("metric", click.Choice(list(GREATER_IS_BETTER)), "roc_auc", "What the search is for."),
+    option("cv", click.IntRange(2, 20), 5, "Folds of the training rows."),
+    option("study", help="A name; a later search with this name continues the study."),
+    option("engine", click.Choice(["local", "spark"]), "local", "What runs the trials."),
+    option("jobs", COUNT, 1, "Trials at a time: worker processes, or tasks of Spark."),
+]
 
 
-def run_trials(
-    study: optuna.Study,
-    objective: Objective,
-    deadline: float,
-    take: Callable[[], bool],
-    done: Callable[[FrozenTrial], None],
-) -> None:
-    """Run trials in this process, one after another, for as long as `take` allows; none begins after the deadline."""
-    while time.time() < deadline and take():
-        study.optimize(objective, n_trials=1, callbacks=[lambda _, trial: done(trial)])
+@click.command(params=[*TABLE_OPTIONS, *SEARCH_OPTIONS])
+def tune(**given: Any) -> None:
+    """Search, refit the best on all training rows, and compare it with the defaults on the test rows."""
+    search = Search(**{field.name: given[field.name] for field in fields(Search)})
+    table = {str(each.name): given[str(each.name)] for each in TABLE_OPTIONS}
+    check_names(search)
+    split = load_split(**table)
+    check_folds(search.cv, split)
+    if search.engine == "spark":
+        from support.on_spark import spark_session  # late: most searches need no Spark
 
-
-def run_trials_in_processes(
-    objective: Objective,
-    folder: str,
-    n_trials: int,
-    deadline: float,
-    jobs: int,
-    seed: int,
-    done: Callable[[FrozenTrial], None],
-) -> None:
-    """Run trials in worker processes on the study that lies in a folder.
-
-    seed: of the first worker's sampler; the next one's is one more.
-
-    Raises click.ClickException where a worker dies.
-    """
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads, as BLAS has them, may hang
-    tickets, finished = context.Semaphore(n_trials), context.Queue()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = [
-        context.Process(
-            target=_work, args=(objective, folder, deadline, tickets, finished, threads, seed + number), daemon=True
-        )
-        for number in range(min(jobs, n_trials))
-    ]
-    for worker in workers:
-        worker.start()
-    while True:
-        working = any(worker.is_alive() for worker in workers)
-        try:
-            done(finished.get(timeout=0.2))
-        except queue.Empty:
-            for worker in workers:
-                if worker.exitcode:
-                    raise click.ClickException(
-                        f"a worker process of the search died with exit code {worker.exitcode}; "
-                        "the finished trials are kept."
-                    ) from None
-            if not working:
-                return
-
-
-def _work(
-    objective: Objective, folder: str, deadline: float, tickets: Any, finished: Any, threads: int, seed: int
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+        spark_session()  # where there is none, no run is begun
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    with threadpool_limits(threads):
-        run_trials(
-            new_study(objective.metric, seed, folder),
-            objective,
-            deadline,
-            lambda: parent.is_alive() and tickets.acquire(block=False),
-            finished.put,
-        )
+    record = record_of(split)
+
+    with mlflow.start_run() as parent:
+        name_run("tune")
+        earlier, search = take_up(search, split, record, parent)
+        if not parent.data.params:  # `mlflow run` has logged them
+            mlflow.log_params(given)
+        log_working_tree()
+        log_datasets(record)
+
+        objective, started = Objective(split, search), time.time()
+        if search.engine == "spark":
+            trials = search_on_spark(objective, parent)
+        else:
+            trials = search_locally(objective, parent, earlier)
+        found = Found(search, trials, time.time() - started)
+        if not found.complete:
+            raise bad("timeout", search.timeout, "seconds are too few: no trial has finished.")
+
+        by_default = evaluate_defaults(found, split)
+        with mlflow.start_run(run_name=f"best {found.name}", nested=True) as child:
+            mlflow.log_params({"classifier": found.name, **CLASSIFIERS[found.name].defaults, **found.values})
+            result = fit_and_evaluate(build(found.name, found.values, search.random_state), split, threshold="")
+            log_result(found.name, result, split, record)
+        best_uri = f"runs:/{child.info.run_id}/model"
+        log_found(found, result, by_default, best_uri, record)
+        log_pictures(found)
+        _, sentence = verdict(search, found.name, result, by_default)
+        command = command_line(found, table)
+        mlflow.set_tag("mlflow.note.content", as_markdown(found, sentence, command))
+        say_found(found, result, by_default, split)
+        click.echo(f"{sentence}\nTrain it again: {command}\nBest model: {best_uri}")
+        say_where_to_look()
 
 
-def run_trials_on_spark(
-    objective: Objective, study: str, n_trials: int, timeout: float, jobs: int, seed: int, parent: Run
-) -> list[FrozenTrial]:
-    """Run trials as tasks of Spark, until the study has `n_trials`; returns all of its finished ones.
+@dataclass(frozen=True)
+class Found:
+    """What a search has found: its finished trials, and the seconds that it took."""
 
-    MLflow keeps the study and its trials as runs of the experiment; here they become children of the search.
-    """
-    from mlflow.optuna.storage import MlflowStorage
-    from mlflow.pyspark.optuna.study import MlflowSparkStudy
+    search: Search
+    trials: list[FrozenTrial]
+    seconds: float
 
-    from support.on_spark import send_modules, spark_session
+    @property
+    def complete(self) -> int:
+        """How many trials were not given up."""
+        return sum(trial.state == TrialState.COMPLETE for trial in self.trials)
 
-    send_modules(spark_session())
-    template = new_study(objective.metric, seed)
-    shared = MlflowSparkStudy(
-        f"study {study}",
-        MlflowStorage(parent.info.experiment_id),
-        sampler=template.sampler,
-        pruner=template.pruner,
-        direction=DIRECTIONS[objective.metric],
-    )
-    if not shared.is_resumed_study:
-        mlflow.MlflowClient().set_tag(str(shared._study_id), MLFLOW_PARENT_RUN_ID, parent.info.run_id)
-    earlier = sum(trial.state in FINISHED for trial in shared.trials)
-    left = n_trials - earlier
-    if left > 0:
-        shared.sampler = new_study(objective.metric, seed + earlier).sampler  # as where the search is local
-        shared.optimize(objective, n_trials=left, timeout=timeout or None, n_jobs=min(jobs, left))
-    found = sorted((trial for trial in shared.trials if trial.state in FINISHED), key=lambda trial: trial.number)
-    for trial in found:
-        trial.set_user_attr("run_id", trial._trial_id)
-    return found
+    @property
+    def study(self) -> optuna.Study:
+        """The trials as a study, for Optuna's pictures and its best trial."""
+        study = new_study(self.search, self.search.random_state)
+        study.add_trials(self.trials)
+        return study
+
+    @property
+    def name(self) -> str:
+        """The best classifier."""
+        return split_name(self.study.best_params, self.search.model)[0]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The best classifier's parameters."""
+        return split_name(self.study.best_params, self.search.model)[1]
 
 
-def score_defaults(names: list[str], split: Split, metric: str, random_state: int) -> dict[str, float]:
-    """What classifiers with their defaults reach on the test rows; nothing is logged."""
-    found = {}
-    for name in names:
-        classifier = build(name, {}, random_state)
-        if getattr(classifier, "n_neighbors", 0) > len(split.X_train):
-            continue
-        pipeline = with_preprocessing(classifier, split.columns).fit(split.X_train, split.y_train)
-        found[name] = scores(split.y_test, pipeline.predict_proba(split.X_test), split.classes, split.positive)[metric]
-    return found
-
-
-def verdict(metric: str, name: str, tuned: float, by_default: dict[str, float]) -> tuple[bool, str]:
-    """Whether a tuned classifier beats every default on the test rows, and the sentence that says so.
-
-    by_default: what each classifier reaches with its defaults.
-    """
-    sign = 1 if DIRECTIONS[metric] == "maximize" else -1
-    ranking = sorted(by_default, key=lambda other: -sign * by_default[other])
-    better = {other: sign * tuned > sign * value for other, value in by_default.items()}
-    best = f"{ranking[0]}'s, with {by_default[ranking[0]]:.4f}"
-    begin = f"The tuned {name}, with {metric} {tuned:.4f},"
-    if better[ranking[0]]:
-        return True, f"{begin} beats every default: the best of them are {best}."
-    if name not in by_default or name == ranking[0]:
-        return False, f"{begin} does not beat the best defaults, {best}."
-    own = f"{'beats' if better[name] else 'does not beat'} its own defaults, with {by_default[name]:.4f}"
-    return False, f"{begin} {own}, {'but' if better[name] else 'and'} does not beat the best defaults, {best}."
-
-
-def command_line(name: str, values: dict[str, Any], table: dict[str, Any]) -> str:
-    """The command that trains a classifier with these parameters, where they or the table's are not the defaults."""
-    usual = {str(option.name): option.default for option in tune.params}
-    given = {key: value for key, value in table.items() if value != usual[key]} | values
-    return " ".join(
-        [f"mlflow run classification -e {name}"]
-        + [f"-P {shlex.quote(f'{key}={value}')}" for key, value in given.items()]
-        + ["--env-manager local"]
-    )
-
-
-def log_pictures(study: optuna.Study, metric: str, model: str) -> None:
-    """Log the history of a study, and for its best classifier the parallel coordinates and importances.
-
-    A picture that the trials do not allow is left out, with a line.
-    """
-    matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
-    from matplotlib import pyplot
-    from optuna.visualization import matplotlib as drawings
-
-    name, values = split_name(study.best_params, model)
-    alike = optuna.create_study(direction=DIRECTIONS[metric])  # the trials of the best classifier, its names short
-    for trial in study.get_trials(states=[TrialState.COMPLETE]):
-        if split_name(trial.params, model)[0] == name:
-            _, params = split_name(trial.params, model)
-            _, distributions = split_name(trial.distributions, model)
-            alike.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
-    searched = list(values)
-    target = f"{metric} (mean of the folds)"
-    pictures: dict[str, Callable[[], Any]] = {
-        "optimization_history": lambda: drawings.plot_optimization_history(study, target_name=target),
-        "parallel_coordinate": lambda: drawings.plot_parallel_coordinate(alike, searched, target_name=target),
-        "param_importances": lambda: drawings.plot_param_importances(alike, params=searched, target_name=target),
-    }
-    titles = ["Optimisation history", f"The {name} trials", f"What matters to the {name}"]
-    for (picture, draw), title in zip(pictures.items(), titles, strict=True):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                draw()
-            figure = pyplot.gcf()
-            figure.set_size_inches(11, 6)
-            for axes in figure.axes:  # Optuna's own titles stand in different places
-                for place in ("left", "center"):
-                    axes.set_title("", loc=place)
-            figure.axes[0].set_title(title)
-            mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
-        except (ValueError, RuntimeError) as error:
-            click.echo(f"No {picture}.png: {error}")
-        finally:
-            pyplot.close("all")
-
-
-def trials_table(study: optuna.Study, model: str, metric: str) -> pd.DataFrame:
-    """One row a trial: its result, its run, and each parameter as <classifier>.<parameter>."""
-    rows = [
-        {
-            "trial": trial.number,
-            "classifier": split_name(trial.params, model)[0],
-            "state": trial.state.name,
-            f"cv_{metric}": trial.value if trial.state == TrialState.COMPLETE else None,
-            "seconds": round((trial.datetime_complete - trial.datetime_start).total_seconds(), 3),
-            "run_id": trial.user_attrs["run_id"],
-            **{key: value for key, value in trial.params.items() if key != CHOICE},
-        }
-        for trial in study.trials
-        if trial.datetime_complete and trial.datetime_start
-    ]
-    return pd.DataFrame(rows)
+def check_names(search: Search) -> None:
+    """Refuse by click.BadParameter a model or a study that cannot be."""
+    if search.model not in ("all", *CLASSIFIERS):
+        right = f"is neither all nor a classifier; choose from: all, {', '.join(CLASSIFIERS)}."
+        raise bad("model", search.model, right)
+    if search.study and not re.fullmatch(r"[A-Za-z0-9._-]+", search.study):
+        raise bad("study", search.study, "is not a name of letters, digits, dots, hyphens and underscores.")
 
 
 def check_folds(cv: int, split: Split) -> None:
@@ -274,170 +141,181 @@ def check_folds(cv: int, split: Split) -> None:
         raise bad("cv", cv, right)
 
 
-@click.command()
-@table_options
-@click.option("--model", default="all", help="The classifier to tune, or all: it is then itself a choice.")
-@click.option("--n_trials", type=click.IntRange(min=1), default=50, help="Trials that the study shall have.")
-@click.option("--timeout", type=FiniteRange(min=0), default=0.0, help="Seconds until no trial begins; 0 for no bound.")
-@click.option("--metric", type=click.Choice(list(DIRECTIONS)), default="roc_auc", help="What the search is for.")
-@click.option("--cv", type=click.IntRange(2, 20), default=5, help="Folds of the training rows.")
-@click.option("--study", default="", help="A name; the study that bears it in the experiment is gone on with.")
-@click.option("--engine", type=click.Choice(["local", "spark"]), default="local", help="What runs the trials.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trials at a time: processes, or tasks of Spark.")
-def tune(
-    model: str,
-    n_trials: int,
-    timeout: float,
-    metric: str,
-    cv: int,
-    study: str,
-    engine: str,
-    jobs: int,
-    random_state: int,
-    **table: Any,
-) -> None:
-    """Search, refit the best on all training rows, and compare it with the defaults on the test rows."""
-    if model != "all" and model not in CLASSIFIERS:
-        raise bad("model", model, f"is neither all nor a classifier; choose from: all, {', '.join(CLASSIFIERS)}.")
-    if study and not re.fullmatch(r"[A-Za-z0-9._-]+", study):
-        raise bad("study", study, "is not a name of letters, digits, dots, hyphens and underscores.")
-    split = load_split(random_state=random_state, **table)
-    check_folds(cv, split)
-    if engine == "spark":
-        from support.on_spark import spark_session  # late: most searches need no Spark
+def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[list[FrozenTrial], Search]:
+    """The trials that a study of this name has, and the search with the name of its study.
 
-        spark_session()  # where there is none, no run is begun
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    description = describe(split)
-    objective = Objective(
-        split.X_train,
-        split.y_train,
-        split.columns,
-        split.classes,
-        split.positive,
-        model=model,
-        metric=metric,
-        cv=cv,
-        random_state=random_state,
-    )
+    A study without a name is called by the run of its search. Raises click.BadParameter where it had other settings.
+    """
+    runs = runs_of(search.study, parent.info.experiment_id) if search.study else []
+    search = replace(search, study=search.study or parent.info.run_id)
     settings = {
-        "training_rows": description.train.digest,
+        "training_rows": record.train.digest,
         "target": split.target,
         "positive": str(split.positive),
-        **{"model": model, "metric": metric, "cv": cv, "random_state": random_state, "engine": engine},
+        **{key: getattr(search, key) for key in ("model", "metric", "cv", "random_state", "engine")},
     }
-
-    with mlflow.start_run() as parent:
-        name = study or parent.info.run_id
-        runs = runs_of(name, parent.info.experiment_id) if study else []
-        check_settings(name, settings, runs)
-        if not parent.data.params:  # `mlflow run` has logged them
-            given = {"model": model, "n_trials": n_trials, "timeout": timeout, "metric": metric, "cv": cv}
-            given |= {"study": study, "engine": engine, "jobs": jobs, "random_state": random_state}
-            mlflow.log_params({**table, **given})
-        mlflow.set_tags({"study": name, "study_settings": json.dumps(settings)})
-        log_working_tree()
-        log_datasets(description)
-
-        started = time.time()
-        earlier = load_trials(runs)
-        if earlier:
-            click.echo(f"Study {name}: {len(earlier)} trials are there already.")
-        seed = random_state + len(earlier)  # a sampler that begins anew must not draw what the first one drew
-        if engine == "spark":
-            found = run_trials_on_spark(objective, name, n_trials, timeout, jobs, seed, parent)
-        else:
-            _search_locally(objective, name, n_trials, timeout, jobs, seed, parent, earlier)
-            found = load_trials(runs_of(name, parent.info.experiment_id))
-        seconds = time.time() - started
-        complete = sum(trial.state == TrialState.COMPLETE for trial in found)
-        if not complete:
-            raise bad("timeout", timeout, "seconds are too few: no trial has finished.")
-        finished = new_study(metric, seed)
-        finished.add_trials(found)
-
-        best, values = split_name(finished.best_params, model)
-        compared = [other for other in CLASSIFIERS if other != "ann" or model in ("ann", "all")]
-        by_default = score_defaults(compared, split, metric, random_state)
-        with mlflow.start_run(run_name=f"best {best}", nested=True):
-            classifier = build(best, values, random_state)
-            mlflow.log_params(parameters(best, classifier))
-            result = fit_and_log(best, classifier, split, description)
-        beats, sentence = verdict(metric, best, result.metrics[metric], by_default)
-        if "ann" not in compared:
-            sentence += " The ann is not among them: TensorFlow is loaded only where it is searched."
-        command = command_line(best, values, {**table, "random_state": random_state})
-
-        mlflow.log_text(trials_table(finished, model, metric).to_csv(index=False), "trials.csv")
-        log_pictures(finished, metric, model)
-        mlflow.log_metrics(
-            {
-                f"best_{metric}": result.metrics[metric],
-                f"best_cv_{metric}": finished.best_value,
-                **{f"default_{metric}_{other}": value for other, value in by_default.items()},
-                "trials": len(found),
-                "pruned_trials": len(found) - complete,
-                "search_seconds": seconds,
-            },
-            dataset=description.test,
-        )
-        mlflow.set_tags(
-            {"best_classifier": best, "best_model_uri": result.model_uri, "beats_defaults": str(beats).lower()}
-        )
-        shown = "\n".join(f"| {key} | {value} |" for key, value in values.items())
-        mlflow.set_tag(
-            "mlflow.note.content",
-            f"{sentence}\n\n| {best} | |\n|---|---|\n{shown}\n\n    {command}\n\n"
-            f"{len(found)} trials, {len(found) - complete} of them given up. `-P study={name}` goes on with them.",
-        )
-        click.echo(f"\n{len(found)} trials, {len(found) - complete} of them given up, in {seconds:.0f} s")
-        click.echo(f"Best of the folds: {best}, {metric} {finished.best_value:.4f}")
-        click.echo(f"On the {len(split.y_test):,} test rows, which no trial saw:")
-        for other, value in sorted(
-            by_default.items(), key=lambda item: item[1], reverse=DIRECTIONS[metric] == "maximize"
-        ):
-            click.echo(f"  {other + ', defaults':<29} {metric} {value:.4f}")
-        click.echo(f"  {best + ', tuned':<29} {metric} {result.metrics[metric]:.4f}")
-        click.echo(sentence)
-        click.echo(f"Train it again: {command}")
-        click.echo(f"Best model: {result.model_uri}")
-        say_where_to_look()
+    check_settings(search.study, settings, runs)
+    mlflow.set_tags({"study": search.study, "study_settings": json.dumps(settings)})
+    earlier = load_trials(runs)
+    if earlier:
+        click.echo(f"Study {search.study}: {len(earlier)} trials are there already.")
+    return earlier, search
 
 
-def _search_locally(
-    objective: Objective,
-    study: str,
-    n_trials: int,
-    timeout: float,
-    jobs: int,
-    seed: int,
-    parent: Run,
-    earlier: list[FrozenTrial],
-) -> None:
-    """Go on with a study until it has `n_trials` trials, each of them logged as soon as it ends."""
-    left, count = n_trials - len(earlier), len(earlier)
-    deadline = time.time() + timeout if timeout else float("inf")
+def evaluate_defaults(found: Found, split: Split) -> dict[str, Result]:
+    """What classifiers with their defaults reach on the test rows, the best first; nothing is logged.
 
-    def done(trial: FrozenTrial) -> None:
-        nonlocal count
-        count += 1
-        log_trial(trial, study=study, model=objective.model, metric=objective.metric, parent=parent)
-        say(trial, count, n_trials, objective.model, objective.metric)
+    The ann is among them only where it was searched: TensorFlow takes long to load.
+    """
+    reached, search = {}, found.search
+    for name in CLASSIFIERS:
+        if name == "ann" and search.model not in ("ann", "all"):
+            continue
+        classifier = build(name, {}, search.random_state)
+        if getattr(classifier, "n_neighbors", 0) <= len(split.X_train):
+            reached[name] = fit_and_evaluate(classifier, split, threshold="")
+    ranked = sorted(reached, key=lambda name: reached[name].metrics[search.metric], reverse=search.greater_is_better)
+    return {name: reached[name] for name in ranked}
 
-    def take() -> bool:
-        return count < n_trials
 
-    if left <= 0:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        search = new_study(objective.metric, seed, folder if jobs > 1 else None)
-        search.add_trials(earlier)
-        for choice in first_choices(objective.model, objective.rows):
-            search.enqueue_trial(choice, skip_if_exists=True)
-        if jobs > 1:
-            run_trials_in_processes(objective, folder, left, deadline, jobs, seed, done)
-        else:
-            run_trials(search, objective, deadline, take, done)
+def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Result]) -> tuple[bool, str]:
+    """Whether a tuned classifier beats every default on the test rows, beyond chance; and the sentence that says so.
+
+    by_default: what classifiers with their defaults reach, the best first.
+    """
+    metric, [first, *_] = search.metric, by_default
+    best = by_default[first]
+    begin = f"The tuned {name}, with {metric} {tuned.metrics[metric]:.4f},"
+    other = f"the best defaults, {first}'s, with {best.metrics[metric]:.4f}"
+    missing = (
+        "" if "ann" in by_default else " The ann is not among them: TensorFlow is loaded only where it is searched."
+    )
+    if tuned.may_equal(best, metric):
+        chance = "chance in the choice of the test rows may explain the difference"
+        return False, f"{begin} is not told apart from {other}: {chance}.{missing}"
+    if (tuned.metrics[metric] > best.metrics[metric]) != search.greater_is_better:
+        return False, f"{begin} does not beat {other}.{missing}"
+    return True, f"{begin} beats every default; {other}.{missing}"
+
+
+def command_line(found: Found, table: dict[str, Any]) -> str:
+    """The command that trains the best classifier again, with the parameters that are not the defaults."""
+    usual = {str(each.name): each.default for each in TABLE_OPTIONS}
+    given = {key: value for key, value in table.items() if value != usual[key]} | found.values
+    words = [f"-P {shlex.quote(f'{key}={value}')}" for key, value in given.items()]
+    return " ".join([f"mlflow run classification -e {found.name}", *words, "--env-manager local"])
+
+
+def log_found(found: Found, result: Result, by_default: dict[str, Result], best_uri: str, record: Record) -> None:
+    """Log what a search has found to the active run: its trials as a table, metrics and tags."""
+    metric = found.search.metric
+    mlflow.log_text(trials_table(found).to_csv(index=False), "trials.csv")
+    mlflow.log_metrics(
+        {
+            f"best_{metric}": result.metrics[metric],
+            f"best_cv_{metric}": found.study.best_value,
+            **{f"default_{metric}_{name}": one.metrics[metric] for name, one in by_default.items()},
+            "trials": len(found.trials),
+            "pruned_trials": len(found.trials) - found.complete,
+            "search_seconds": found.seconds,
+        },
+        dataset=record.test,
+    )
+    beats, _ = verdict(found.search, found.name, result, by_default)
+    tags = {"best_classifier": found.name, "best_model_uri": best_uri, "beats_defaults": str(beats).lower()}
+    mlflow.set_tags(tags)
+
+
+def trials_table(found: Found) -> pd.DataFrame:
+    """One row a trial: its result, its run, and each parameter as <classifier>.<parameter>."""
+    rows = [
+        {
+            "trial": trial.number,
+            "classifier": split_name(trial.params, found.search.model)[0],
+            "state": trial.state.name,
+            f"cv_{found.search.metric}": trial.value if trial.state == TrialState.COMPLETE else None,
+            "seconds": round((trial.datetime_complete - trial.datetime_start).total_seconds(), 3),
+            "run_id": trial.user_attrs["run_id"],
+            **{key: value for key, value in trial.params.items() if key != CHOICE},
+        }
+        for trial in found.study.trials
+        if trial.datetime_complete and trial.datetime_start
+    ]
+    return pd.DataFrame(rows)
+
+
+def as_markdown(found: Found, sentence: str, command: str) -> str:
+    """What a search has found, for the page of its run."""
+    values = "\n".join(f"| {key} | {value} |" for key, value in found.values.items())
+    pruned = len(found.trials) - found.complete
+    return (
+        f"{sentence}\n\n| {found.name} | |\n|---|---|\n{values}\n\n    {command}\n\n"
+        f"{len(found.trials)} trials, {pruned} of them given up. `-P study={found.search.study}` continues them."
+    )
+
+
+def say_found(found: Found, result: Result, by_default: dict[str, Result], split: Split) -> None:
+    """Print what a search has found."""
+    metric, pruned = found.search.metric, len(found.trials) - found.complete
+    click.echo(f"\n{len(found.trials)} trials, {pruned} of them given up, in {found.seconds:.0f} s")
+    click.echo(f"Best of the folds: {found.name}, {metric} {found.study.best_value:.4f}")
+    click.echo(f"On the {len(split.y_test):,} test rows, which no trial saw:")
+    for name, one in by_default.items():
+        click.echo(f"  {name + ', defaults':<32} {metric} {one.metrics[metric]:.4f}")
+    click.echo(f"  {found.name + ', tuned':<32} {metric} {result.metrics[metric]:.4f}")
+
+
+def log_pictures(found: Found) -> None:
+    """Log the history of a search, and for its best classifier the parallel coordinates and importances.
+
+    A picture that the trials do not allow is left out, with a line.
+    """
+    matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
+    from optuna.visualization import matplotlib as drawings
+
+    model, name = found.search.model, found.name
+    alike = optuna.create_study(direction=found.search.direction)  # the trials of the best classifier, its names short
+    for trial in found.study.get_trials(states=[TrialState.COMPLETE]):
+        if split_name(trial.params, model)[0] == name:
+            _, params = split_name(trial.params, model)
+            _, distributions = split_name(trial.distributions, model)
+            alike.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
+    target, searched = f"{found.search.metric} (mean of the folds)", list(found.values)
+    _log_drawing(
+        "optimization_history",
+        "Optimisation history",
+        lambda: drawings.plot_optimization_history(found.study, target_name=target),
+    )
+    _log_drawing(
+        "parallel_coordinate",
+        f"The {name} trials",
+        lambda: drawings.plot_parallel_coordinate(alike, searched, target_name=target),
+    )
+    _log_drawing(
+        "param_importances",
+        f"What matters to the {name}",
+        lambda: drawings.plot_param_importances(alike, params=searched, target_name=target),
+    )
+
+
+def _log_drawing(picture: str, title: str, draw: Callable[[], Any]) -> None:
+    from matplotlib import pyplot
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            draw()
+        figure = pyplot.gcf()
+        figure.set_size_inches(11, 6)
+        for axes in figure.axes:  # Optuna's own titles stand in different places
+            for place in ("left", "center"):
+                axes.set_title("", loc=place)
+        figure.axes[0].set_title(title)
+        mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
+    except (ValueError, RuntimeError) as error:
+        click.echo(f"No {picture}.png: {error}")
+    finally:
+        pyplot.close("all")
 
 
 if __name__ == "__main__":
