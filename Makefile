@@ -1,4 +1,4 @@
-# make run    the first example: seven classifiers compared
+# make run    the first example: classifiers compared
 # make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)

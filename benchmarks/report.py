@@ -19,9 +19,9 @@ from string import Template
 from typing import Any
 
 import click
+import floors
 import scaling
 import serving
-import tracking
 from matplotlib.figure import Figure
 from measuring import commit, machine, spread
 
@@ -59,15 +59,15 @@ def times_dataframe(rounds: list[dict[str, dict[str, float]]], form: str) -> lis
 
 def run_tracking(rounds: int) -> Any:
     return {
-        "classification": in_folders(rounds, tracking.classification),
-        "clustering": in_folders(rounds, tracking.clustering),
+        "classification": in_folders(rounds, floors.classification),
+        "clustering": in_folders(rounds, floors.clustering),
     }
 
 
 def run_baselines(rounds: int) -> Any:
     return {
-        "scripts": in_folders(rounds, tracking.scripts),
-        **{f"ann, {epochs} epochs": in_folders(rounds, tracking.network, epochs) for epochs in tracking.NETWORK},
+        "scripts": in_folders(rounds, floors.scripts),
+        **{f"ann, {epochs} epochs": in_folders(rounds, floors.network, epochs) for epochs in floors.NETWORK},
     }
 
 
@@ -125,7 +125,7 @@ def fill_tracking(found: Any) -> dict[str, str]:
 
 def fill_baselines(found: Any) -> dict[str, str]:
     cells = {"scripts": spread(ratios(found["scripts"], "scripts", "main"))}
-    for epochs in tracking.NETWORK:
+    for epochs in floors.NETWORK:
         rounds = found[f"ann, {epochs} epochs"]
         areas = [statistics.median(each[f"{way}_roc_auc"] for each in rounds) for way in ("naive", "ours")]
         cells[f"ann_{epochs}"] = row(
@@ -241,7 +241,7 @@ def compared(results: dict[str, Any], words: dict[str, str]) -> dict[str, list[f
             bars[words["script"].format(example)] = ratios(rounds, "script", "floor")
     if others := results.get("baselines"):
         bars[words["scripts"]] = ratios(others["found"]["scripts"], "scripts", "main")
-        for epochs in tracking.NETWORK:
+        for epochs in floors.NETWORK:
             rounds = others["found"][f"ann, {epochs} epochs"]
             bars[words["ann"].format(epochs)] = ratios(rounds, "naive_cpu", "ours_cpu")
     if served := results.get("serving"):

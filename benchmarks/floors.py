@@ -24,23 +24,23 @@ from mlflow.entities import Run
 TURNS = 5  # of main, script and floor in a round
 NETWORK = (15, 100)  # epochs: the default of the example, and what the naive loops of others train for
 SIX = ("decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm")
-BOUND = {"decision_tree": {"max_depth": 5}, "random_forest": {"max_depth": 5}}  # as `main` with max_depth=5 has it
+ALL = ("ann", "hist_gradient_boosting", *SIX)
 KS = range(2, 21)
 
 
 def classification(folder: Path) -> dict[str, float]:
-    """Processor seconds of the four ways to train the seven classifiers."""
+    """Processor seconds of the four ways to train the classifiers."""
     programs = installed("classification")
     environment, client = surroundings(folder, programs)
     environment["PYTHONPATH"] = str(COLLECTION / "classification")  # for classes of its own in the pipelines
     pipelines = write_pipelines(folder, programs)
-    apart = [mlflow_run("classification", name, **BOUND.get(name, {})) for name in ("ann", *SIX)]
+    apart = [mlflow_run("classification", name) for name in ALL]
     seconds, printed = four_ways(
         environment,
         folder,
         apart,
-        main=mlflow_run("classification", max_depth=5),
-        script=["python", "compare.py", "--max_depth", "5"],
+        main=mlflow_run("classification"),
+        script=["python", "compare.py"],
         floor=["python", str(PROGRAMS / "floor_classification.py"), str(pipelines)],
     )
     expected = {name: {"roc_auc": area} for name, area in json.loads(printed).items()}
@@ -94,7 +94,7 @@ def scripts(folder: Path) -> dict[str, float]:
     program = [str(PROGRAMS / "script_a_model.py"), str(pipelines)]
     apart = sum(must(["python", *program, name], environment, folder).cpu for name in SIX)
     expected = {named(run): {"roc_auc": run.data.metrics["roc_auc"]} for run in all_runs(client)}
-    main = must(mlflow_run("classification", models=",".join(SIX), max_depth=5), environment, folder).cpu
+    main = must(mlflow_run("classification", models=",".join(SIX)), environment, folder).cpu
     check(all_runs(client), expected)
     return {"scripts": apart, "main": main}
 
@@ -114,11 +114,11 @@ def network(folder: Path, epochs: int) -> dict[str, float]:
 
 
 def write_pipelines(folder: Path, programs: Path | None = None) -> Path:
-    """The classifiers of `mlflow run classification -P max_depth=5`, not fitted, from a run in a store of its own."""
+    """The classifiers of `mlflow run classification`, not fitted, from a run in a store of its own."""
     own = folder / "pipelines"
     own.mkdir()
     environment, _ = surroundings(own, programs)
-    must(mlflow_run("classification", max_depth=5), environment, own)
+    must(mlflow_run("classification"), environment, own)
     environment["PYTHONPATH"] = str(COLLECTION / "classification")
     must(["python", str(PROGRAMS / "pipelines.py"), str(own / "pipelines.pkl")], environment, own)
     return own / "pipelines.pkl"
