@@ -94,6 +94,9 @@ def model_inputs(
             table = table.append_column(name, pa.nulls(len(table), pa.string()))
             found = name
         kind = kinds.get(name, Kind("category"))
+        if type_name in NUMBERS and kind.kind == "boolean":
+            columns[name] = _values(table, found, kind, first_row, parameter).astype("float64")
+            continue
         if type_name in NUMBERS and kind.kind != "number":
             kind = Kind("number", missing=kind.missing)
         elif type_name == "boolean":

@@ -142,6 +142,12 @@ class Evidence:
         for name, column in other.columns.items():
             self.columns[name].merge(column)
 
+    def without_rows(self, names: list[str]) -> Evidence:
+        """The same for some of the columns, before any row was seen."""
+        empty = Evidence(names, json.dumps(list(self.missing)), "", [])
+        empty.overruled = self.overruled
+        return empty
+
     def incomplete(self) -> list[str]:
         """The columns to read a second time: some batches were numbers only, and others were not."""
         names = []
@@ -167,12 +173,12 @@ class Evidence:
         if column.type == "nested":
             seen = column.shapes[Shape()]
             raise bad(
-                "data", seen.text, f"in column {name!r}, row {seen.row}, is a list or an object: give -P drop={name}."
+                "data", seen.text, f"in column {name!r}{_row(seen)}, is a list or an object: give -P drop={name}."
             )
         if said in ("number", "decimal_point", "decimal_comma"):
             kind, wrong = self.number(column, hint, said)
             if wrong:
-                raise bad("kinds", f"{name}:{said}", f"cannot be: {wrong.text!r} in row {wrong.row} is no such number.")
+                raise bad("kinds", f"{name}:{said}", f"cannot be: {wrong.text!r}{_row(wrong)} is no such number.")
             return kind
         if said == "caseless":
             return Kind("category", spelling=spelling(column.texts), missing=self.missing)
@@ -192,7 +198,7 @@ class Evidence:
             return Kind("constant", f"is constant ({text!r})")
         if (
             column.type == "date"
-            or (column.compact_dates and column.whole is not None)
+            or (column.compact_dates and column.most > 0)
             or special["date"] >= NEARLY_ALL * column.present
         ):
             return Kind("date", "holds dates")
@@ -240,7 +246,7 @@ class Evidence:
         few_others = len(column.others) <= 3 and different > 8
         if numbers < NEARLY_ALL * n and not (few_others and 2 * numbers >= n):
             return
-        where = f"in column {name!r}, row {wrong.row},"
+        where = f"in column {name!r}{_row(wrong)},"
         keep = f"-P kinds={named(name, 'category')} to take them as categories."
         if shape_of(wrong.text).ways:
             raise bad("data", wrong.text, f"{where} is a number written in another way than most: give {keep}")
@@ -273,7 +279,7 @@ class Evidence:
 
     def _number_notes(self, name: str, column: Column, kind: Kind) -> list[str]:
         written = [seen.text for shape, seen in column.shapes.items() if shape not in (WHOLE, POINT)]
-        if not written or (kind.decimal, kind.thousands, kind.currency, kind.percent) == (".", "", "", False):
+        if not written:
             return []
         said = f"Column {name!r} holds numbers: {written[0]!r} is {shown(to_floats(pa.array(written[:1]), kind)[0])}"
         other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
@@ -286,12 +292,12 @@ class Evidence:
         said = []
         first = {shape: seen for shape, seen in column.shapes.items() if shape.special == "code"}
         if first:
-            said.append("codes ({}, row {}): they are categories, not numbers")
+            said.append("codes ({}{}): they are categories, not numbers")
         elif column.numbers() and column.type != "category":
             first = {shape: seen for shape, seen in column.shapes.items() if not shape.ways}
-            said.append("numbers and texts ({}, row {}): they are categories")
+            said.append("numbers and texts ({}{}): they are categories")
         seen = min(first.values(), key=lambda seen: seen.row, default=Seen(0, 0, ""))
-        said = [f"Column {name!r} holds {text.format(repr(seen.text), seen.row)}." for text in said]
+        said = [f"Column {name!r} holds {text.format(repr(seen.text), _row(seen))}." for text in said]
         alike: dict[str, list[str]] = {}
         for text in column.texts if column.distinct <= 1000 else ():
             alike.setdefault(text.casefold(), []).append(text)
@@ -318,6 +324,11 @@ def parse_kinds(kinds: str, have: list[str]) -> dict[str, str]:
         if given[column] not in KINDS:
             raise bad("kinds", word, f"is no kind for column {name!r}: {', '.join(KINDS)}.")
     return given
+
+
+def _row(seen: Seen) -> str:
+    """Where a value stands; on Spark rows have no number."""
+    return f", row {seen.row}" if seen.row else ""
 
 
 def named(name: str, word: str) -> str:

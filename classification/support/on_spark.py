@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import io
+import atexit
 import os
+import pickle
 import re
 import shutil
 import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import mlflow.pyfunc
 import pandas as pd
+import pyarrow as pa
 
 from support.entry_point import FOLDER
-from support.table import MISSING, absolute, bad, dialect, is_catalog_name, is_url
+from support.evidence import MISSING
+from support.kinds import Evidence, Kind
+from support.names import find_name, free_names
+from support.table import absolute, bad, is_catalog_name, is_url
+from support.text_file import NotATableError, TextFile
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -62,10 +68,11 @@ def spark_session(parameter: str = "engine") -> SparkSession:
 
 def send_modules(spark: SparkSession) -> None:
     """Let the workers import the modules of this example, in functions that they are sent."""
-    with tempfile.TemporaryDirectory() as folder:
-        support = shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
-        for path in [*sorted(FOLDER.glob("*.py")), support]:  # a session without Spark Connect takes one at a time
-            spark.addArtifacts(str(path), pyfile=True)
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the workers fetch it when they begin to work
+    support = shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
+    for path in [*sorted(FOLDER.glob("*.py")), support]:  # a session without Spark Connect takes one at a time
+        spark.addArtifacts(str(path), pyfile=True)
 
 
 def select(frame: DataFrame, names: list[str]) -> DataFrame:
@@ -103,30 +110,71 @@ def read_on_spark(spark: SparkSession, source: str, parameter: str = "data") -> 
         raise bad(parameter, source, "does not exist.")
     with one_line(parameter, source):
         if is_catalog_name(source):
-            return _without_decimals(spark.table(_quoted(*source.split("."))))
+            return spark.table(_quoted(*source.split(".")))
         if is_text(source):
-            return _read_csv(spark, _path(source))
+            return _read_csv(spark, _path(source), parameter, source)
         if _ending(source) in ("json", "jsonl", "ndjson"):
             first = spark.read.text(_path(source)).limit(1).collect()
             array = bool(first) and first[0][0].lstrip("\ufeff \t").startswith("[")
             return spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
-        return _without_decimals(spark.read.parquet(_path(source)))
+        return spark.read.parquet(_path(source))
 
 
-def _read_csv(spark: SparkSession, path: str) -> DataFrame:
-    from pyspark.sql import functions
+def _read_csv(spark: SparkSession, path: str, parameter: str, source: str) -> DataFrame:
+    """Delimited text as text. Raises click.BadParameter for a file that only the local engine understands."""
+    lines = [row[0] for row in spark.read.text(path).limit(200).collect()]
+    with tempfile.TemporaryDirectory() as folder:
+        head = Path(folder) / "head"
+        head.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        try:
+            table = TextFile(head, Path(folder))
+        except NotATableError as error:
+            raise bad(parameter, source, str(error)) from None
+    if table.notes or table.row_names or "\ufffd" in "".join(lines):
+        why = " ".join(table.notes) or "It is not UTF-8."
+        raise bad(parameter, source, f"is a file that Spark does not read: {why} Take engine=local, or mend the file.")
+    schema = ", ".join(f"{_quoted(name)} string" for name in table.names)
+    options: dict[str, Any] = {"header": True, "sep": table.separator, "quote": '"', "escape": '"', "mode": "FAILFAST"}
+    return spark.read.csv(path, schema=schema, **options)
 
-    separator, decimal = dialect([row[0] for row in spark.read.text(path).limit(100).collect()])
-    frame = spark.read.csv(
-        path, header=True, sep=separator, quote='"', escape='"', ignoreLeadingWhiteSpace=True, mode="FAILFAST"
-    )
-    columns = []
-    for name in frame.columns:
-        text = _column(name)
-        if decimal == ",":
-            text = functions.regexp_replace(text, r"^(-?\d+),(\d+)$", "$1.$2")
-        columns.append(functions.when(~text.isin(MISSING), text).alias(name.lstrip("\ufeff")))
-    return frame.select(columns)
+
+def decide_on_spark(
+    frame: DataFrame,
+    source: str,
+    kinds: str = "",
+    missing_values: str = "",
+    *,
+    drop: Iterable[str] = (),
+    asked: Iterable[str] = (),
+) -> tuple[dict[str, Kind], list[str]]:
+    """What the columns of a table of `read_on_spark` are, and what is to be said of it: `kinds.decide` on all rows.
+
+    Raises click.BadParameter as `decide` does; rows have no number on Spark.
+    """
+    dropped = set(drop)
+    evidence = Evidence([name for name in frame.columns if name not in dropped], missing_values, kinds, frame.columns)
+    with one_line("data", source):
+        _gather(frame, evidence, again=False)
+        _gather(frame, evidence, again=True)
+    decided = evidence.decide()
+    return decided, evidence.notes(decided, set(asked))
+
+
+def _gather(frame: DataFrame, evidence: Evidence, *, again: bool) -> None:
+    """Collect evidence in the workers, all of it or, again, of the columns whose texts were not counted."""
+    names = evidence.incomplete() if again else list(evidence.columns)
+    if not names:
+        return
+    empty = pickle.dumps(evidence.without_rows(names))
+
+    def gather(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        part = pickle.loads(empty)
+        for batch in batches:
+            part.add(pa.Table.from_batches([batch]), 0, again=again)
+        yield pa.RecordBatch.from_pydict({"part": [pickle.dumps(part)]})
+
+    for row in select(frame, names).mapInArrow(gather, "part binary").collect():
+        evidence.merge(pickle.loads(row[0]))
 
 
 def is_text(source: str) -> bool:
@@ -134,19 +182,10 @@ def is_text(source: str) -> bool:
     return not is_catalog_name(source) and _ending(source) in ("csv", "tsv", "txt", "gz")
 
 
-def to_pandas(frame: DataFrame, source: str) -> pd.DataFrame:
-    """Rows of `read_on_spark` with the kinds that the same columns have where pandas reads them."""
-    rows = frame.toPandas()
-    if not is_text(source):
-        return rows
-    text = io.StringIO(rows.to_csv(index=False))
-    return pd.read_csv(text, keep_default_na=False, na_values=MISSING)
-
-
 def first_rows(frame: DataFrame, source: str, rows: int, parameter: str = "data") -> pd.DataFrame:
     """Some rows of `read_on_spark`, for the driver to look at. Raises click.BadParameter where there are none."""
     with one_line(parameter, source):
-        head = to_pandas(frame.limit(rows), source)
+        head = frame.limit(rows).toPandas()
     if head.empty:
         raise bad(parameter, source, "has no rows.")
     return head
@@ -178,8 +217,9 @@ def score_on_spark(
     known: dict[str, list[str]],
     output: str,
     *,
+    kinds: Mapping[str, Kind] | None = None,
+    names: Mapping[str, str] | None = None,
     sums: tuple[str, ...] = (),
-    missing: str | None = None,
 ) -> Scored:
     """Score a table in Spark's workers with `scorer.py`, and write its rows and the scorer's columns beside them.
 
@@ -187,37 +227,37 @@ def score_on_spark(
     inputs: the columns that the model takes; those that the frame lacks are optional.
     known: the categories that the model saw, by column.
     output: a path or a table of the catalog that does not exist yet; CSV where it ends in .csv, else Parquet.
+    kinds: the decision on the model's columns.
+    names: under which names to write the scorer's columns; those that the table has not yet, by default.
     sums: columns of the example to leave out of the result and add up instead.
-    missing: what to call a missing category among the unseen ones; None where it is none of them.
 
     Raises click.BadParameter for a value that the scorer refuses, and for an output that exists.
     """
     from pyspark.sql import Observation, functions
 
-    present = [name for name in inputs if name in frame.columns]
-    categories = {}
-    for name in known:
-        if name in present:
-            text = _column(name).cast("string")
-            categories[name] = functions.coalesce(text, functions.lit(missing)) if missing else text
+    found_names = {name: find_name(name, frame.columns) for name in inputs}
+    present = {name: column for name, column in found_names.items() if column is not None}
+    categories = {name: _category(_column(present[name]), (kinds or {}).get(name)) for name in known if name in present}
     strange = {name: text.isNotNull() & ~text.isin(known[name]) for name, text in categories.items()}
 
-    scorer_columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
-    kept = [_column(name) for name in frame.columns if name not in example]
-    added = [column.alias(name) for name, column in scorer_columns.items() if name not in sums]
+    columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
+    names = names or free_names([name for name in example.columns if name not in sums], frame.columns)
+    added = {name: column.alias(names[name]) for name, column in columns.items() if name not in sums}
     observation = Observation()
-    hashes = functions.xxhash64(*map(_column, present)).cast("decimal(38,0)")
+    hashes = functions.xxhash64(*map(_column, present.values())).cast("decimal(38,0)")
     observed = {
         "rows": functions.count(functions.lit(1)),
         "hash": functions.sum(hashes),
         **{f"unseen {name}": functions.count_if(condition) for name, condition in strange.items()},
-        **{f"sum {name}": functions.sum(scorer_columns[name].cast("long")) for name in sums},
+        **{f"sum {name}": functions.sum(columns[name].cast("long")) for name in sums},
     }
     with tempfile.TemporaryDirectory() as folder, one_line("data", "scoring"):
         scorer = _scorer(frame.sparkSession, f"{folder}/scorer", model_uri, example)
-        scored = frame.withColumn("scored ", scorer(functions.struct(*map(_column, present))))
+        asked = functions.struct(*(_column(column).alias(name) for name, column in present.items()))
+        scored = frame.withColumn("scored ", scorer(asked))
         scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
-        counted = _write(scored.select(*kept, *added), output).groupBy(_column(example.columns[0])).count().collect()
+        written = _write(scored.select(*map(_column, frame.columns), *added.values()), output)
+        counted = written.groupBy(_column(names[example.columns[0]])).count().collect()
         found = observation.get
         unseen = {}
         for name, condition in strange.items():
@@ -231,6 +271,17 @@ def score_on_spark(
         sums={name: found[f"sum {name}"] for name in sums},
         digest=f"{int(found['hash']) % 2**32:08x}",
     )
+
+
+def _category(column: Column, kind: Kind | None) -> Column:
+    """A column of categories as `inputs` reads it: without outer spaces, missing values as null."""
+    from pyspark.sql import functions
+
+    text = functions.trim(column.cast("string"))
+    text = functions.when(~text.isin([*MISSING, *(kind.missing if kind else ())]), text)
+    for folded, spelled in (kind.spelling if kind else {}).items():
+        text = functions.when(functions.lower(text) == folded, spelled).otherwise(text)
+    return text
 
 
 def refuse_output(spark: SparkSession, output: str) -> None:
@@ -304,9 +355,3 @@ def _column(name: str) -> Column:
     from pyspark.sql import functions
 
     return functions.col(_quoted(name))
-
-
-def _without_decimals(frame: DataFrame) -> DataFrame:
-    """pandas has no decimal numbers and would hold objects."""
-    decimals = [field.name for field in frame.schema.fields if field.dataType.typeName() == "decimal"]
-    return frame.withColumns({_quoted(name): _column(name).cast("double") for name in decimals}) if decimals else frame

@@ -153,7 +153,7 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
         return document
     if {"columns", "data"} <= set(document):  # orient="split"
         return [dict(zip(document["columns"], row, strict=True)) for row in document["data"]]
-    for key in ("dataframe_split", "dataframe_records", "instances", "data"):  # of MLflow, of orient="table"
+    for key in ("dataframe_split", "dataframe_records", "instances", "inputs", "data"):  # of MLflow, of orient="table"
         if isinstance(document.get(key), dict | list):
             beside = ", ".join(repr(other) for other in document if other not in (key, "schema"))
             if beside:
@@ -181,7 +181,9 @@ def excel(path: Path, folder: Path) -> Any:
     try:
         workbook = pd.ExcelFile(path, engine="openpyxl")
     except ImportError:
-        raise NotATableError("is an Excel file: install openpyxl, or save it as CSV.") from None
+        raise NotATableError(
+            "is an Excel file, which needs openpyxl: pip install openpyxl, or save it as CSV."
+        ) from None
     sheets = [str(name) for name in workbook.sheet_names]
     cells = workbook.parse(sheets[0], header=None, dtype=object, keep_default_na=False, na_values=[])
     cells.map(_excel_text).to_csv(folder / "sheet.csv", header=False, index=False)

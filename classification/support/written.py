@@ -21,7 +21,10 @@ WAYS = [(".", ""), (".", ","), (".", " "), (".", "'"), (",", ""), (",", "."), ("
 
 
 class Shape(NamedTuple):
-    """How a text is written. ways: those of `WAYS` in which it is a number; special: `code`, `date` or `boolean`."""
+    """How a text is written.
+
+    ways: those of `WAYS` in which it is a number. special: `code`, `sign` ((5) for -5), `date` or `boolean`.
+    """
 
     ways: frozenset[tuple[str, str]] = frozenset()
     currency: str = ""
@@ -77,8 +80,9 @@ def shape_of(text: str) -> Shape:
     if not ways:
         return Shape()
     currency, percent = match["before"] or match["after"] or "", bool(match["percent"])
+    special = "sign" if match["open"] or "\u2212" in text else ""
     code = digits.isdigit() and not match["power"] and ((digits[0] == "0" and len(digits) > 1) or int(digits) > EXACT)
-    return Shape(ways, currency, percent, "code" if code else "")
+    return Shape(ways, currency, percent, "code" if code else special)
 
 
 def quick_numbers(texts: pa.Array) -> np.ndarray | None:

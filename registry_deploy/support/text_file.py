@@ -7,9 +7,10 @@ import codecs
 import csv
 import io
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ HEAD = 500_000  # characters to understand a file by, at least one record
 RECORDS = 200
 BLOCK = 16 << 20  # bytes that are parsed at a time; a row must fit into it, else it grows
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
+STRAY = "cp1252"  # Western European Windows
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -85,6 +87,8 @@ class TextFile:
                 block, done = 16 * block, passed  # a row is longer than a block
 
     def _reader(self, columns: list[str] | None, block: int, threads: bool = True) -> Any:
+        if self.start >= self.path.stat().st_size:
+            return []
         file = pa.OSFile(str(self.path))
         file.seek(self.start)
         return pa.csv.open_csv(
@@ -175,7 +179,8 @@ class TextFile:
                 name = f"Unnamed: {number}"  # as pandas calls it
                 if number == 0:
                     self.row_names.append(name)
-                self.notes.append(f"Column {number + 1} has no name: it is called {name!r}.")
+                else:
+                    self.notes.append(f"Column {number + 1} has no name: it is called {name!r}.")
             completed.append(name)
         return completed
 
@@ -282,65 +287,76 @@ def as_utf8(path: Path, folder: Path, notes: list[str]) -> tuple[Path, bool]:
     """
     with open(path, "rb") as file:
         start = file.read(4)
-        encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "utf-8-sig")
-        quotes, strange, lines = False, b"", 0
-        if encoding == "utf-8-sig":
-            file.seek(0)
-            strange, lines, quotes = _not_utf8(file)
-            if strange:
-                encoding = _encoding_of(strange)
-                notes.append(f"The file is not UTF-8 (line {lines}): it is read as {encoding}.")
-    if encoding == "utf-8-sig":
+        encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "")
+        strange, line, quotes = ([], 0, True) if encoding else _not_utf8(path)
+    if encoding == "utf-8-sig" or not (encoding or strange):
         return path, quotes
-    copy = folder / "utf8"
+    if not encoding:
+        encoding = _encoding_of(strange)
+        notes.append(
+            f"The file is not UTF-8 (line {line}): {'that is' if encoding == 'utf-8' else 'it is'} read as "
+            f"{STRAY if encoding == 'utf-8' else encoding}."
+        )
     try:
-        with open(path, encoding=encoding, newline="") as file, open(copy, "w", encoding="utf-8", newline="") as new:
-            while text := file.read(1 << 20):
-                new.write(text)
+        with (
+            open(path, encoding=encoding, errors="stray" if encoding == "utf-8" else "strict", newline="") as file,
+            open(folder / "utf8", "w", encoding="utf-8", newline="") as new,
+        ):
+            shutil.copyfileobj(file, new)
     except UnicodeError:
         raise NotATableError(f"is not a table: neither UTF-8 text nor {encoding}.") from None
-    return copy, True
+    return folder / "utf8", True
 
 
-def _not_utf8(file: Any) -> tuple[bytes, int, bool]:
-    """The lines of a file that are not ASCII, if they are no UTF-8; where they begin; whether the file holds quotes."""
+def _not_utf8(path: Path) -> tuple[list[bytes], int, bool]:
+    """The lines that are not ASCII, if the file is no UTF-8; which is the first bad one; whether there are quotes."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    quotes, at = False, 0
-    while chunk := file.read(1 << 20):
-        if b"\0" in chunk:
-            if chunk[:4000].count(b"\0") > len(chunk[:4000]) // 4:
-                encoding = "utf-16-le" if chunk[1:2] == b"\0" else "utf-16-be"
-                raise NotATableError(f"is {encoding} without a mark that says so: save it as UTF-8.")
-            file.seek(0)
-            line = 1 + file.read(at + chunk.index(b"\0")).count(b"\n")
-            raise NotATableError(f"is not a table: line {line} holds a NUL byte.")
-        quotes = quotes or b'"' in chunk
-        if not (chunk.isascii() and decoder.getstate()[0] == b""):
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError as error:
-                file.seek(0)
-                lines = 1 + file.read(at + error.start).count(b"\n")
-                file.seek(0)
-                strange = [line for line in islice(file, 1_000_000) if not line.isascii()][:500]
-                return b"".join(strange), lines, quotes
-        at += len(chunk)
-    if decoder.getstate()[0]:
-        return b"\xff", 1, quotes
-    return b"", 0, quotes
+    quotes = False
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                if b"\0" in chunk:
+                    raise NotATableError(
+                        "is not a table: it holds NUL bytes (UTF-16 without a mark, or no text at all)."
+                    )
+                quotes = quotes or b'"' in chunk
+                if not chunk.isascii() or decoder.getstate()[0]:
+                    decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        with open(path, "rb") as file:
+            strange = [(number, line) for number, line in enumerate(file, start=1) if not line.isascii()]
+        return [line for _, line in strange], next(number for number, line in strange if not _is_utf8(line)), quotes
+    return [], 0, quotes
 
 
-def _encoding_of(strange: bytes) -> str:
-    """The encoding of lines that are not UTF-8: Western European unless another reads clearly better."""
-    found = from_bytes(strange, cp_isolation=ENCODINGS, threshold=0.5)
-    best = found.best()
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _encoding_of(strange: list[bytes]) -> str:
+    """The encoding of lines that are not all UTF-8: UTF-8 where most are, else Western European unless it is clear."""
+    if 2 * sum(map(_is_utf8, strange)) > len(strange):
+        return "utf-8"
+    sample = b"".join(strange[:500])
+    best = from_bytes(sample, cp_isolation=ENCODINGS, threshold=0.5).best()
+    if best is None or sum(byte > 127 for byte in sample) < 8:
+        return STRAY
     # The Western and the Central European code pages differ in few letters.
-    if best is None or (best.encoding == "cp1250" and not re.search("[ąęłńśźżčďěňřšťůžőű]", str(best), re.IGNORECASE)):
-        return "cp1252"
-    if (
-        best.encoding.startswith("cp125")
-        and 4 * sum(byte > 127 for byte in strange) < len(strange)
-        and best.encoding != "cp1250"
-    ):
-        return "cp1252"
+    if best.encoding == "cp1250" and not re.search("[ąęłńśźżčďěňřšťůžőű]", str(best), re.IGNORECASE):
+        return STRAY
     return best.encoding
+
+
+def _stray(error: UnicodeError) -> tuple[str, int]:
+    """Read single bytes of another encoding among UTF-8."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode(STRAY, errors="replace"), error.end
+
+
+codecs.register_error("stray", _stray)
