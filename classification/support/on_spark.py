@@ -26,7 +26,7 @@ import pyarrow as pa
 from support.entry_point import FOLDER
 from support.evidence import MISSING
 from support.kinds import Evidence, Kind
-from support.names import find_name, free_names
+from support.names import find_name
 from support.table import absolute, bad, is_catalog_name, is_url
 from support.text_file import NotATableError, TextFile
 
@@ -218,17 +218,16 @@ def score_on_spark(
     output: str,
     *,
     kinds: Mapping[str, Kind] | None = None,
-    names: Mapping[str, str] | None = None,
     sums: tuple[str, ...] = (),
 ) -> Scored:
     """Score a table in Spark's workers with `scorer.py`, and write its rows and the scorer's columns beside them.
 
-    example: what the scorer gives for a few rows; its columns and their types are those of the result.
+    example: what the scorer gives for a few rows, under names that the table does not have (`free_names`). The scorer
+    gives its columns these names: `added.set_axis(context.model_config["columns"], axis=1)`.
     inputs: the columns that the model takes; those that the frame lacks are optional.
     known: the categories that the model saw, by column.
     output: a path or a table of the catalog that does not exist yet; CSV where it ends in .csv, else Parquet.
     kinds: the decision on the model's columns.
-    names: under which names to write the scorer's columns; those that the table has not yet, by default.
     sums: columns of the example to leave out of the result and add up instead.
 
     Raises click.BadParameter for a value that the scorer refuses, and for an output that exists.
@@ -241,8 +240,7 @@ def score_on_spark(
     strange = {name: text.isNotNull() & ~text.isin(known[name]) for name, text in categories.items()}
 
     columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
-    names = names or free_names([name for name in example.columns if name not in sums], frame.columns)
-    added = {name: column.alias(names[name]) for name, column in columns.items() if name not in sums}
+    added = [column.alias(name) for name, column in columns.items() if name not in sums]
     observation = Observation()
     hashes = functions.xxhash64(*map(_column, present.values())).cast("decimal(38,0)")
     observed = {
@@ -256,8 +254,8 @@ def score_on_spark(
         asked = functions.struct(*(_column(column).alias(name) for name, column in present.items()))
         scored = frame.withColumn("scored ", scorer(asked))
         scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
-        written = _write(scored.select(*map(_column, frame.columns), *added.values()), output)
-        counted = written.groupBy(_column(names[example.columns[0]])).count().collect()
+        written = _write(scored.select(*map(_column, frame.columns), *added), output)
+        counted = written.groupBy(_column(example.columns[0])).count().collect()
         found = observation.get
         unseen = {}
         for name, condition in strange.items():
@@ -313,6 +311,7 @@ def _scorer(spark: SparkSession, folder: str, model_uri: str, example: pd.DataFr
         python_model=str(FOLDER / "scorer.py"),
         artifacts={"model": model_uri},
         code_paths=[*map(str, sorted(FOLDER.glob("*.py"))), str(FOLDER / "support")],
+        model_config={"columns": [str(name) for name in example.columns]},
         pip_requirements=[],
     )
     return mlflow.pyfunc.spark_udf(spark, folder, result_type=StructType(fields), env_manager="local")
