@@ -68,6 +68,13 @@ class Gallery:
         self.page.goto(f"{self.address}/#{path}{'&' if '?' in path else '?'}workflowType=machine_learning")
         self.page.add_style_tag(content=STYLE)
 
+    def close_assistant(self) -> None:
+        """Close the panel on the right, as a reader would; it stays closed."""
+        close = self.page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
+        if close.count():
+            close.first.click()
+            close.first.wait_for(state="hidden")
+
     def text(self, *wanted: str) -> None:
         """Wait until the page shows these texts."""
         for each in wanted:
@@ -90,7 +97,7 @@ class Gallery:
 
 def first_screen(gallery: Gallery) -> None:
     gallery.open(f"/experiments/{EXPERIMENT}/runs")
-    gallery.text("Run Name", gallery.comparison().info.run_name or "")
+    gallery.text("Run Name", "compare")
 
 
 def runs(gallery: Gallery) -> None:
@@ -207,6 +214,8 @@ def take(gallery: Gallery, show: Callable[[Gallery], None], output: Path) -> str
     name, started = show.__name__, time.monotonic()
     try:
         show(gallery)
+        if show is not first_screen:
+            gallery.close_assistant()
         gallery.page.wait_for_timeout(800)  # a chart moves to its place
         shown = gallery.page.inner_text("body")
         trouble = gallery.page.get_by_text(TROUBLE).locator("visible=true")

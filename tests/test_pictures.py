@@ -23,9 +23,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for project, parameters in [("classification", {"models": "ann,decision_tree"}), ("clustering", {"k_max": 4})]:
         outcome = store.mlflow_run(COLLECTION / project, "main", parameters)
         assert outcome.code == 0, outcome.output
-    [model, *_] = store.client.search_logged_models(["0"], "attributes.status = 'READY'")
+    [model, *_] = store.client.search_logged_models(["0"])
     store.client.create_registered_model("churn")  # as the registry's example does, and its gate
-    store.client.create_model_version("churn", model.model_uri)
+    store.client.create_model_version("churn", model.artifact_location)
     store.client.set_registered_model_alias("churn", "champion", "1")
     return store
 
