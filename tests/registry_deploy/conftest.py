@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,66 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from fork_server import forks
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.models import infer_signature
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, PROGRAMS, Outcome, Store, free_port
 from sklearn.linear_model import LogisticRegression
 
 EXAMPLE = COLLECTION / "registry_deploy"
 Run = Callable[..., Outcome]
 Log = Callable[..., str]
-
-# A classifier that takes its time, as a model from code with probabilities on request.
-SLOW = """
-import time
-import mlflow
-
-class Slow(mlflow.pyfunc.PythonModel):
-    def load_context(self, context):
-        self.seconds = context.model_config["seconds"]
-
-    def predict(self, context, model_input, params=None):
-        time.sleep(self.seconds)
-        chance = 1 / (1 + 2.718281828 ** -model_input["x"].to_numpy())
-        if params and params.get("predict_method") == "predict_proba":
-            return [[1 - each, each] for each in chance]
-        return ["yes" if each > 0.5 else "no" for each in chance]
-
-mlflow.models.set_model(Slow())
-"""
-
-
-# Runs what it reads, [script, arguments, environment], as the script's own `run_command` does; answers [code, output].
-SCRIPTS = """
-import json, os, sys, tempfile, traceback
-import deploy, export_onnx, promote, register, registry
-import support.entry_point as project
-from mlflow.tracking import fluent
-
-COMMANDS = {"deploy.py": deploy.deployment, "promote.py": promote.promote, "register.py": register.register,
-            "registry.py": registry.registry, "export_onnx.py": export_onnx.export_onnx}
-answers, outside = os.fdopen(os.dup(1), "w"), dict(os.environ)
-for line in sys.stdin:
-    script, arguments, environment = json.loads(line)
-    os.environ.clear()
-    os.environ.update(outside | environment)
-    sys.argv = [script, *arguments]
-    with tempfile.TemporaryFile("w+") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        fluent._last_active_run_id.set(None)  # a process of its own would not know of an earlier run
-        try:
-            project.run_command(COMMANDS[script])
-        except SystemExit as end:
-            code = end.code
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        file.seek(0)
-        print(json.dumps([code, file.read()]), file=answers, flush=True)
-"""
 
 
 @pytest.fixture(scope="session")
@@ -91,14 +38,12 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def log(store: Store, validation: Path, tmp_path_factory: pytest.TempPathFactory) -> Log:
+def log(store: Store, validation: Path) -> Log:
     """Logs a small model of a kind, in a run of its own; returns its URI.
 
     Kinds: `good` and `same` see x and z, `weak` sees z alone, `wide` asks for a third column, `slow` takes `seconds`.
     """
     table = pd.read_csv(validation)
-    code = tmp_path_factory.mktemp("slow") / "slow.py"
-    code.write_text(SLOW)
 
     def log_model(
         kind: str, *, uri: str = "", seconds: float = 0, experiment: str = "Default", **metrics: float
@@ -116,7 +61,7 @@ def log(store: Store, validation: Path, tmp_path_factory: pytest.TempPathFactory
                 if kind == "slow":
                     info = mlflow.pyfunc.log_model(
                         name="model",
-                        python_model=str(code),
+                        python_model=str(PROGRAMS / "slow_model.py"),
                         model_config={"seconds": seconds},
                         signature=infer_signature(X, np.array(["yes"], object), params={"predict_method": "predict"}),
                         input_example=X.head(2),
@@ -149,44 +94,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scripts(store: Store, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the example's scripts one after the other, so that MLflow is imported once."""
-    environment = {**store.environment, "XDG_STATE_HOME": str(home), "PYTHONPATH": str(EXAMPLE)}
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPTS],
-        cwd=store.folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process
-        assert process.stdin
-        process.stdin.close()
-
-
-@pytest.fixture(scope="session")
-def run(scripts: subprocess.Popen[str]) -> Run:
+def run(store: Store, home: Path) -> Run:
     """Runs a script of the example: `run("promote.py", model_uri="models:/m/1")`."""
 
     def run_script(script: str, *verb: str, environment: dict[str, str] | None = None, **options: object) -> Outcome:
-        arguments = [*verb]
+        command = [f"{forks()}/python", str(EXAMPLE / script), *verb]
         for name, value in options.items():
-            arguments += [f"--{name}", str(value)]
-        assert scripts.stdin
-        assert scripts.stdout
-        print(json.dumps([script, arguments, environment or {}]), file=scripts.stdin, flush=True)
-        code, output = json.loads(scripts.stdout.readline())
-        assert "Traceback" not in output, output
-        return Outcome(code, output, None)
+            command += [f"--{name}", str(value)]
+        outcome = store.run(command, environment={"XDG_STATE_HOME": str(home), **(environment or {})})
+        assert "Traceback" not in outcome.output, outcome.output
+        return outcome
 
     return run_script
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,20 +113,3 @@ def test_rows_become_what_the_signature_asks_for() -> None:
         "a": ((120,), "float64"),
         "b": ((120, 1), "float32"),
     }
-
-
-def test_a_model_asked_in_a_process_of_its_own_sees_no_credentials(tmp_path: Path, monkeypatch: Any) -> None:
-    code = tmp_path / "curious.py"
-    code.write_text(
-        "import os, mlflow\n"
-        "class Curious(mlflow.pyfunc.PythonModel):\n"
-        "    def predict(self, context, model_input, params=None):\n"
-        "        print('a model may print')\n"
-        "        return [float(any('SECRET' in name for name in os.environ))] * len(model_input)\n"
-        "mlflow.models.set_model(Curious())\n"
-    )
-    mlflow.pyfunc.save_model(tmp_path / "model", python_model=str(code), signature=infer_signature(X, [1.0]))
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    with answers.AskedElsewhere([sys.executable], tmp_path / "model", X, None, tmp_path) as asked:
-        assert asked.answers.predictions == [0.0] * len(X)
-        assert asked.milliseconds(3) > 0

@@ -1,0 +1,41 @@
+"""Sends requests from four threads until the file `stop` appears, and prints what became of them.
+
+The file `enough` appears with the 2,000th.
+"""
+
+import collections
+import json
+import pathlib
+import sys
+import threading
+
+import requests
+
+uri, key = sys.argv[1:3]
+enough, stop = map(pathlib.Path, sys.argv[3:])
+body = {"input_data": {"columns": ["a", "b"], "index": [0, 1, 2], "data": [[0.5, 1.0], [1.5, 2.0], [2.5, 3.0]]}}
+counts: collections.Counter[str] = collections.Counter()
+
+
+def send() -> None:
+    """One client."""
+    with requests.Session() as session:
+        while not stop.exists():
+            counts["sent"] += 1
+            if counts["sent"] >= 2000:
+                enough.touch()
+            try:
+                answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
+                said = answer.json()
+                whole = answer.ok and len(said) == 3 and len(set(said)) == 1
+                counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
+            except Exception as error:
+                counts[f"lost: {error!r}"] += 1
+
+
+threads = [threading.Thread(target=send) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(counts))
