@@ -51,6 +51,10 @@ def run_command(command: click.Command) -> NoReturn:
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
     for name in ("mlflow.utils.environment", "mlflow.pyfunc"):  # what they say, nobody can act on
         logging.getLogger(name).setLevel(logging.ERROR)
+    if os.environ.get("MLFLOW_TRACKING_URI", "").startswith(
+        "http"
+    ):  # `say_where_to_look` prints one link, not MLflow two
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     _handle_signals()
     run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
