@@ -2,7 +2,7 @@
 
 A bundle (`databricks bundle deploy`, `databricks bundle run`) reads no MLproject, so its jobs are derived from it: one
 job an example, its entry points as tasks, its parameters as job parameters. Only the task of the entry point that the
-job parameter `entry_point` names runs.
+job parameter `entry_point` names runs. Every resource is made by Databricks's own classes, which check it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,64 @@ from typing import Any
 
 import click
 import yaml
+from databricks.bundles.experiments import MlflowExperiment
+from databricks.bundles.jobs import (
+    ClusterSpec,
+    ConditionTask,
+    ConditionTaskOp,
+    CronSchedule,
+    Environment,
+    Job,
+    JobCluster,
+    JobEnvironment,
+    JobParameterDefinition,
+    JobPermission,
+    JobPermissionLevel,
+    Library,
+    SparkPythonTask,
+    Task,
+    TaskDependency,
+)
+from databricks.bundles.model_serving_endpoints import (
+    EndpointCoreConfigInput,
+    ModelServingEndpoint,
+    ServedEntityInput,
+)
+from databricks.bundles.registered_models import RegisteredModel
 
 COLLECTION = Path(__file__).resolve().parent.parent
 EXAMPLES = ("classification", "clustering", "git_project", "registry_deploy")
 FILES = "${workspace.file_path}"  # where `databricks bundle deploy` puts the files of the collection
+PLACE = "${var.catalog}.${var.schema}"  # of the registered models
 CHOICE = "entry_point"
 EXPERIMENT = "experiment_id"
-
-
-class Quoted(str):
-    """Text that stays text in every YAML reader: 1e-09 and true are values of parameters here."""
+# One machine: a driver that works.
+SINGLE_NODE = ClusterSpec.from_dict(
+    {
+        "spark_version": "${var.spark_version}",
+        "node_type_id": "${var.node_type_id}",
+        "num_workers": 0,
+        "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"},
+        "custom_tags": {"ResourceClass": "SingleNode"},
+        "data_security_mode": "SINGLE_USER",
+    }
+)
 
 
 class Dumper(yaml.SafeDumper):
+    """YAML without anchors."""
+
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-Dumper.add_representer(
-    Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
-)
+def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    """Text that stays text in every reader of YAML: 1e-09 is a number to those that are not written in Python."""
+    quoted = re.match(r"[-+.\d]", text) or text.lower() in ("true", "false", "yes", "no", "on", "off", "null")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+Dumper.add_representer(str, _text)
 
 
 def job_parameters(entry_points: dict[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -51,8 +89,7 @@ def job_parameters(entry_points: dict[str, Any]) -> tuple[dict[str, str], dict[s
     for name, entry_point in entry_points.items():
         own_names[name] = {}
         for parameter, description in (entry_point.get("parameters") or {}).items():
-            # MLflow passes what the file holds as Python writes it; so does a job.
-            default = str(description["default"]) if "default" in description else None
+            default = with_place(parameter, str(description["default"])) if "default" in description else None
             if (parameter, default) not in shared:
                 first = parameter not in {known for known, _ in shared}
                 called = parameter if first else f"{name}_{parameter}"
@@ -62,6 +99,13 @@ def job_parameters(entry_points: dict[str, Any]) -> tuple[dict[str, str], dict[s
                 defaults[called] = default or ""
             own_names[name][parameter] = shared[parameter, default]
     return defaults, own_names
+
+
+def with_place(parameter: str, default: str) -> str:
+    """A default in which the name of a registered model has its catalog and schema."""
+    if parameter == "name":
+        return f"{PLACE}.{default}"
+    return default.replace("models:/", f"models:/{PLACE}.", 1) if default.startswith("models:/") else default
 
 
 def script_and_arguments(command: str, names: dict[str, str]) -> tuple[str, list[str]]:
@@ -84,103 +128,123 @@ def script_and_arguments(command: str, names: dict[str, str]) -> tuple[str, list
     return words[1], arguments
 
 
-def tasks(example: str, entry_points: dict[str, Any], names: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+def tasks(example: str, entry_points: dict[str, Any], names: dict[str, dict[str, str]]) -> list[Task]:
     """For each entry point a condition and the task behind it; and one that fails where `entry_point` names none."""
-    found: list[dict[str, Any]] = []
+    choice = "{{job.parameters." + CHOICE + "}}"
+    found: list[Task] = []
     for name, entry_point in entry_points.items():
         script, arguments = script_and_arguments(entry_point["command"], names[name])
-        condition = {"left": "{{job.parameters." + CHOICE + "}}", "op": "EQUAL_TO", "right": name}
-        found.append({"task_key": f"is_{name}", "condition_task": condition})
-        runner = {
-            "python_file": "../run_entry_point.py",
-            "parameters": ["{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments],
-        }
-        chosen = [{"task_key": f"is_{name}", "outcome": "true"}]
-        task = {"task_key": name, "depends_on": chosen, "spark_python_task": runner}
+        condition = ConditionTask(left=choice, op=ConditionTaskOp.EQUAL_TO, right=name)
+        found.append(Task(task_key=f"is_{name}", condition_task=condition))
         renamed = [f"{parameter} by {called}" for parameter, called in names[name].items() if parameter != called]
-        if renamed:
-            task["description"] = f"Job parameters: {', '.join(renamed)}; the others by their own names."
+        task = Task(
+            task_key=name,
+            description=f"Job parameters: {', '.join(renamed)}; the others by their own names." if renamed else None,
+            depends_on=[TaskDependency(task_key=f"is_{name}", outcome="true")],
+            spark_python_task=SparkPythonTask(
+                python_file="../run_entry_point.py",
+                parameters=["{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments],
+            ),
+        )
         found.append(task)
-    refusal = {
-        "python_file": "../unknown_entry_point.py",
-        "parameters": ["{{job.parameters." + CHOICE + "}}", *entry_points],
-    }
-    none = [{"task_key": f"is_{name}", "outcome": "false"} for name in entry_points]
-    return [*found, {"task_key": "unknown_entry_point", "depends_on": none, "spark_python_task": refusal}]
+    none = Task(
+        task_key="unknown_entry_point",
+        depends_on=[TaskDependency(task_key=f"is_{name}", outcome="false") for name in entry_points],
+        spark_python_task=SparkPythonTask(python_file="../unknown_entry_point.py", parameters=[choice, *entry_points]),
+    )
+    return [*found, none]
 
 
 def job_file(example: str) -> dict[str, Any]:
     """The job of an example, what each target adds to it, and the experiment that its runs go to."""
     project = yaml.safe_load((COLLECTION / example / "MLproject").read_text(encoding="utf-8"))
-    entry_points = project["entry_points"]
-    defaults, names = job_parameters(entry_points)
+    defaults, names = job_parameters(project["entry_points"])
     defaults[EXPERIMENT] = f"${{resources.experiments.{example}.id}}"
-    job: dict[str, Any] = {
-        "name": f"${{bundle.name}} {example}",
-        "description": f"The entry point of {example}/MLproject that the parameter {CHOICE} names.",
-        "parameters": [{"name": name, "default": Quoted(default)} for name, default in defaults.items()],
-        "tasks": tasks(example, entry_points, names),
-    }
+    steps = tasks(example, project["entry_points"], names)
+    job = Job(
+        name=f"${{bundle.name}} {example}",
+        description=f"The entry point of {example}/MLproject that the parameter {CHOICE} names.",
+        max_concurrent_runs=4,
+        timeout_seconds=7200,
+        parameters=[JobParameterDefinition(name=name, default=value) for name, value in defaults.items()],
+        tasks=[*steps],
+    )
     requirements = f"../../{example}/requirements.txt"
-    run = [task["task_key"] for task in job["tasks"] if "spark_python_task" in task]
+    run = [str(task.task_key) for task in steps if task.spark_python_task]
+    spec = Environment(environment_version="5", dependencies=[f"-r {requirements}"])
     serverless = {
-        "environments": [
-            {
-                "environment_key": "example",
-                "spec": {"environment_version": Quoted("4"), "dependencies": [f"-r {requirements}"]},
-            }
-        ],
-        "tasks": [{"task_key": key, "environment_key": "example"} for key in run],
+        "environments": [JobEnvironment(environment_key="example", spec=spec).as_dict()],
+        "tasks": [Task(task_key=key, environment_key="example").as_dict() for key in run],
     }
+    library = Library(requirements=requirements)
     cluster = {
-        "job_clusters": [
-            {
-                "job_cluster_key": "example",
-                "new_cluster": {
-                    "spark_version": "${var.spark_version}",
-                    "node_type_id": "${var.node_type_id}",
-                    "num_workers": 0,  # one machine is all: the three settings below make it a driver that works
-                    "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"},
-                    "custom_tags": {"ResourceClass": "SingleNode"},
-                    "data_security_mode": "SINGLE_USER",
-                },
-            }
-        ],
-        "tasks": [
-            {"task_key": key, "job_cluster_key": "example", "libraries": [{"requirements": requirements}]}
-            for key in run
-        ],
+        "job_clusters": [JobCluster(job_cluster_key="example", new_cluster=SINGLE_NODE).as_dict()],
+        "tasks": [Task(task_key=key, job_cluster_key="example", libraries=[library]).as_dict() for key in run],
     }
-    experiment = {"name": f"/Users/${{workspace.current_user.userName}}/${{bundle.name}}-{example}"}
+    prod: dict[str, Any] = {**serverless, "max_concurrent_runs": 1}
+    prod["permissions"] = [JobPermission(level=JobPermissionLevel.CAN_VIEW, group_name="users").as_dict()]
+    if example == "classification":  # trained again each week, from the day on which you resume the schedule
+        weekly = CronSchedule.from_dict(
+            {"quartz_cron_expression": "0 0 4 ? * MON", "timezone_id": "UTC", "pause_status": "PAUSED"}
+        )
+        prod["schedule"] = weekly.as_dict()
+    experiment = MlflowExperiment(name=f"/Users/${{workspace.current_user.userName}}/${{bundle.name}}-{example}")
     return {
-        "resources": {"experiments": {example: experiment}, "jobs": {example: job}},
+        "resources": {"experiments": {example: experiment.as_dict()}, "jobs": {example: job.as_dict()}},
         "targets": {
-            "serverless": {"resources": {"jobs": {example: serverless}}},
-            "cluster": {"resources": {"jobs": {example: cluster}}},
+            target: {"resources": {"jobs": {example: added}}}
+            for target, added in {"serverless": serverless, "cluster": cluster, "prod": prod}.items()
         },
     }
 
 
 def bundle_file() -> dict[str, Any]:
-    """The bundle itself: its files, its variables and its targets."""
+    """The bundle itself: its files, its variables, its targets, and what only production has."""
     project = yaml.safe_load((COLLECTION / "MLproject").read_text(encoding="utf-8"))
+    model = RegisteredModel(
+        catalog_name="${var.catalog}", schema_name="${var.schema}", name="churn", comment="Who is about to leave"
+    )
+    served = ServedEntityInput(
+        name="blue",
+        entity_name=f"{PLACE}.churn",
+        entity_version="${var.served_version}",
+        workload_size="Small",
+        scale_to_zero_enabled=True,
+    )
+    endpoint = ModelServingEndpoint(
+        name="${bundle.name}-churn", config=EndpointCoreConfigInput(served_entities=[served])
+    )
+    defaults = {
+        "catalog": ("of the registered models", "main"),
+        "schema": ("of the registered models", "default"),
+        "spark_version": ("Databricks Runtime of the target cluster, 16.4 LTS or later", "17.3.x-scala2.13"),
+        "node_type_id": (
+            "machine of the target cluster: Standard_D4ds_v5 on Azure, m5d.xlarge on AWS",
+            "Standard_D4ds_v5",
+        ),
+        "run_as": ("application id of the service principal that the target prod runs as", ""),
+        "served_version": ("version of churn that the endpoint of the target prod serves; it must exist", "1"),
+    }
+    production = {
+        "mode": "production",
+        "run_as": {"service_principal_name": "${var.run_as}"},
+        "workspace": {"root_path": "/Workspace/Shared/.bundle/${bundle.name}/${bundle.target}"},
+        "resources": {
+            "registered_models": {"churn": model.as_dict()},
+            "model_serving_endpoints": {"churn": endpoint.as_dict()},
+        },
+    }
     return {
         "bundle": {"name": project["name"]},
         "include": [f"on_databricks/resources/{example}.job.yml" for example in EXAMPLES],
         "sync": {"exclude": ["benchmarks/**", "docs/**", "tests/**"]},
         "variables": {
-            "spark_version": {
-                "description": "Databricks Runtime of the target cluster, 15.0 or later",
-                "default": "17.3.x-scala2.13",
-            },
-            "node_type_id": {
-                "description": "machine of the target cluster: Standard_D4ds_v5 on Azure, m5d.xlarge on AWS",
-                "default": "Standard_D4ds_v5",
-            },
+            name: {"description": description, "default": default} for name, (description, default) in defaults.items()
         },
         "targets": {
             "serverless": {"default": True, "mode": "development"},
             "cluster": {"mode": "development"},
+            "prod": production,
         },
     }
 

@@ -98,7 +98,7 @@ def as_json(notebook: Notebook, number: int) -> dict[str, Any]:
 
     number: of the notebook in its archive, from 1.
     """
-    commands = [
+    commands: list[dict[str, Any]] = [
         {
             "version": "CommandV1",
             "origId": 1000 * number + position,

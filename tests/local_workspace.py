@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,13 @@ class Workspace:
             assert time.monotonic() < deadline, self.log(run_id)
             time.sleep(0.5)
 
-    def submit(self, *command: str, **more: Any) -> int:
-        """Run a shell command as a job; returns its run id."""
-        task = {"new_cluster": CLUSTER, "shell_command_task": {"command": list(command)}, **more}
-        answer = self.call("POST", "/api/2.0/jobs/runs/submit", json=task)
+    def submit(self, program: str, **more: Any) -> int:
+        """Run a Python program as a job; returns its run id."""
+        file = self.folder / "workspace" / "Shared" / f"{zlib.crc32(program.encode())}.py"
+        file.write_text(program)
+        python = {"python_file": f"/Workspace/Shared/{file.name}"}
+        task = {"task_key": "program", "new_cluster": CLUSTER, "spark_python_task": python, **more}
+        answer = self.call("POST", "/api/2.2/jobs/runs/submit", json={"tasks": [task]})
         assert answer.ok, answer.text
         return answer.json()["run_id"]
 
@@ -135,6 +139,7 @@ class Workspace:
 
 # What a cluster needs at least.
 CLUSTER = {"spark_version": "17.3.x-cpu-ml-scala2.13", "node_type_id": "Standard_DS3_v2", "num_workers": 0}
+EXISTING = "0101-120000-local001"  # a cluster that the workspace has from the beginning
 
 
 def free_port() -> int:

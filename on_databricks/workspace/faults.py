@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from answers import STATUS, Refusal, fields, refuse, required
 
-OPEN = ("/", "/ml/", "/local/runs/", "/.well-known/")  # read by a browser, or before a client has its token
+OPEN = ("/", "/ml/", "/local/runs/", "/.well-known/", "/oidc/")  # read by a browser, or before a client has its token
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -106,6 +106,8 @@ class Door:
             if status is not None:
                 code = next(code for code, its_status in STATUS.items() if its_status == status)
                 return refuse(code, f"A fault that was asked for at /local/faults ({status}).")
+        if path == "/oidc/v1/token":  # it asks for credentials of another kind
+            return None
         if request.method in ("GET", "HEAD") and (path == "/" or path.startswith(OPEN[1:])):
             return None
         given = request.headers.get("Authorization", "")

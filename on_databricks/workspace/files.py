@@ -1,10 +1,8 @@
-"""Files of the workspace: the DBFS API, and the Files API for volumes, MLflow's artifacts and registered models."""
+"""Files of the workspace: a little of DBFS, and the Files API for volumes, MLflow's artifacts and models."""
 
 from __future__ import annotations
 
-import base64
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from answers import Refusal, fields, flag, required
+from answers import Refusal, fields, required
 
-BLOCK = 1024 * 1024  # bytes that one call of the DBFS API carries
 ARTIFACTS = re.compile(
     r"/WorkspaceInternal/Mlflow/Artifacts/(?P<experiment>\d+)/(?P<kind>Runs|LoggedModels)/(?P<rest>.+)"
 )
@@ -39,99 +36,18 @@ async def receive(request: Request, path: Path) -> None:
 
 
 class Dbfs:
-    """`dbfs:/`: the folder that jobs see as /dbfs."""
+    """`dbfs:/`, which jobs see as /dbfs: what `mlflow run -b databricks` uses of it, and no more."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "dbfs"
-        self._handles: dict[int, Path] = {}
-
-    def _path(self, given: dict[str, Any], name: str = "path") -> Path:
-        path = str(required(given, name)).removeprefix("dbfs:")
-        if not path.startswith("/"):
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Path must be absolute: {path}")
-        return inside(self.root, path)
-
-    def _there(self, given: dict[str, Any], name: str = "path") -> Path:
-        path = self._path(given, name)
-        if not path.exists():
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"No file or directory exists on path {given[name]}.")
-        return path
-
-    def _described(self, path: Path) -> dict[str, Any]:
-        found = path.stat()
-        name = "/" + path.relative_to(self.root.resolve()).as_posix().removeprefix(".")
-        size = 0 if path.is_dir() else found.st_size
-        return {
-            "path": name,
-            "is_dir": path.is_dir(),
-            "file_size": size,
-            "modification_time": round(found.st_mtime * 1000),
-        }
 
     async def get_status(self, request: Request) -> Response:
-        return JSONResponse(self._described(self._there(await fields(request))))
-
-    async def show(self, request: Request) -> Response:
-        path = self._there(await fields(request))
-        found = sorted(path.iterdir()) if path.is_dir() else [path]
-        return JSONResponse({"files": [self._described(each) for each in found]})
-
-    async def mkdirs(self, request: Request) -> Response:
-        path = self._path(await fields(request))
-        if path.is_file():
-            raise Refusal("RESOURCE_ALREADY_EXISTS", f"A file stands at {path.relative_to(self.root.resolve())}.")
-        path.mkdir(parents=True, exist_ok=True)
-        return JSONResponse({})
-
-    async def delete(self, request: Request) -> Response:
         given = await fields(request)
-        path = self._path(given)
-        if path.is_dir() and any(path.iterdir()) and not flag(given.get("recursive")):
-            raise Refusal("BAD_REQUEST", f"The directory is not empty; give recursive: {given['path']}")
-        _remove(path)
-        return JSONResponse({})
-
-    async def read(self, request: Request) -> Response:
-        given = await fields(request)
-        offset, length = int(given.get("offset") or 0), int(given.get("length") or BLOCK)
-        if length > BLOCK:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"length is at most {BLOCK}: {length}")
-        with self._there(given).open("rb") as file:
-            file.seek(offset)
-            data = file.read(length)
-        return JSONResponse({"bytes_read": len(data), "data": base64.b64encode(data).decode()})
-
-    async def put(self, request: Request) -> Response:
-        given = await fields(request)
-        data = base64.b64decode(given.get("contents") or "")
-        if len(data) > BLOCK:
-            raise Refusal("MAX_BLOCK_SIZE_EXCEEDED", f"put takes up to {BLOCK} bytes, add-block any number of times.")
-        path = self._new(self._path(given), flag(given.get("overwrite")))
-        path.write_bytes(data)
-        return JSONResponse({})
-
-    async def create(self, request: Request) -> Response:
-        given = await fields(request)
-        path = self._new(self._path(given), flag(given.get("overwrite")))
-        path.write_bytes(b"")
-        handle = max(self._handles, default=0) + 1
-        self._handles[handle] = path
-        return JSONResponse({"handle": handle})
-
-    async def add_block(self, request: Request) -> Response:
-        given = await fields(request)
-        data = base64.b64decode(given.get("data") or "")
-        if len(data) > BLOCK:
-            raise Refusal("MAX_BLOCK_SIZE_EXCEEDED", f"A block has up to {BLOCK} bytes.")
-        with self._opened(given).open("ab") as file:
-            file.write(data)
-        return JSONResponse({})
-
-    async def close(self, request: Request) -> Response:
-        given = await fields(request)
-        self._opened(given)
-        del self._handles[given["handle"]]
-        return JSONResponse({})
+        path = inside(self.root, str(required(given, "path")).removeprefix("dbfs:"))
+        if not path.exists():
+            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"No file or directory exists on path {given['path']}.")
+        size = 0 if path.is_dir() else path.stat().st_size
+        return JSONResponse({"path": given["path"], "is_dir": path.is_dir(), "file_size": size})
 
     async def upload(self, request: Request) -> Response:
         """POST /dbfs/<path>: how MLflow sends a project."""
@@ -141,36 +57,10 @@ class Dbfs:
         await receive(request, path)
         return JSONResponse({})
 
-    async def download(self, request: Request) -> Response:
-        return FileResponse(self._there({"path": "/" + request.path_params["path"]}))
-
-    def _opened(self, given: dict[str, Any]) -> Path:
-        handle = required(given, "handle")
-        if handle not in self._handles:
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"No handle {handle} is open.")
-        return self._handles[handle]
-
-    def _new(self, path: Path, overwrite: bool) -> Path:
-        if path.is_dir() or (path.exists() and not overwrite):
-            name = path.relative_to(self.root.resolve())
-            raise Refusal("RESOURCE_ALREADY_EXISTS", f"A file or directory already exists at the input path /{name}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
     def routes(self) -> list[Route]:
-        api = "/api/{version:str}/dbfs"
         return [
-            Route(f"{api}/get-status", self.get_status),
-            Route(f"{api}/list", self.show),
-            Route(f"{api}/read", self.read),
-            Route(f"{api}/mkdirs", self.mkdirs, methods=["POST"]),
-            Route(f"{api}/delete", self.delete, methods=["POST"]),
-            Route(f"{api}/put", self.put, methods=["POST"]),
-            Route(f"{api}/create", self.create, methods=["POST"]),
-            Route(f"{api}/add-block", self.add_block, methods=["POST"]),
-            Route(f"{api}/close", self.close, methods=["POST"]),
+            Route("/api/{version:str}/dbfs/get-status", self.get_status),
             Route("/dbfs/{path:path}", self.upload, methods=["POST"]),
-            Route("/dbfs/{path:path}", self.download),
         ]
 
 
@@ -270,10 +160,3 @@ def _entry(directory: str, path: Path) -> dict[str, Any]:
     entry = {"path": f"{directory}/{path.name}", "name": path.name, "is_directory": path.is_dir()}
     entry |= {"last_modified": round(found.st_mtime * 1000)}
     return entry if path.is_dir() else entry | {"file_size": found.st_size}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

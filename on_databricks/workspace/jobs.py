@@ -1,98 +1,122 @@
-"""The Jobs API: one-time runs whose commands are really run, each in a private view of the machine."""
+"""The Jobs API: one-time runs, jobs and their runs, each task of which is really run on this machine."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shlex
-import signal
-import subprocess
 import threading
 import time
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import sandbox
-from cluster_check import check_cluster, runtime
 from faults import Faults
+from runner import Ended, Runner
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from task_check import check_tasks, condition_holds, fill_in
 
 from answers import Refusal, fields, required
 
-KINDS = ("shell_command_task", "spark_python_task")
 LOG_SHOWN = 5 * 1024 * 1024  # bytes of a log that runs/get-output gives
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
-MLFLOW_RUN = re.compile(r"(?:_mlflow_local_backend_run_id|MLFLOW_RUN_ID)\W+([0-9a-f]{32})")
-MLFLOW_EXPERIMENT = re.compile(r"MLFLOW_EXPERIMENT_ID\W+(\d+)")
 
 
 class Jobs:
-    """The runs of jobs, each in a folder `jobs/<run id>/` that holds run.json and log.txt, and survives a restart.
+    """Jobs and runs. A job, its runs and their tasks have numbers of their own, out of one sequence.
+
+    How a run ended is kept in `jobs/<run id>/run.json`, the log of a task in `jobs/<its run id>/log.txt`.
 
     folder: the workspace's.
-    url, token: how a job reaches the workspace.
+    url, token: how a task reaches the workspace.
     """
 
     def __init__(self, folder: Path, url: str, token: str, faults: Faults) -> None:
-        self.folder = folder
+        self.folder = folder / "jobs"
         self.url = url
-        self.token = token
-        self.faults = faults
+        self.runner = Runner(folder, url, token, faults)
         self._lock = threading.Lock()
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._runs: dict[int, dict[str, Any]] = {}
-        for path in (folder / "jobs").glob("*/run.json"):
+        self._jobs: dict[int, dict[str, Any]] = {}
+        self._tokens: dict[str, int] = {}
+        for path in self.folder.glob("*/job.json"):
+            self._jobs[int(path.parent.name)] = json.loads(path.read_text(encoding="utf-8"))
+        for path in self.folder.glob("*/run.json"):
             run = json.loads(path.read_text(encoding="utf-8"))
             self._runs[run["run_id"]] = run
             if "result_state" not in run["state"]:
+                for task in run["tasks"]:
+                    _settle(task, Ended("INTERNAL_ERROR", "FAILED", "The workspace ended while the job ran."))
                 self._end(run, "INTERNAL_ERROR", "FAILED", "The workspace ended while the job ran.")
 
-    # What a client asks.
+    # Jobs that are kept.
+
+    async def create(self, request: Request) -> Response:
+        """POST jobs/create."""
+        settings = await fields(request)
+        check_tasks(settings)
+        with self._lock:
+            job_id = self._new_number()
+            self._jobs[job_id] = {"job_id": job_id, "settings": settings, "creator_user_name": "you@example.test"}
+            _write(self.folder / str(job_id) / "job.json", self._jobs[job_id])
+        return JSONResponse({"job_id": job_id})
+
+    async def get_job(self, request: Request) -> Response:
+        """GET jobs/get."""
+        return JSONResponse(self._job((await fields(request)).get("job_id")))
+
+    async def list_jobs(self, request: Request) -> Response:
+        """GET jobs/list."""
+        return JSONResponse({"jobs": list(self._jobs.values()), "has_more": False})
+
+    async def delete_job(self, request: Request) -> Response:
+        """POST jobs/delete."""
+        job = self._job((await fields(request)).get("job_id"))
+        del self._jobs[job["job_id"]]
+        (self.folder / str(job["job_id"]) / "job.json").unlink()
+        return JSONResponse({})
+
+    async def run_now(self, request: Request) -> Response:
+        """POST jobs/run-now: a run of a job, whose parameters win over the job's defaults."""
+        given = await fields(request)
+        job = self._job(given.get("job_id"))
+        settings = job["settings"]
+        parameters = {each["name"]: each.get("default", "") for each in settings.get("parameters") or []}
+        for name, value in (given.get("job_parameters") or {}).items():
+            if name not in parameters:
+                raise Refusal("INVALID_PARAMETER_VALUE", f"Job parameter '{name}' is not defined for the job.")
+            parameters[name] = value
+        return self._begin({**settings, "run_name": settings.get("name")}, job["job_id"], parameters, "JOB_RUN", given)
+
+    # Runs.
 
     async def submit(self, request: Request) -> Response:
-        """POST jobs/runs/submit: check the description, begin, answer at once with the id of the run."""
-        given = await fields(request)
-        tasks = given.get("tasks") or [{**given, "task_key": "main"}]
-        if len(tasks) != 1:
-            raise Refusal("INVALID_PARAMETER_VALUE", "This local workspace runs one task a run.")
-        task = tasks[0]
-        kinds = [name for name in KINDS if isinstance(task.get(name), dict)]
-        if len(kinds) != 1:
-            raise Refusal(
-                "INVALID_PARAMETER_VALUE", f"A task has one of {' and '.join(KINDS)} in this local workspace."
-            )
-        check_cluster(task, given.get("environments") or [])
-        words = self._words(task, kinds[0])
-        with self._lock:
-            run_id = max(self._runs, default=0) + 1
-            run = self._described(run_id, given, task, kinds[0], words)
-            self._runs[run_id] = run
-            self._save(run)
-        threading.Thread(target=self._work, args=(run, task, words), daemon=True).start()
-        return JSONResponse({"run_id": run_id})
+        """POST jobs/runs/submit: check the description, begin, answer at once with the number of the run."""
+        settings = await fields(request)
+        if "tasks" not in settings:  # the form of Jobs 2.0, which MLflow's own backend sends
+            settings = {**settings, "tasks": [{**settings, "task_key": "main"}]}
+        check_tasks(settings)
+        return self._begin(settings, None, {}, "SUBMIT_RUN", settings)
 
     async def get(self, request: Request) -> Response:
         """GET jobs/runs/get."""
-        return JSONResponse(self.find((await fields(request)).get("run_id")))
+        return JSONResponse(self._found(await fields(request)))
 
     async def output(self, request: Request) -> Response:
-        """GET jobs/runs/get-output: the end of the log, and why the run failed, if it did."""
-        run = self.find((await fields(request)).get("run_id"))
-        log = self.log_path(run["run_id"]).read_bytes()
-        found: dict[str, Any] = {"metadata": run, "logs": log[-LOG_SHOWN:].decode(errors="replace")}
+        """GET jobs/runs/get-output: the end of a task's log, and why it failed, if it did."""
+        number = _number((await fields(request)).get("run_id"))
+        if number in self._runs:
+            right = "Please retrieve the output of each individual task run instead."
+            raise Refusal("INVALID_PARAMETER_VALUE", f"Retrieving the output of a job run is not supported. {right}")
+        task = self._task(number)
+        log = self.log_path(number).read_bytes() if self.log_path(number).exists() else b""
+        found: dict[str, Any] = {"metadata": task, "logs": log[-LOG_SHOWN:].decode(errors="replace")}
         found["logs_truncated"] = len(log) > LOG_SHOWN
-        if run["state"].get("result_state") == "FAILED":
-            found["error"] = run["state"]["state_message"]
+        if task["state"].get("result_state") == "FAILED":
+            found["error"] = task["state"]["state_message"]
         return JSONResponse(found)
 
     async def cancel(self, request: Request) -> Response:
-        """POST jobs/runs/cancel: end the job with all its processes; one that has ended stays as it is."""
-        run = self.find((await fields(request)).get("run_id"))
+        """POST jobs/runs/cancel: end a run with all its processes; one that has ended stays as it is."""
+        run = self._found(await fields(request))
         threading.Thread(target=self._cancel, args=(run, "Run cancelled."), daemon=True).start()
         return JSONResponse({})
 
@@ -102,29 +126,31 @@ class Jobs:
         runs = self.all()
         if given.get("active_only") == "true":
             runs = [run for run in runs if "result_state" not in run["state"]]
-        if given.get("completed_only") == "true":
-            runs = [run for run in runs if "result_state" in run["state"]]
-        start, limit = int(given.get("page_token") or given.get("offset") or 0), int(given.get("limit") or 20)
+        start, limit = int(given.get("page_token") or 0), int(given.get("limit") or 20)
         shown: dict[str, Any] = {"runs": runs[start : start + limit], "has_more": len(runs) > start + limit}
         if shown["has_more"]:
             shown["next_page_token"] = str(start + limit)
         return JSONResponse(shown)
 
     async def log(self, request: Request) -> Response:
-        """GET /local/runs/<run id>/log?offset=N: the log from a byte on, to follow it; not of Databricks."""
-        run = self.find(request.path_params["run_id"])
-        with self.log_path(run["run_id"]).open("rb") as file:
-            file.seek(int(request.query_params.get("offset") or 0))
-            return PlainTextResponse(file.read())
+        """GET /local/runs/<run id>/log: the logs of all tasks of a run, one after the other; not of Databricks."""
+        run = self._found({"run_id": request.path_params["run_id"]})
+        paths = [self.log_path(task["run_id"]) for task in run["tasks"]]
+        return PlainTextResponse("".join(path.read_text(errors="replace") for path in paths if path.exists()))
 
     def routes(self) -> list[Route]:
-        api = "/api/{version:str}/jobs/runs"
+        api = "/api/{version:str}/jobs"
         return [
-            Route(f"{api}/submit", self.submit, methods=["POST"]),
-            Route(f"{api}/get", self.get),
-            Route(f"{api}/get-output", self.output),
-            Route(f"{api}/cancel", self.cancel, methods=["POST"]),
-            Route(f"{api}/list", self.show),
+            Route(f"{api}/create", self.create, methods=["POST"]),
+            Route(f"{api}/get", self.get_job),
+            Route(f"{api}/list", self.list_jobs),
+            Route(f"{api}/delete", self.delete_job, methods=["POST"]),
+            Route(f"{api}/run-now", self.run_now, methods=["POST"]),
+            Route(f"{api}/runs/submit", self.submit, methods=["POST"]),
+            Route(f"{api}/runs/get", self.get),
+            Route(f"{api}/runs/get-output", self.output),
+            Route(f"{api}/runs/cancel", self.cancel, methods=["POST"]),
+            Route(f"{api}/runs/list", self.show),
             Route("/local/runs/{run_id}/log", self.log),
         ]
 
@@ -134,187 +160,154 @@ class Jobs:
         """Every run, the last one first."""
         return [self._runs[run_id] for run_id in sorted(self._runs, reverse=True)]
 
-    def find(self, run_id: Any) -> dict[str, Any]:
-        """A run; raises Refusal (INVALID_PARAMETER_VALUE, as Databricks does) for one that is not there."""
-        required({"run_id": run_id}, "run_id")
-        if not str(run_id).isdecimal() or int(run_id) not in self._runs:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
-        return self._runs[int(run_id)]
-
     def log_path(self, run_id: int) -> Path:
-        return self.folder / "jobs" / str(run_id) / "log.txt"
+        """The log of a task."""
+        return self.folder / str(run_id) / "log.txt"
 
     def stop(self) -> None:
-        """End every job, before the workspace itself ends."""
+        """End every run, before the workspace itself ends."""
         for run in self.all():
             if "result_state" not in run["state"]:
                 self._cancel(run, "Run cancelled: the workspace was stopped.")
 
     # A run's life.
 
-    def _words(self, task: dict[str, Any], kind: str) -> list[str]:
-        """The command of a task, as a list of words."""
-        details = task[kind]
-        if kind == "shell_command_task":
-            words = required(details, "command")
-        else:
-            file = required(details, "python_file")
-            if not file.startswith(("dbfs:/", "/Volumes/", "/Workspace/")):
-                right = "python_file must begin with dbfs:/, /Volumes/ or /Workspace/ in this local workspace"
-                raise Refusal("INVALID_PARAMETER_VALUE", f"{right}: {file}")
-            words = ["python", file.replace("dbfs:/", "/dbfs/", 1), *(details.get("parameters") or [])]
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise Refusal("INVALID_PARAMETER_VALUE", "The words of a command and parameters must be strings.")
-        return words
-
-    def _described(
-        self, run_id: int, given: dict[str, Any], task: dict[str, Any], kind: str, words: list[str]
-    ) -> dict[str, Any]:
-        """A new run in the words of Databricks; `mlflow_run_page` is ours."""
-        state = {"life_cycle_state": "PENDING", "state_message": "Waiting for cluster"}
-        cluster: dict[str, Any] = {name: task[name] for name in ("new_cluster", "environment_key") if name in task}
-        page = f"{self.url}/#run-{run_id}"
-        own = {**cluster, kind: task[kind], "task_key": task.get("task_key", "main")}
-        return {
-            "job_id": run_id,
-            "run_id": run_id,
-            "number_in_job": 1,
-            "run_name": given.get("run_name") or "Untitled",
-            "run_type": "SUBMIT_RUN",
-            "creator_user_name": "you@example.test",
-            "start_time": _milliseconds(),
-            "state": state,
-            "run_page_url": page,
-            "cluster_spec": {**cluster, "libraries": task.get("libraries") or []},
-            "task": {kind: task[kind]},
-            "tasks": [{**own, "run_id": run_id, "state": state, "run_page_url": page}],
-            "mlflow_run_page": self._mlflow_run_page(task[kind], words),
-        }
-
-    def _mlflow_run_page(self, details: dict[str, Any], words: list[str]) -> str | None:
-        """The page of the MLflow run that a command of `mlflow run -b databricks` names, in itself or in its script."""
-        text = json.dumps(details)
-        if "python_file" in details:
-            script = self.folder / words[1].lstrip("/")
-            text += script.read_text(errors="replace") if script.is_file() else ""
-        run, experiment = MLFLOW_RUN.search(text), MLFLOW_EXPERIMENT.search(text)
-        return f"{self.url}/ml/experiments/{experiment[1]}/runs/{run[1]}" if run and experiment else None
-
-    def _work(self, run: dict[str, Any], task: dict[str, Any], words: list[str]) -> None:
-        """Run the command to its end and keep how it ended."""
-        private = self.folder / "jobs" / str(run["run_id"])
-        begun = time.monotonic()
-        with self.log_path(run["run_id"]).open("ab") as log:
-            log.write("".join(f"[workspace] {line}\n" for line in _remarks(task)).encode())
-            log.flush()
-            if self.faults.kill_next_job():
-                log.write(b"[workspace] The job dies, as was asked for at /local/faults.\n")
-                message = "Could not reach driver of cluster: the job died before its command began."
-                self._end(run, "INTERNAL_ERROR", "FAILED", message)
-                return
-            variables = {
-                "DATABRICKS_HOST": self.url,
-                "DATABRICKS_TOKEN": self.token,
-                "MLFLOW_TRACKING_URI": "databricks",
-                **((task.get("new_cluster") or {}).get("spark_env_vars") or {}),
-                **((task.get("shell_command_task") or {}).get("env_vars") or {}),
+    def _begin(
+        self, settings: dict[str, Any], job_id: int | None, parameters: dict[str, str], kind: str, given: dict[str, Any]
+    ) -> Response:
+        token = given.get("idempotency_token")
+        with self._lock:
+            if token in self._tokens:
+                return JSONResponse({"run_id": self._tokens[token]})
+            run_id = self._new_number()
+            run: dict[str, Any] = {
+                "job_id": job_id or self._new_number(),
+                "run_id": run_id,
+                "run_name": settings.get("run_name") or "Untitled",
+                "run_type": kind,
+                "creator_user_name": "you@example.test",
+                "start_time": _milliseconds(),
+                "state": {"life_cycle_state": "PENDING", "state_message": "Waiting for cluster"},
+                "run_page_url": f"{self.url}/#run-{run_id}",
+                "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
+                "tasks": [],
             }
+            self._runs[run_id] = run
+            for task in settings["tasks"]:
+                number = self._new_number()
+                state = {"life_cycle_state": "BLOCKED", "state_message": ""}
+                run["tasks"].append({**task, "run_id": number, "state": state, "run_page_url": run["run_page_url"]})
+            if token:
+                self._tokens[token] = run_id
+            self._save(run)
+        threading.Thread(target=self._work, args=(run, settings, parameters), daemon=True).start()
+        return JSONResponse({"run_id": run_id})
+
+    def _work(self, run: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str]) -> None:
+        """Run the tasks one after the other, each after those that it depends on, and keep how each ended."""
+        deadline = time.monotonic() + (settings.get("timeout_seconds") or 10**9)
+        ended: dict[str, Ended] = {}
+        while waiting := [task for task in run["tasks"] if task["task_key"] not in ended]:
+            task = next(each for each in waiting if all(on["task_key"] in ended for on in each.get("depends_on") or []))
+            known = {"job.id": str(run["job_id"]), "job.run_id": str(run["run_id"])}
+            known |= {f"job.parameters.{name}": value for name, value in parameters.items()}
+            filled = fill_in(task, known)
+            if not _may_run(filled, ended):
+                how = Ended("SKIPPED", "EXCLUDED", "")
+            elif "condition_task" in filled:
+                how = Ended("TERMINATED", "SUCCESS", "", str(condition_holds(filled["condition_task"])).lower())
+            else:
+                self._set(run, "RUNNING", "In run")
+                task["state"] = {"life_cycle_state": "RUNNING", "state_message": "In run"}
+                how = self.runner.run(filled, settings, self.log_path(task["run_id"]), deadline)
+            ended[task["task_key"]] = how
             with self._lock:
-                if "result_state" in run["state"]:  # cancelled before it began
-                    return
-                process = subprocess.Popen(
-                    [*sandbox.command(self.folder, private), *words],
-                    env=sandbox.environment(variables),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-                self._processes[run["run_id"]] = process
-                self._set(run, life_cycle_state="RUNNING", state_message="In run")
-            code = process.wait()
-        run["execution_duration"] = round(1000 * (time.monotonic() - begun))
-        if code == 0:
-            self._end(run, "TERMINATED", "SUCCESS", "")
+                _settle(task, how)
+                self._save(run)
+        failed = [how for how in ended.values() if how.result not in ("SUCCESS", "EXCLUDED")]
+        if failed:
+            self._end(run, failed[0].life_cycle, failed[0].result, failed[0].message)
         else:
-            last = _last_line(self.log_path(run["run_id"]))
-            message = f"Workload failed, see run output for details. Exit code {code}. {last}"
-            self._end(run, "TERMINATED", "FAILED", message.strip())
+            self._end(run, "TERMINATED", "SUCCESS", "")
 
     def _cancel(self, run: dict[str, Any], message: str) -> None:
+        with self._lock:
+            for task in run["tasks"]:
+                _settle(task, Ended("TERMINATED", "CANCELED", message))
         self._end(run, "TERMINATED", "CANCELED", message)
-        process = self._processes.get(run["run_id"])
-        if process and process.poll() is None:
-            _end_process(process)
+        for task in run["tasks"]:
+            self.runner.stop(self.log_path(task["run_id"]))
+
+    def _set(self, run: dict[str, Any], life_cycle: str, message: str) -> None:
+        with self._lock:
+            if "result_state" not in run["state"]:
+                run["state"] = {"life_cycle_state": life_cycle, "state_message": message}
+                self._save(run)
 
     def _end(self, run: dict[str, Any], life_cycle: str, result: str, message: str) -> None:
         with self._lock:
             if "result_state" not in run["state"]:
                 run["end_time"] = _milliseconds()
-                self._set(run, life_cycle_state=life_cycle, result_state=result, state_message=message)
-
-    def _set(self, run: dict[str, Any], **state: str) -> None:
-        run["state"] = run["tasks"][0]["state"] = state
-        self._save(run)
+                run["state"] = {"life_cycle_state": life_cycle, "result_state": result, "state_message": message}
+                self._save(run)
 
     def _save(self, run: dict[str, Any]) -> None:
-        path = self.folder / "jobs" / str(run["run_id"]) / "run.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.log_path(run["run_id"]).touch()
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(run, indent=2), encoding="utf-8")
-        new.replace(path)
+        _write(self.folder / str(run["run_id"]) / "run.json", run)
+
+    def _new_number(self) -> int:
+        used = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
+        number = max(used, default=0) + 1
+        (self.folder / str(number)).mkdir()
+        return number
+
+    def _job(self, job_id: Any) -> dict[str, Any]:
+        if _number(job_id, "job_id") not in self._jobs:
+            raise Refusal("INVALID_PARAMETER_VALUE", f"Job {job_id} does not exist.")
+        return self._jobs[int(job_id)]
+
+    def _found(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A run of a job; Databricks refuses one that is not there as an invalid value."""
+        number = _number(given.get("run_id"))
+        if number not in self._runs:
+            raise Refusal("INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
+        return self._runs[number]
+
+    def _task(self, number: int) -> dict[str, Any]:
+        for run in self._runs.values():
+            for task in run["tasks"]:
+                if task["run_id"] == number:
+                    return task
+        raise Refusal("INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
 
 
-def shown_command(task: dict[str, Any]) -> str:
-    """What a task does, without the lines that unpack the project."""
-    if "shell_command_task" in task:
-        lines = " ".join(task["shell_command_task"]["command"]).strip().splitlines()
-        return lines[-1].strip() if lines else ""
-    details = task["spark_python_task"]
-    return shlex.join(["python", details["python_file"], *(details.get("parameters") or [])])
+def _may_run(task: dict[str, Any], ended: dict[str, Ended]) -> bool:
+    """Whether all that a task depends on ended well, a condition with the outcome that is asked for."""
+    for on in task.get("depends_on") or []:
+        how = ended[on["task_key"]]
+        if how.result != "SUCCESS" or on.get("outcome", how.outcome) != how.outcome:
+            return False
+    return True
 
 
-def _end_process(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the job's group; if that is not enough, SIGKILL, with which its whole private view goes."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        _signal_group(process, number)
-        try:
-            process.wait(GRACE)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def _settle(task: dict[str, Any], how: Ended) -> None:
+    """Note how a task ended, unless that was noted before."""
+    if "result_state" not in task["state"]:
+        state = {"life_cycle_state": how.life_cycle, "result_state": how.result, "state_message": how.message}
+        task["state"] = state
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _number(given: Any, name: str = "run_id") -> int:
+    required({name: given}, name)
+    if not str(given).isdecimal():
+        raise Refusal("INVALID_PARAMETER_VALUE", f"{name} must be a number: {given}")
+    return int(given)
 
 
-def _remarks(task: dict[str, Any]) -> list[str]:
-    """What the first lines of a log say: the command, and what a real cluster would do otherwise."""
-    lines = ["A local workspace for learning and tests, not Databricks.", f"$ {shown_command(task)}"]
-    number = runtime(task)
-    if "shell_command_task" in task and number is not None and number >= 13:
-        lines.append(
-            f"Databricks itself runs no shell command task of MLflow on runtime {number}: since 13.0 ML a project "
-            "needs databricks_spark_job."
-        )
-    for library in task.get("libraries") or []:
-        package = (library.get("pypi") or {}).get("package", "")
-        name, _, wanted = package.partition("==")
-        try:
-            here = version(name) if name else ""
-        except PackageNotFoundError:
-            here = "none"
-        if wanted and here != wanted:
-            lines.append(f"A cluster would install {package}; here is {here}, and nothing is installed.")
-    return lines
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:500] if lines else ""
+def _write(path: Path, said: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(said, indent=2), encoding="utf-8")
+    new.replace(path)
 
 
 def _milliseconds() -> int:

@@ -15,7 +15,7 @@ import click
 
 PROGRAM = "bwrap"
 CACHE = Path.home() / ".cache"
-BIN = Path(__file__).resolve().parent / "bin"
+BIN = Path(__file__).resolve().parent / "bin"  # an rsync for MLflow's own backend
 OWN = ("dbfs", "databricks", "Volumes", "Workspace", "tmp", "proc", "dev")
 # What a job inherits: the way to the outside, and where packages come from.
 INHERITED = (
@@ -62,7 +62,7 @@ def command(folder: Path, private: Path) -> list[str]:
         words += ["--bind", str(private / name), f"/{name}"]
     for inside, outside in (("dbfs", "dbfs"), ("Volumes", "volumes"), ("Workspace", "workspace")):
         words += ["--bind", str(folder / outside), f"/{inside}"]
-    for place in {Path(sys.prefix), Path(sys.base_prefix), BIN}:
+    for place in {Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parent}:
         if place.parts[1] == "tmp":  # hidden by the job's own /tmp otherwise
             words += ["--ro-bind", str(place), str(place)]
     return [*words, "--chdir", "/databricks"]

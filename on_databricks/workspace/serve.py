@@ -2,13 +2,15 @@
 
     python on_databricks/workspace/serve.py [--port 8484] [--folder databricks-workspace]
 
-It is not Databricks: no Spark, no clusters, one user. It is there so that `mlflow run -b databricks`, the Databricks
-SDK and the programs of this collection can be tried without an account. A job really runs, on this machine, in a
-private view of it; tracking and registry are a real MLflow server.
+It is not Databricks: no Spark, one user, one machine. It is there so that `mlflow run -b databricks-jobs`, the
+Databricks SDK, jobs and notebooks can be tried without an account. A task really runs, on this machine, in a private
+view of it; tracking and registry are a real MLflow server.
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 import secrets
 import socket
@@ -21,6 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import click
+import compute
 import sandbox
 import uvicorn
 from catalog import Catalog
@@ -89,6 +92,18 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
     async def discovery(request: Request) -> Response:
         return JSONResponse({"oidc_endpoint": f"{url}/oidc", "workspace_id": "1", "cloud": "AZURE"})
 
+    async def oauth(request: Request) -> Response:
+        return JSONResponse(
+            {"authorization_endpoint": f"{url}/oidc/v1/authorize", "token_endpoint": f"{url}/oidc/v1/token"}
+        )
+
+    async def machine_token(request: Request) -> Response:
+        """OAuth for machines: the client is `local`, its secret the workspace's token."""
+        given = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+        if not hmac.compare_digest(given.encode(), f"local:{token}".encode()):
+            return JSONResponse({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
+        return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+
     async def me(request: Request) -> Response:
         return JSONResponse({"userName": "you@example.test", "active": True, "displayName": "You"})
 
@@ -97,7 +112,10 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
         return refuse(error.code, error.message, error.status)
 
     async def no_route(request: Request, error: Exception) -> Response:
-        return refuse("ENDPOINT_NOT_FOUND", f"No API found for '{request.method} {request.url.path}'")
+        return refuse(
+            "ENDPOINT_NOT_FOUND",
+            f"No API found for '{request.method} {request.url.path}': not in this local workspace.",
+        )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -109,9 +127,12 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
     app = Starlette(
         routes=[
             Route("/.well-known/databricks-config", discovery),
+            Route("/oidc/.well-known/oauth-authorization-server", oauth),
+            Route("/oidc/v1/token", machine_token, methods=["POST"]),
             Route("/api/2.0/preview/scim/v2/Me", me),
             *faults.routes(),
             *jobs.routes(),
+            *compute.ROUTES,
             *Dbfs(folder).routes(),
             *Files(folder).routes(),
             *Objects(folder).routes(),

@@ -14,7 +14,7 @@ from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow.entities import Run
 from running import COLLECTION, Outcome, Store
 
-SHIM = Path(__file__).with_name("notebook_shim.py")
+SHIM = COLLECTION / "on_databricks" / "workspace" / "run_notebook.py"
 EXAMPLES = ["classification", "clustering", "git_project", "registry_deploy"]
 
 Execute = Callable[..., Outcome]

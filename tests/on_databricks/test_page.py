@@ -34,6 +34,17 @@ def typed(command: str, folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+def installed(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Install the backend into an environment of its own; returns the name that MLflow finds there."""
+    venv = folder / "installed"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    # Its packages are in the environment of this test already.
+    alone = {**environment, "VIRTUAL_ENV": str(venv)}
+    typed(f"{command} --no-deps", folder, alone)
+    asked = "from importlib.metadata import entry_points; print(*entry_points(group='mlflow.project_backend').names)"
+    return typed(f'{venv}/bin/python -c "{asked}"', folder, alone).strip()
+
+
 def states(environment: dict[str, str]) -> list[dict[str, str]]:
     """The states of all jobs of the workspace."""
     address = f"{environment['DATABRICKS_HOST']}/api/2.1/jobs/runs/list"
@@ -44,9 +55,9 @@ def states(environment: dict[str, str]) -> list[dict[str, str]]:
 
 def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
     copy_collection(tmp_path)
-    serve, *others = [step.command for step in steps(tmp_path / "on_databricks" / "README.md")]
-    assert serve == "python on_databricks/workspace/serve.py"
-    assert len(others) == 4
+    install, serve, *others = [step.command for step in steps(tmp_path / "on_databricks" / "README.md")]
+    assert (install, serve) == ("uv pip install ./on_databricks", "python on_databricks/workspace/serve.py")
+    assert len(others) == 5
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DATABRICKS_"))}
     terminal = {
         **kept,
@@ -65,17 +76,21 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         exports = dict(re.findall(r"^export (\w+)=(.*)$", log.read_text(), re.MULTILINE))
+        assert installed(install, tmp_path, terminal) == "databricks-jobs"
         assert set(exports) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"}
         second = {**terminal, **exports}
 
-        run, submit, notebooks, tables = others
-        assert "Launched MLflow run as Databricks job run" in typed(run, tmp_path, second)
+        run, stage, twin, notebooks, tables = others
+        printed = typed(run, tmp_path, second)
+        assert "chosen" in printed  # the log of the job
+        assert exports["DATABRICKS_TOKEN"] not in printed
+        typed(stage, tmp_path, second)
+        assert "Launched MLflow run as Databricks job run" in typed(twin, tmp_path, second)
         deadline = time.monotonic() + DONE
-        while [state["life_cycle_state"] for state in states(second)] != ["TERMINATED"]:
+        while {state["life_cycle_state"] for state in states(second)} != {"TERMINATED"}:
             assert time.monotonic() < deadline, states(second)
             time.sleep(1)
-        assert states(second)[0]["result_state"] == "SUCCESS"
-        assert exports["DATABRICKS_TOKEN"] not in typed(submit, tmp_path, second)
+        assert [state["result_state"] for state in states(second)] == ["SUCCESS", "SUCCESS"]
 
         typed(notebooks, tmp_path, second)
         assert len(list((tmp_path / "dist").glob("*.dbc"))) == 5
@@ -89,9 +104,9 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
 
     store = f"sqlite:///{tmp_path}/databricks-workspace/tracking/mlflow.db"
     client = MlflowClient(store, store)
-    experiment = client.get_experiment_by_name("/Shared/clustering")
-    assert experiment
-    parents = client.search_runs([experiment.experiment_id], "attributes.run_name != ''")
-    mains = [found for found in parents if "mlflow.parentRunId" not in found.data.tags]
-    assert [found.info.status for found in mains] == ["FINISHED", "FINISHED"]
-    assert {found.data.metrics["chosen_k"] for found in mains} == {4}
+    for name, metric in (("/Shared/clustering", "chosen_k"), ("/Shared/churn", "roc_auc")):
+        experiment = client.get_experiment_by_name(name)
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id])
+        [main] = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+        assert (main.info.status, metric in main.data.metrics) == ("FINISHED", True)

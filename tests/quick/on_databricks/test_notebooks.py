@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
-from nbmanips import Notebook as Archived
-
 from examples import COLLECTION, module
+from nbmanips import Notebook as Archived
 
 notebooks = module("on_databricks", "notebooks")
 EXAMPLES = ["classification", "clustering", "git_project", "registry_deploy"]

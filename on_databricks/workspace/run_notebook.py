@@ -1,7 +1,8 @@
-"""Run a notebook in source format from top to bottom, as Databricks would: `python notebook_shim.py NOTEBOOK WIDGETS`.
+"""Run a notebook in source format from top to bottom, as Databricks would: `python run_notebook.py NOTEBOOK WIDGETS`.
 
 WIDGETS is a JSON object. The process begins where the notebook lies; cells share one namespace, with `dbutils` and
-`display`; `restartPython` empties it. `%md` is passed over, `%sh` is run, `%pip` only asked what it would install.
+`display`; `restartPython` empties it. `%md` is passed over, `%sh` is run; `%pip` only says
+what it would install.
 Prints each cell's number before it, what is displayed, and ends with 1 at the first cell that fails.
 """
 
@@ -88,17 +89,17 @@ class Session:
             assert kind == "md", f"no such magic: %{kind}"
 
     def pip(self, arguments: str) -> None:
-        """Check that what is to be installed is here already; `$name` stands for a variable, as in Databricks."""
+        """Say what would be installed; nothing is. `$name` stands for a variable, as in Databricks."""
         filled = re.sub(r"\$(\w+)", lambda variable: str(self.namespace[variable[1]]), arguments)
         command = [sys.executable, "-m", "uv", "pip", *(word.strip('"') for word in filled.split())]
         command += ["--dry-run", "--offline", "--python", sys.executable]
         done = subprocess.run([word for word in command if word != "--quiet"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "Would make no changes" in done.stderr, done.stderr
-        print(f"[pip] {filled}: all there", flush=True)
+        print(f"[pip] {filled}: {done.stderr.strip().splitlines()[-1]}", flush=True)
 
 
 def main(notebook: Path, widgets: dict[str, str]) -> None:
+    if not notebook.exists():  # in a Git folder a notebook is a file with an ending, which its path lacks
+        notebook = notebook.with_name(f"{notebook.name}.py")
     cells = cells_of(notebook)
     os.chdir(notebook.parent)
     session = Session(widgets)

@@ -1,0 +1,3 @@
+"""A module that says its name."""
+
+print("NAME", __name__)
