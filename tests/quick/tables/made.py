@@ -1,0 +1,405 @@
+"""Tables as people have them, each a few lines: what must be learnt from them, or in which words they are refused."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import random
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Made:
+    """A table and what it must lead to.
+
+    content: of the file. name: of the file.
+    kinds: of its columns, in order; for numbers that are not plainly written with how: "number . , $".
+    refused: words of the one line that refuses it. said: words of the notes; a note that is not here must not be there.
+    first: the values of the first row.
+    given: the arguments of `decide`.
+    """
+
+    content: bytes
+    kinds: dict[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    first: tuple[Any, ...] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    name: str = "table.csv"
+
+
+Cell = Callable[[int], object]
+random_numbers = random.Random(0)
+SALARIES = random_numbers.sample(range(30_000, 80_000), 300)
+ACCOUNTS = random_numbers.sample(range(10**7, 10**8), 300)
+SHORT_ACCOUNTS = random_numbers.sample(range(10**5, 10**6), 300)
+SHUFFLED = random_numbers.sample(range(1, 301), 300)
+GAPS = random_numbers.sample(range(1_000, 1_400), 300)
+
+
+def answer(row: int) -> str:
+    return "yes" if row % 3 else "no"
+
+
+def text(header: str, rows: int, *cells: Cell, separator: str = ",") -> str:
+    """A CSV file of so many rows; cells give the value of each column for a row, quoted where they must be."""
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+    for row in range(rows):
+        writer.writerow([cell(row) for cell in cells])
+    return f"{header}\n{file.getvalue()}"
+
+
+def column(cell: Cell, kind: str, *said: str, rows: int = 60, name: str = "x", separator: str = ",", **more: Any) -> Made:
+    """A table of a column and a target."""
+    content = text(f"{name}{separator}left", rows, cell, answer, separator=separator).encode()
+    kinds = {name: kind, "left": "category"}
+    return Made(content, kinds, said=said, **more)
+
+
+def refused(content: str | bytes, *words: str, **more: Any) -> Made:
+    return Made(content.encode() if isinstance(content, str) else content, refused=words, **more)
+
+
+def number_with(value: str, row: int) -> Made:
+    """A column of numbers with one value that is none."""
+    made = column(lambda i: value if i == row else 7 * i, "")
+    return refused(made.content, f"{value!r}", "column 'x'", f"row {row + 1}", "missing_values", "kinds=x:category")
+
+
+PLAIN = text("age,spend,left", 30, lambda i: 20 + i % 7, lambda i: 100 + 37 * (i % 20), answer)
+PLAIN_KINDS = {"age": "number", "spend": "number", "left": "category"}
+
+
+def plain(content: str | bytes, *said: str, name: str = "table.csv") -> Made:
+    """A file that holds the plain table in another form."""
+    first = (20.0, 100.0, "no")
+    return Made(content.encode() if isinstance(content, str) else content, PLAIN_KINDS, (), said, first, name=name)
+
+
+def zipped(**files: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name, inside in files.items():
+            file.writestr(f"{name}.csv", inside)
+    return content.getvalue()
+
+
+def binary(frame: pd.DataFrame, form: str) -> bytes:
+    content = io.BytesIO()
+    if form == "xlsx":
+        frame.to_excel(content, index=False)
+    else:
+        frame.to_parquet(content)
+    return content.getvalue()
+
+
+FRAME = pd.read_csv(io.StringIO(PLAIN))
+WIDE = [{"age": 20 + i % 7, "left": answer(i)} for i in range(30)]
+
+NUMBERS = {
+    "plain numbers": column(lambda i: i * 3.5, "number"),
+    "numbers with a point in a few rows": column(lambda i: f"{i}.5" if i == 50 else i * 2, "number"),
+    "numbers below one without a zero": column(lambda i: f".{i:02d}", "number"),
+    "numbers with an exponent": column(lambda i: f"{i}.5e-3", "number", first=(0.0005, "no")),
+    "signed numbers": column(lambda i: f"{'+' if i % 2 else '-'}{i * 5}.0", "number"),
+    "a decimal comma after 50 rows": column(
+        lambda i: "12,5" if i == 50 else 4 * i, "number ,", "column 'x' holds numbers: '12,5' is 12.5", separator=";"
+    ),
+    "a decimal comma and thousands": column(
+        lambda i: f"1.{i:03d},56", "number , .", "'1.000,56' is 1000.56", separator=";", first=(1000.56, "no")
+    ),
+    "dollars with thousands": column(
+        lambda i: f"${i + 2},594.00", "number . , $", "'$2,594.00' is 2594", first=(2594.0, "no")
+    ),
+    "euros behind the number": column(lambda i: f"{i},50 €", "number , €", "'0,50 €' is 0.5", separator=";"),
+    "a currency as a word": column(lambda i: f"CHF 1'{i:03d}.50", "number . ' CHF", "is 1000.5"),
+    "per cent": column(lambda i: f"{i}%", "number %", "'0%' is 0", first=(0.0, "no")),
+    "thousands with a narrow space": column(lambda i: f"1\u202f{i:03d},5", "number , _", "is 1000.5", separator=";"),
+    "Indian thousands": column(lambda i: f"1,{i:02d},000", "number . ,", "'1,00,000' is 100000"),
+    "negative in brackets": column(lambda i: f"({i})" if i % 2 else i * 3, "number", "'(1)' is -1"),
+    "the minus sign of typesetters": column(lambda i: f"\u2212{i}" if i % 2 else i * 3, "number", "'\u22121' is -1"),
+    "three digits after a comma, a guess": column(
+        lambda i: f"{i + 1},234", "number . ,", "'1,234' is 1234 (a guess: kinds=x:decimal_comma reads it the other way)"
+    ),
+    "three digits after a comma, told": column(
+        lambda i: f"{i + 1},234", "number ,", "'1,234' is 1.234", given={"kinds": "x:decimal_comma"}, first=(1.234, "no")
+    ),
+    "three digits after a comma among semicolons": column(
+        lambda i: f"{i + 1},234", "number ,", "is 1.234 (a guess: kinds=x:decimal_point", separator=";"
+    ),
+    "three digits after a point among decimal commas": Made(
+        text("x;y;left", 60, lambda i: f"{i + 1}.234", lambda i: f"{i},5", answer, separator=";").encode(),
+        {"x": "number , .", "y": "number ,", "left": "category"},
+        said=("'1.234' is 1234 (a guess: kinds=x:decimal_point", "'0,5' is 0.5"),
+        first=(1234.0, 0.5, "no"),
+    ),
+    "three digits after a point": column(lambda i: f"{i % 7 + 1}.234", "number", first=(1.234, "no")),
+    "a question mark among numbers": number_with("?", 7),
+    "a question mark that is missing": column(
+        lambda i: "?" if i == 7 else i * 7, "number", given={"missing_values": "?"}
+    ),
+    "a dash among numbers": number_with("-", 7),
+    "a word among numbers": number_with("unknown", 30),
+    "infinity among numbers": number_with("inf", 30),
+    "a number that stands for missing": column(
+        lambda i: -99 if i == 7 else i * 7, "number", given={"missing_values": "-99"}
+    ),
+    "empty cells and NA among numbers": column(lambda i: ["", "NA", i * 7, i * 9][i % 4], "number"),
+    "points and commas": refused(
+        column(lambda i: "12,5" if i == 50 else f"{i}.5", "", separator=";").content, "'12,5'", "row 51", "another way"
+    ),
+    "two currencies": refused(column(lambda i: "€5" if i == 50 else f"${i}", "").content, "'€5'", "row 51"),
+    "one without the per cent": refused(column(lambda i: "0.5" if i == 50 else f"{i}%", "").content, "'0.5'", "row 51"),
+    "text where the user says numbers": refused(
+        column(lambda i: "a" if i == 50 else i, "").content, "kinds", "'a', row 51", given={"kinds": "x:number"}
+    ),
+}
+
+TEXTS = {
+    "codes with leading zeros": column(lambda i: f"{i // 6:03d}", "category", "holds codes ('000', row 1)"),
+    "codes, sorted, that end in letters": column(
+        lambda i: f"{i // 3:03d}" if i < 54 else "K01", "category", "holds codes ('000', row 1)"
+    ),
+    "codes without zeros that end in letters": column(
+        lambda i: 101 + i // 9 if i < 50 else f"K0{i % 5}", "category", "numbers and texts ('K00', row 51)"
+    ),
+    "the number of children, 3+": column(
+        lambda i: "3+" if i % 4 == 3 else i % 4, "category", "numbers and texts ('3+', row 4)"
+    ),
+    "postal codes that the user names": column(
+        lambda i: 10_115 + i % 9, "category", given={"kinds": "x:category"}, first=("10115", "no")
+    ),
+    "whole numbers above 2**53": column(lambda i: 12345678901234567 + i // 9, "category", "codes ('12345678901234567'"),
+    "true and false": column(lambda i: ["TRUE", "false", "True", "FALSE"][i % 4], "boolean", first=(True, "no")),
+    "true, false and missing": column(lambda i: ["true", "false", ""][i % 3], "boolean"),
+    "None is a category": column(lambda i: ["None", "Some", "NA"][i % 3], "category"),
+    "spellings in several cases": Made(
+        text("x,left", 60, lambda i: i % 9 * 7, lambda i: ["Yes", "yes", "YES ", "no"][i % 4]).encode(),
+        {"x": "number", "left": "category"},
+        said=("'Yes', 'yes', 'YES', which differ in case only: kinds=left:caseless", "holds 'YES '"),
+    ),
+    "spellings that are one": Made(
+        text("x,left", 60, lambda i: i % 9 * 7, lambda i: ["no", "yes", "Yes", "yes"][i % 4]).encode(),
+        {"x": "number", "left": "category"},
+        given={"kinds": "left:caseless"},
+    ),
+    "blanks behind each comma": Made(
+        "".join(f"{i % 7}, State-{i % 3}, {answer(i)}\n" for i in range(-1, 60)).replace("6, State-2, no", "n, s, left", 1).encode(),
+        {"n": "number", "s": "category", "left": "category"},
+    ),
+    "48 articles in 48 rows": column(lambda i: f"article {i}", "identifier", "no two the same", rows=48),
+    "free text": column(lambda i: f"He said {i // 1.5}, and left", "text", "free text"),
+    "a few customers": column(lambda i: f"c{i}", "category", rows=12),
+    "a constant": column(lambda i: 5, "constant", "is constant ('5'): left out"),
+    "nothing": column(lambda i: "", "empty", "is empty: left out"),
+    "dates": column(lambda i: f"2024-01-{1 + i % 28:02d}", "date", "holds dates: left out"),
+    "dates with slashes": column(lambda i: f"{1 + i % 28}/02/2024", "date", "holds dates"),
+    "dates with points": column(lambda i: f"{1 + i % 28}.2.24", "date", "holds dates"),
+    "dates with names": column(lambda i: f"{1 + i % 28} Mar 2024", "date", "holds dates"),
+    "dates as numbers": column(lambda i: f"202401{1 + i % 28:02d}", "date", "holds dates"),
+    "times": column(lambda i: f"2024-01-{1 + i % 28:02d}T10:00:00.5Z", "date", "holds dates"),
+    "dates but one": column(lambda i: "unknown" if i == 7 else f"2024-01-{1 + i % 28:02d}", "date", "holds dates"),
+    "fractions are no dates": column(lambda i: f"{i % 4}/7", "category"),
+}
+
+IDENTIFIERS = {
+    "300 salaries, all different": column(lambda i: SALARIES[i], "number", rows=300),
+    "row numbers": column(lambda i: i, "identifier", "counts the rows from 0", rows=60),
+    "row numbers, shuffled": column(lambda i: SHUFFLED[i], "identifier", "counts the rows from 1", rows=300),
+    "row numbers with gaps": column(lambda i: GAPS[i], "identifier", "no two the same", rows=300),
+    "account numbers": column(lambda i: ACCOUNTS[i], "identifier", "numbers of 8 digits", rows=300),
+    "account numbers, short, by their name": column(
+        lambda i: SHORT_ACCOUNTS[i], "identifier", "and its name", rows=300, name="accountNumber"
+    ),
+    "short numbers without such a name": column(lambda i: SHORT_ACCOUNTS[i], "number", rows=300),
+    "an identifier that the user wants": column(
+        lambda i: SHUFFLED[i], "number", rows=300, given={"kinds": "x:number"}, first=(float(SHUFFLED[0]), "no")
+    ),
+    "account numbers, long": column(lambda i: 12345678901234567 + 7 * i, "identifier", "no two the same"),
+}
+
+HEADERS = {
+    "a header one name short, as R writes it": Made(
+        ("spend\tage\tleft\n" + "".join(f"{i}\t{i % 9 * 7}\t{i % 7}\t{answer(i)}\n" for i in range(1, 30))).encode(),
+        {"Unnamed: 0": "identifier", "spend": "number", "age": "number", "left": "category"},
+        said=("one name short", "'Unnamed: 0' holds the names of the rows: left out"),
+        first=("1", 7.0, 1.0, "yes"),
+    ),
+    "R's write.table, with blanks": Made(
+        ('"spend" "left"\n' + "".join(f'"{i}" {i % 9 * 7} "{answer(i)} or so"\n' for i in range(1, 30))).encode(),
+        {"Unnamed: 0": "identifier", "spend": "number", "left": "category"},
+        said=("one name short", "holds the names of the rows"),
+        first=("1", 7.0, "yes or so"),
+    ),
+    "an index without a name": Made(
+        FRAME.to_csv().encode(), {"Unnamed: 0": "identifier", **PLAIN_KINDS}, said=("holds the names of the rows",)
+    ),
+    "each row ends in a comma": Made(
+        PLAIN.replace("\n", ",\n").replace("left,\n", "left\n", 1).encode(),
+        {**PLAIN_KINDS, "Unnamed: 3": "empty"},
+        said=("Column 4 has no name", "'Unnamed: 3' is empty"),
+    ),
+    "Excel's sep=": plain("sep=;\n" + PLAIN.replace(",", ";"), "'sep=;' above the header names the separator"),
+    "a title": plain("Sales of 2024\n\n" + PLAIN, "'Sales of 2024' above the header is a title"),
+    "a title with empty cells": plain("Sales of 2024,,\n" + PLAIN, "is a title"),
+    "a comment": plain("# by me, from CRM, today\n" + PLAIN, "is a comment"),
+    "a header that begins with #": Made(
+        ("#" + PLAIN).encode(), {"#age": "number", "spend": "number", "left": "category"}
+    ),
+    "no header": refused(PLAIN.partition("\n")[2], "seems to have no header"),
+    "no header, texts": refused(text("yes,red", 30, answer, lambda i: "red"), "no header", "'yes'"),
+    "years as names": Made(
+        text("land,2019,2020", 30, lambda i: "abc"[i % 3], lambda i: i * 7, lambda i: i * 9).encode(),
+        {"land": "category", "2019": "number", "2020": "number"},
+    ),
+    "numbers as names": Made(
+        text("0,1,2", 30, lambda i: i % 9 * 7, lambda i: i % 9, answer).encode(),
+        {"0": "number", "1": "number", "2": "category"},
+    ),
+    "two columns of one name": refused("a,b,a\n1,2,3\n", "2 columns called 'a'"),
+    "names with commas and blanks": Made(
+        text('"age, years",spend ', 30, lambda i: i % 9 * 7, lambda i: i % 7).encode(),
+        {"age, years": "number", "spend ": "number"},
+    ),
+    "more names than values": refused("a,b,c\n1,2\n3,4\n", "3 names", "2 values"),
+    "a row that is short": refused("a,b\n1,2\n3\n4,5\n", "1 values in row 2", "2 columns"),
+    "a row that is long": refused("a,b\n1,2\n3,4,5\n4,5\n", "3 values in row 2", "quote"),
+    "a header only": refused("a,b\n", "a header but no rows"),
+    "an empty file": refused("", "is empty"),
+}
+
+FILES = {
+    "tabs": plain(PLAIN.replace(",", "\t")),
+    "bars": plain(PLAIN.replace(",", "|")),
+    "CRLF": plain(PLAIN.replace("\n", "\r\n")),
+    "a byte order mark": plain(PLAIN.encode("utf-8-sig")),
+    "UTF-16": plain(PLAIN.encode("utf-16")),
+    "UTF-16 without a mark": refused(PLAIN.encode("utf-16-le"), "NUL bytes"),
+    "latin-1": Made(
+        text("âge;parti", 30, lambda i: i % 9 * 7, lambda i: "été" if i % 2 else "hôtel", separator=";").encode("latin-1"),
+        {"âge": "number", "parti": "category"},
+        said=("not UTF-8 (line 1): it is read as cp1252",),
+        first=(0.0, "hôtel"),
+    ),
+    "Cyrillic": Made(
+        text("имя;город", 30, lambda i: i % 9 * 7, lambda i: "Москва" if i % 2 else "Казань", separator=";").encode("cp1251"),
+        {"имя": "number", "город": "category"},
+        said=("read as cp1251",),
+        first=(0.0, "Казань"),
+    ),
+    "a stray byte": Made(
+        text("name,n", 30, lambda i: "café" if i % 2 else "thé", lambda i: i % 9 * 7).encode() + b"\xe9t\xe9,7\n",
+        {"name": "category", "n": "number"},
+        said=("not UTF-8 (line 32)",),
+        first=("thé", 0.0),
+    ),
+    "a NUL byte": refused(b"a,b\n1,2\n3,\x004\n", "NUL bytes"),
+    "gzip": plain(gzip.compress(PLAIN.encode()), name="table.csv.gz"),
+    "bzip2": plain(bz2.compress(PLAIN.encode()), name="table.csv.bz2"),
+    "xz": plain(lzma.compress(PLAIN.encode()), name="table.csv.xz"),
+    "zip": plain(zipped(a=PLAIN), name="table.zip"),
+    "zip of two": refused(zipped(a=PLAIN, b=PLAIN), "holds 2 files (a.csv, b.csv)", name="table.zip"),
+    "Excel": plain(binary(FRAME, "xlsx"), name="table.xlsx"),
+    "a quote, a comma and a line's end in a cell": Made(
+        text("n,t", 30, lambda i: i % 9 * 7, lambda i: 'say "a, b"\nor' if i % 2 else "no").encode(),
+        {"n": "number", "t": "category"},
+    ),
+    "blanks before a quote": Made(
+        ("n, t\n" + "".join(f'{i % 9 * 7}, "a, b{i % 3}"\n' for i in range(30))).encode(),
+        {"n": "number", "t": "category"},
+        first=(0.0, "a, b0"),
+    ),
+    "a cell of 200,000 characters": Made(
+        text("n,t", 30, lambda i: i % 9 * 7, lambda i: "long " * 40_000 if i == 7 else "short").encode(),
+        {"n": "number", "t": "category"},
+    ),
+    "a picture": refused(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "NUL bytes"),
+}
+
+TYPED = {
+    "Parquet": plain(binary(FRAME, "parquet"), name="table.parquet"),
+    "Parquet, an index": Made(
+        binary(FRAME.assign(customer=[f"{i:05d}" for i in range(30)]).set_index("customer"), "parquet"),
+        {**PLAIN_KINDS, "customer": "identifier"},
+        said=("'customer' holds the names of the rows: left out",),
+        name="table.parquet",
+    ),
+    "Parquet, names that are numbers": Made(
+        binary(FRAME.set_axis([0, 1, 2], axis=1), "parquet"),
+        {"0": "number", "1": "number", "2": "category"},
+        name="table.parquet",
+    ),
+    "Parquet, decimals": Made(
+        binary(FRAME.assign(spend=FRAME["spend"].map(lambda v: __import__("decimal").Decimal(v) / 4)), "parquet"),
+        PLAIN_KINDS,
+        first=(20.0, 25.0, "no"),
+        name="table.parquet",
+    ),
+    "Parquet, dates": Made(
+        binary(FRAME.assign(age=pd.date_range("2024-01-01", periods=30).date), "parquet"),
+        {**PLAIN_KINDS, "age": "date"},
+        said=("'age' holds dates",),
+        name="table.parquet",
+    ),
+    "Parquet, categories of numbers": Made(
+        binary(FRAME.assign(age=FRAME["age"].astype("category")), "parquet"),
+        {**PLAIN_KINDS, "age": "category"},
+        first=("20", 100.0, "no"),
+        name="table.parquet",
+    ),
+    "Parquet, numbers and missing ones": Made(
+        binary(FRAME.assign(age=FRAME["age"].where(FRAME["age"] > 21)), "parquet"), PLAIN_KINDS, name="table.parquet"
+    ),
+    "Parquet, true and false": Made(
+        binary(FRAME.assign(age=FRAME["age"] > 21), "parquet"), {**PLAIN_KINDS, "age": "boolean"}, name="table.parquet"
+    ),
+    "Parquet, lists": refused(
+        binary(FRAME.assign(age=[["a", "b"]] * 30), "parquet"), "column 'age', row 1, is a list", "drop=age",
+        name="table.parquet",
+    ),
+    "Parquet, lists left out": Made(
+        binary(FRAME.assign(age=[["a", "b"]] * 30), "parquet"),
+        {"spend": "number", "left": "category"},
+        given={"drop": ["age"]},
+        name="table.parquet",
+    ),
+    "JSON of pandas": plain(FRAME.to_json(), name="table.json"),
+    "JSON of pandas, records": plain(FRAME.to_json(orient="records"), name="table.json"),
+    "JSON of pandas, split": plain(FRAME.to_json(orient="split"), name="table.json"),
+    "JSON of pandas, names of the rows": plain(
+        FRAME.set_axis([f"r{i}" for i in range(30)]).to_json(), "rows have names ('r0', ...)", name="table.json"
+    ),
+    "JSON of MLflow, split": plain(json.dumps({"dataframe_split": FRAME.to_dict(orient="split")}), name="table.json"),
+    "JSON of MLflow, records": plain(json.dumps({"dataframe_records": FRAME.to_dict(orient="records")}), name="table.json"),
+    "JSON of MLflow, inputs": plain(json.dumps({"inputs": FRAME.to_dict(orient="list")}), name="table.json"),
+    "JSON under data": plain(json.dumps({"data": FRAME.to_dict(orient="records")}), name="table.json"),
+    "JSON over several lines": plain(FRAME.to_json(orient="records", indent=2), name="table.json"),
+    "JSON Lines": plain(FRAME.to_json(orient="records", lines=True), name="table.jsonl"),
+    "JSON Lines, a column that comes late": Made(
+        "\n".join(json.dumps({**row, "new": i % 5} if i > 9 else row) for i, row in enumerate(WIDE)).encode(),
+        {"age": "number", "left": "category", "new": "number"},
+        name="table.jsonl",
+    ),
+    "JSON Lines, long numbers and null": Made(
+        "\n".join(json.dumps({**row, "id": None if i == 3 else 12345678901234567 + i // 9}) for i, row in enumerate(WIDE)).encode(),
+        {"age": "number", "left": "category", "id": "category"},
+        said=("codes ('12345678901234567'",),
+        first=(20.0, "no", "12345678901234567"),
+        name="table.jsonl",
+    ),
+    "JSON Lines, lists": refused('{"a":1,"b":[1,2]}\n{"a":2,"b":[3]}\n', "column 'b', row 1, is a list", name="table.jsonl"),
+    "JSON Lines, malformed": refused('{"a":1}\n{"a":2\n', "malformed JSON at line 2", name="table.jsonl"),
+    "JSON, a matrix": refused("[[1,2],[3,4]]", "objects", name="table.json"),
+}  # fmt: skip
+
+TABLES = {**NUMBERS, **TEXTS, **IDENTIFIERS, **HEADERS, **FILES, **TYPED}
