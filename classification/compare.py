@@ -21,6 +21,7 @@ from support.entry_point import (
 )
 from support.parameters import Or, option
 from support.table import bad
+from support.texts import in_markdown
 from tracking import log_datasets, log_picture, log_result, record_of
 
 # What the leaderboard shows; it is sorted by the first.
@@ -132,9 +133,8 @@ def as_markdown(board: pd.DataFrame, warnings: list[str]) -> str:
     for row in board.to_dict("records"):
         cells = [f"{row[metric]:.4f} ({row[f'{metric}_low']:.4f} to {row[f'{metric}_high']:.4f})" for metric in SHOWN]
         lines.append(f"| {row['classifier']} | {' | '.join(cells)} |")
-    return "\n".join(
-        [*lines, "", f"In brackets: 95 % intervals. {on_chance(board)}", "", *(f"- {text}" for text in warnings)]
-    )
+    said = [f"- {in_markdown(text)}" for text in warnings]
+    return "\n".join([*lines, "", f"In brackets: 95 % intervals. {on_chance(board)}", "", *said])
 
 
 def say_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:

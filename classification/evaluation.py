@@ -28,6 +28,7 @@ from features import Split, with_preprocessing
 from support.bootstrap import resampled_metrics
 from support.parameters import Threshold, option
 from support.table import bad
+from support.texts import metric_names, shown
 
 FOLDS = 5  # of the training rows, on which a threshold is chosen
 TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
@@ -74,7 +75,7 @@ def fit_and_evaluate(classifier: BaseEstimator, split: Split, threshold: str) ->
 
     threshold: as the option of that name.
     """
-    model = with_preprocessing(classifier, split.columns)
+    model = with_preprocessing(classifier, split.kinds)
     chosen = _choose_threshold(model, split, threshold)
     started = time.perf_counter()
     model.fit(split.X_train, split.y_train)
@@ -111,7 +112,9 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
         return float(wanted)
     rarest = split.y_train.value_counts()
     if rarest.min() < FOLDS:
-        right = f"needs {FOLDS} training rows of each class; there are {rarest.min()} of class {rarest.idxmin()!r}."
+        right = (
+            f"needs {FOLDS} training rows of each class; there are {rarest.min()} of class {shown(rarest.idxmin())}."
+        )
         raise bad("threshold", wanted, right)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=split.random_state)
     held_out = cross_val_predict(model, split.X_train, split.y_train, cv=folds, method="predict_proba")
@@ -170,7 +173,7 @@ def scores(
         ),
     }
     if positive is None:
-        found |= {f"recall_{label}": rate for label, rate in zip(classes, _rates(tp, tp + fn), strict=True)}
+        found |= dict(zip(metric_names(classes, "recall_"), _rates(tp, tp + fn), strict=True))
     return {name: float(value) for name, value in found.items()}
 
 
@@ -185,25 +188,27 @@ def cautions(results: dict[str, Result], split: Split) -> list[str]:
     for position, label in enumerate(split.classes):
         said = {name: result.predicted == position for name, result in results.items()}
         if never := [name for name, rows in said.items() if not rows.any()]:
-            found.append(f"{', '.join(never)}: class {label!r} is never predicted. {cure}")
+            found.append(f"{', '.join(never)}: class {shown(label)} is never predicted. {cure}")
         missed = [name for name, rows in said.items() if rows.any() and not rows[split.truth == position].any()]
         if missed and position in split.counted:
-            found.append(f"{', '.join(missed)}: no row of class {label!r} is found, its recall is 0. {cure}")
-    if good := [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]:
-        doubt = "Is there a column that is only known afterwards, or made from the target? Leave it out by drop."
-        found.append(f"{', '.join(good)}: a roc_auc above {TOO_GOOD} is rarely real. {doubt}")
-    for name, reached in _columns_that_tell(split).items():
+            found.append(f"{', '.join(missed)}: no row of class {shown(label)} is found, its recall is 0. {cure}")
+    telling = _columns_that_tell(split)
+    for name, reached in telling.items():
         doubt = "Is it known when you predict? If not, leave it out by drop."
         found.append(f"column {name!r} alone reaches a roc_auc of {reached:.4f}. {doubt}")
+    good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
+    if good and not telling:
+        doubt = "Are there columns that are only known afterwards, or made from the target? Leave them out by drop."
+        found.append(f"{', '.join(good)}: a roc_auc above {TOO_GOOD} is rarely real. {doubt}")
     return found
 
 
 def _columns_that_tell(split: Split) -> dict[str, float]:
     """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
     found, y = {}, split.y_train.iloc[:2000]
-    for name in split.columns.features:
+    for name, kind in split.kinds.items():
         X, X_test = split.X_train[[name]].iloc[:2000], split.X_test[[name]]
-        if name not in split.columns.numeric:
+        if kind.kind != "number":
             codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
             X, X_test = codes.fit_transform(X), codes.transform(X_test)
         tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(X, y)

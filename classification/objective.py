@@ -172,7 +172,7 @@ class Objective:
 
     def __init__(self, split: Split, search: Search) -> None:
         self.X, self.y = split.X_train, split.y_train
-        self.columns, self.classes, self.positive = split.columns, split.classes, split.positive
+        self.kinds, self.classes, self.positive = split.kinds, split.classes, split.positive
         self.search = search
 
     @property
@@ -190,7 +190,7 @@ class Objective:
         folds = []
         splitter = StratifiedKFold(self.search.cv, shuffle=True, random_state=self.search.random_state)
         for fit, held in splitter.split(self.X, self.y):
-            preprocessing = with_preprocessing(BaseEstimator(), self.columns)[:-1]
+            preprocessing = with_preprocessing(BaseEstimator(), self.kinds)[:-1]
             X_fit = preprocessing.fit_transform(self.X.iloc[fit], self.y.iloc[fit])
             folds.append((X_fit, self.y.iloc[fit], preprocessing.transform(self.X.iloc[held]), self.y.iloc[held]))
         return folds

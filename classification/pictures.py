@@ -15,6 +15,7 @@ from sklearn.metrics import (
 
 from evaluation import Result
 from features import Split
+from support.texts import on_picture
 
 
 def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
@@ -27,7 +28,7 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     (roc, pr), (matrix, calibration) = figure.subplots(2, 2)
     for position in split.counted:
         members, scored = split.truth == position, result.probabilities[:, position].clip(0, 1)
-        label = str(split.classes[position])
+        label = on_picture(split.classes[position])
         RocCurveDisplay.from_predictions(members, scored, name=label, ax=roc)
         PrecisionRecallDisplay.from_predictions(members, scored, name=label, ax=pr)
         bins = {"n_bins": 10, "strategy": "quantile", "ref_line": False}
@@ -35,7 +36,7 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     for axes in (roc, calibration):
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
 
-    every, names = range(len(split.classes)), list(map(str, split.classes))
+    every, names = range(len(split.classes)), [on_picture(label, most=20) for label in split.classes]
     counts = confusion_matrix(split.truth, result.predicted, labels=every)
     shares = counts / counts.sum(axis=1, keepdims=True)
     shown = ConfusionMatrixDisplay(shares, display_labels=names)
@@ -87,4 +88,4 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
 
 
 def _of_rows(split: Split) -> str:
-    return f"{len(split.y_test):,} test rows of {split.name}"
+    return f"{len(split.y_test):,} test rows of {on_picture(split.name)}"

@@ -11,19 +11,21 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from predict import added_columns, load_predictor
-from support.table import conform
+from predict import load_predictor
+from support.inputs import kinds_of, model_inputs
 
 
 class Scorer(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
-        self.predictor, description = load_predictor(context.artifacts["model"])
-        self.schema = description.signature.inputs
+        self.predictor = load_predictor(context.artifacts["model"])
+        self.schema = self.predictor.info.signature.inputs
+        self.kinds = kinds_of(self.predictor.metadata, self.schema)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        return added_columns(self.predictor, conform(model_input, self.schema))
+        added = self.predictor.predict(model_inputs(model_input, self.schema, self.kinds))
+        return added.set_axis(context.model_config["columns"], axis=1)
 
 
 set_model(Scorer())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +28,10 @@ from sklearn.pipeline import Pipeline
 from evaluation import Result
 from features import Split
 from pictures import evaluation_figure
+from support.kinds import to_metadata
 from support.table import dataset_source, short_name
+
+MOST_KNOWN = 1000  # categories of a column that are stored with a model, so that `predict` points out others
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Record:
 
 def record_of(split: Split) -> Record:
     """Describe a split, once for all its classifiers, because it takes a while."""
+    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
     name, source = short_name(split.source), dataset_source(split.source)
     datasets = {}
     for part, X, y in (("train", split.X_train, split.y_train), ("test", split.X_test, split.y_test)):
@@ -54,11 +59,19 @@ def record_of(split: Split) -> Record:
         dataset = from_pandas(rows, source=source, targets=split.target, name=f"{name}_{part}")
         dataset.schema = from_pandas(_of_every_kind(rows), source=source).schema
         datasets[part] = dataset
-    known = {name: sorted(split.X_train[name].dropna().unique().tolist()) for name in split.columns.categorical}
+    categories = {
+        name: split.X_train[name].dropna().unique() for name, kind in split.kinds.items() if kind.kind == "category"
+    }
+    known = {name: sorted(values) for name, values in categories.items() if len(values) <= MOST_KNOWN}
     return Record(
         **datasets,
         signature=infer_signature(_of_every_kind(split.X_train), np.asarray(split.y_train[:1])),
-        metadata={"target": split.target, "classes": split.classes, "categories": known},
+        metadata={
+            "target": split.target,
+            "classes": split.classes,
+            "categories": known,
+            "kinds": to_metadata(split.kinds),
+        },
     )
 
 

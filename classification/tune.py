@@ -27,6 +27,7 @@ from objective import CHOICE, GREATER_IS_BETTER, Objective, Search, split_name
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.parameters import option
 from support.table import bad
+from support.texts import shown
 from tracking import Record, log_datasets, log_result, record_of
 from trials import check_settings, load_trials, runs_of
 
@@ -135,9 +136,11 @@ def check_folds(cv: int, split: Split) -> None:
     counts = split.y_train.value_counts()
     rarest, rows = counts.idxmin(), int(counts.min())
     if cv > rows:
-        raise bad("cv", cv, f"is more than the {rows} training rows of class {rarest!r}.")
+        raise bad("cv", cv, f"is more than the {rows} training rows of class {shown(rarest)}.")
     if rows - -(-rows // cv) < ROWS_PER_CLASS:
-        right = f"folds leave fewer than {ROWS_PER_CLASS} of the {rows} training rows of class {rarest!r} to train on."
+        right = (
+            f"folds leave fewer than {ROWS_PER_CLASS} of the {rows} training rows of class {shown(rarest)} to train on."
+        )
         raise bad("cv", cv, right)
 
 
