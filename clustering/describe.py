@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from features import Table
 from kmeans import Clustering
+from support.texts import in_markdown
 
 # A difference between the mean of a segment and that of all rows counts from this many standard deviations on, of which
 # half must be left without the most extreme rows.
@@ -37,7 +39,7 @@ class Profile:
     columns: the column that each feature is made of.
     shares: whether each feature is a share.
     sizes: rows of each segment in the whole table.
-    names: each segment in a few words, from the columns that were fitted on.
+    words: each segment in a few words, from the columns that were fitted on.
     """
 
     means: pd.DataFrame
@@ -46,7 +48,12 @@ class Profile:
     columns: pd.Series
     shares: pd.Series
     sizes: list[int]
-    names: list[str]
+    words: list[list[str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Each segment in a few words: `low tenure, high monthly_charges`."""
+        return [", ".join(words) for words in self.words]
 
 
 def profile(table: Table, clustering: Clustering, columns: list[str]) -> Profile:
@@ -71,9 +78,11 @@ def profile(table: Table, clustering: Clustering, columns: list[str]) -> Profile
     firmly = pd.DataFrame.from_dict(firm, orient="index").fillna(0.0)
     fitted = features["column"].isin(table.columns.fitted)
     counts = np.bincount(clustering.labels, minlength=clustering.n_clusters)
-    names = [_name(differences[fitted][segment], firmly[fitted][segment], int(counts[segment])) for segment in segments]
+    words = [
+        _words(differences[fitted][segment], firmly[fitted][segment], int(counts[segment])) for segment in segments
+    ]
     shares = features["share"].astype(bool)
-    return Profile(means, differences, firmly, features["column"], shares, clustering.sizes, names)
+    return Profile(means, differences, firmly, features["column"], shares, clustering.sizes, words)
 
 
 def profile_table(profile: Profile) -> pd.DataFrame:
@@ -118,7 +127,7 @@ def summary(profile: Profile, heading: str) -> str:
     """
     # Numbers and categories of two: what takes one column. The profile's CSV holds the rest.
     shown = profile.columns.index[~profile.columns.duplicated(keep=False)][:MOST_MEANS].tolist()
-    heads = [name if profile.shares[name] else f"mean {name}" for name in shown]
+    heads = [in_markdown(name if profile.shares[name] else f"mean {name}") for name in shown]
     total = sum(profile.sizes)
     lines = [heading, "", f"| segment | {' | '.join(['rows', 'share', *heads])} |"]
     lines.append(f"|---{'|--:' * (2 + len(shown))}|")
@@ -128,8 +137,8 @@ def summary(profile: Profile, heading: str) -> str:
     lines.append(f"| all | {' | '.join([f'{total:,}', '', *(written(profile, name, ALL) for name in shown)])} |")
     lines.append("")
     for segment, name in enumerate(profile.names):
-        apart = ", ".join(what_sets_apart(profile, segment)) or "nothing much"
-        lines.append(f"- **Segment {segment}, {name}.** What sets it apart: {apart}.")
+        apart = in_markdown(", ".join(what_sets_apart(profile, segment)) or "nothing much")
+        lines.append(f"- **Segment {segment}, {in_markdown(name)}.** What sets it apart: {apart}.")
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +155,7 @@ def advice(table: Table, clustering: Clustering) -> list[str]:
     if skewed:
         found.append(
             f"Hint: a few large values dominate {', '.join(map(repr, skewed))}: "
-            f"-P log_columns={','.join([*table.columns.logged, *skewed])} fits on logarithms."
+            f"-P log_columns={_list([*table.columns.logged, *skewed])} fits on logarithms."
         )
     return found
 
@@ -184,20 +193,25 @@ def _firm_difference(values: pd.Series, mean: float) -> float:
     return max(present[:-few].mean() - mean, 0.0) or min(present[few:].mean() - mean, 0.0)
 
 
-def _name(differences: pd.Series, firm: pd.Series, rows: int) -> str:
-    """The (at most three) strongest features of a segment in words: `low tenure, high monthly_charges`.
+def _words(differences: pd.Series, firm: pd.Series, rows: int) -> list[str]:
+    """The (at most three) strongest features of a segment in words: `low tenure`, `high monthly_charges`.
 
     rows: of the segment in the sample, or table, that it is described by.
     """
     if rows <= 2:
-        return "too few rows to describe"
+        return ["too few rows to describe"]
     strongest = differences.abs().sort_values(ascending=False, kind="stable").index[:3]
     words = [
         f"{'high' if differences[feature] > 0 else 'low'} {feature}"
         for feature in differences.index
         if feature in strongest and abs(differences[feature]) >= NOTABLE and abs(firm[feature]) >= NOTABLE / 2
     ]
-    return ", ".join(words) or "close to the mean"
+    return words or ["close to the mean"]
+
+
+def _list(names: list[str]) -> str:
+    """Names as a parameter takes them."""
+    return f"'{json.dumps(names)}'" if any("," in name for name in names) else ",".join(names)
 
 
 def _skewed(values: pd.Series) -> bool:

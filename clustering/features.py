@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import click
@@ -17,7 +18,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from support.table import absolute, bad, conform, dataset_source, read_batches, short_name
+from support.inputs import model_inputs
+from support.kinds import Kind, decide
+from support.names import pick_names
+from support.table import OpenedTable, absolute, bad, dataset_source, open_table, short_name
+from support.texts import shown
 
 # With more categories than this, one-hot encoding makes a table of its own, and a profile that nobody reads.
 MOST_CATEGORIES = 50
@@ -28,12 +33,14 @@ class Selection:
     """What the user says about the table, each a parameter of the same name.
 
     data: path or URL of the table.
-    columns: names to fit on, comma-separated; empty for all. Those in `drop` and `profile` are not fitted on.
+    columns: names to fit on; empty for all. Those in `drop` and `profile` are not fitted on.
     drop: names to ignore.
     profile: names to describe segments by without fitting on them; empty for all the others, `none` for none.
     log_columns: those of `columns` to take the logarithm of, as log(1 + x).
     categories: `refuse` columns of text, or encode them `onehot`.
     missing: `refuse` missing values, or `impute` the median of numbers and the most frequent category.
+    kinds: what columns hold, where the user knows better than the table says: "salary:number, zip:category".
+    missing_values: texts that stand for a missing value.
     """
 
     data: str
@@ -43,6 +50,8 @@ class Selection:
     log_columns: str
     categories: str
     missing: str
+    kinds: str
+    missing_values: str
 
     @classmethod
     def of(cls, parameters: dict[str, Any]) -> Selection:
@@ -59,6 +68,7 @@ class Columns:
     categorical: fitted on, one-hot encoded.
     described: not fitted on; each segment is described by them.
     imputed: whether missing values of the columns to fit on are filled in, or else refused.
+    kinds: what each column holds and how it is written, decided on all its values.
     """
 
     numeric: list[str]
@@ -66,6 +76,7 @@ class Columns:
     categorical: list[str]
     described: list[str]
     imputed: bool
+    kinds: dict[str, Kind]
 
     @property
     def fitted(self) -> list[str]:
@@ -77,8 +88,8 @@ class Columns:
 
         Numbers are doubles: an integer column of a signature refuses a missing value.
         """
-        kinds = {**dict.fromkeys(self.numeric, DataType.double), **dict.fromkeys(self.categorical, DataType.string)}
-        return Schema([ColSpec(kind, name, required=not self.imputed) for name, kind in kinds.items()])
+        types = {**dict.fromkeys(self.numeric, DataType.double), **dict.fromkeys(self.categorical, DataType.string)}
+        return Schema([ColSpec(type_, name, required=not self.imputed) for name, type_ in types.items()])
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,7 @@ class Table:
     preprocessing: fitted on `frame`.
     Z: the preprocessed rows of `frame` (rows, features), in which distances are measured.
     source, dataset: the path or URL of the table, and the MLflow dataset with its digest.
+    opened: the table to read again; None where Spark reads it.
     """
 
     frame: pd.DataFrame
@@ -116,6 +128,7 @@ class Table:
     Z: np.ndarray
     source: str
     dataset: MetaDataset
+    opened: OpenedTable | None
 
 
 def load_table(
@@ -129,14 +142,18 @@ def load_table(
 
     Raises click.BadParameter where the table or a name does not allow it.
     """
-    columns = None
+    opened = open_table(selection.data)
+    columns = choose_columns(
+        opened.names, selection, partial(decide, opened, selection.kinds, selection.missing_values)
+    )
+    for note in opened.notes:
+        click.echo(note, err=True)
     keys = np.empty(0)
     kept: list[pd.DataFrame] = []
     rows, lacking, below = 0, pd.Series(dtype=int), pd.Series(dtype=int)
     digest = hashlib.sha256()
     generator = np.random.default_rng(random_state)
-    for batch in read_batches(selection.data, batch_size=batch_size):
-        columns = columns or choose_columns(batch, selection)
+    for batch in opened.batches(batch_size, [*columns.fitted, *columns.described]):
         kept.append(prepared(batch, columns, first_row=rows + 1))
         lacking = lacking.add(kept[-1][columns.fitted].isna().sum(), fill_value=0)
         below = below.add((kept[-1][columns.logged] <= -1).sum(), fill_value=0)
@@ -148,79 +165,82 @@ def load_table(
             if rows > init_size:
                 smallest = np.sort(np.argpartition(keys, init_size)[:init_size])
                 keys, kept = keys[smallest], [pd.concat(kept, ignore_index=True).iloc[smallest]]
-    if columns is None:
-        raise bad("data", selection.data, "has no rows.")
-    frame = kept[0].reset_index(drop=True) if len(kept) == 1 else pd.concat(kept, ignore_index=True)
-    return as_table(frame, Tally(rows, lacking, below, digest.hexdigest()[:8]), columns, selection.data)
+    tally = Tally(rows, lacking, below, digest.hexdigest()[:8])
+    return as_table(pd.concat(kept, ignore_index=True), tally, columns, selection, opened)
 
 
-def as_table(frame: pd.DataFrame, tally: Tally, columns: Columns, data: str) -> Table:
-    """Check the rows of a table and fit the preprocessing on them.
-
-    frame: as in `Table`.
-    data: path or URL of the table.
+def as_table(
+    frame: pd.DataFrame, tally: Tally, columns: Columns, selection: Selection, opened: OpenedTable | None = None
+) -> Table:
+    """Check the rows of a table and fit the preprocessing on them; `frame` and `opened` as in `Table`.
 
     Raises click.BadParameter where a column tells nothing, or has values that the selection does not allow.
     """
     for name in columns.fitted:
         _refuse_unfit(frame[name].dropna(), tally, columns)
+    for name in [name for name in columns.described if not _describes(frame[name])]:
+        click.echo(f"Column {name!r} has more than {MOST_CATEGORIES} different values: not described by it.", err=True)
+        columns.described.remove(name)
     transformer = preprocessing(columns)
     Z = np.ascontiguousarray(transformer.fit_transform(frame[columns.fitted]), dtype="float64")
     # Not mlflow.data.from_pandas: it looks at every value in turn to infer the schema that is known here.
     dataset = MetaDataset(  # type: ignore[abstract]
-        dataset_source(data), name=short_name(data), digest=tally.digest, schema=columns.schema
+        dataset_source(selection.data), name=short_name(selection.data), digest=tally.digest, schema=columns.schema
     )
-    return Table(frame, tally.rows, columns, transformer, Z, absolute(data), dataset)
+    return Table(frame, tally.rows, columns, transformer, Z, absolute(selection.data), dataset, opened)
 
 
 def batches(table: Table, batch_size: int) -> Iterator[np.ndarray]:
-    """The preprocessed rows of a table, read from its source again, a batch at a time."""
+    """The preprocessed rows of a table, read again, a batch at a time."""
+    if table.opened is None:
+        raise ValueError("Spark reads this table.")
     row = 1
-    for batch in read_batches(table.source, batch_size=batch_size):
-        yield table.preprocessing.transform(conform(batch, table.columns.schema, first_row=row))
+    for batch in table.opened.batches(batch_size, table.columns.fitted):
+        X = model_inputs(batch, table.columns.schema, table.columns.kinds, first_row=row)
+        yield table.preprocessing.transform(X)
         row += len(batch)
 
 
-def prepared(batch: pd.DataFrame, columns: Columns, first_row: int = 1) -> pd.DataFrame:
-    """The columns of a batch to fit on, as the schema has them, and those to describe by, as numbers or text.
+def prepared(batch: Any, columns: Columns, first_row: int = 1) -> pd.DataFrame:
+    """The columns of a batch to fit on and to describe by: numbers (true and false are 1 and 0) as float64, or text.
 
+    batch: rows of a pyarrow.Table or a DataFrame.
     first_row: the number of the first row in its file, for messages.
 
     Raises click.BadParameter for a value of the wrong kind.
     """
-    X = conform(batch, columns.schema, first_row=first_row)
-    return X.assign(**{name: _plain(batch[name]) for name in columns.described})
+    numbers = ("number", "boolean")
+    names = [*columns.fitted, *columns.described]
+    types = {name: DataType.double if columns.kinds[name].kind in numbers else DataType.string for name in names}
+    schema = Schema([ColSpec(type_, name) for name, type_ in types.items()])
+    return model_inputs(batch, schema, columns.kinds, first_row=first_row)
 
 
-def choose_columns(frame: pd.DataFrame, selection: Selection) -> Columns:
-    """Decide by name and kind what is done with each column of a table."""
-    asked, named = _names(frame, "columns", selection.columns), []
-    dropped, logged = _names(frame, "drop", selection.drop), _names(frame, "log_columns", selection.log_columns)
-    if selection.profile != "none":
-        named = _names(frame, "profile", selection.profile)
-    fitted = [name for name in asked or frame.columns if name not in dropped + named]
-    for name in [name for name in fitted if name not in asked and _numbers_rows(frame[name])]:
-        click.echo(f"Warning: column {name!r} looks like an identifier: left out.", err=True)
-        fitted.remove(name)
+def choose_columns(names: list[str], selection: Selection, decide_kinds: Callable[..., dict[str, Kind]]) -> Columns:
+    """Decide by name and kind what is done with each column of a table.
+
+    names: of all columns.
+    decide_kinds: the kinds of the columns; takes `drop` and `asked`, lists of names, as `support.kinds.decide` does.
+
+    Raises click.BadParameter where the selection does not fit the columns.
+    """
+    asked, dropped = pick_names("columns", selection.columns, names), pick_names("drop", selection.drop, names)
+    named = [] if selection.profile == "none" else pick_names("profile", selection.profile, names)
+    logged = pick_names("log_columns", selection.log_columns, names)
+    kinds = decide_kinds(drop=dropped, asked=[*asked, *named])
+    learnable = [name for name, kind in kinds.items() if kind.learnable]
+    fitted = [name for name in asked or learnable if name not in dropped + named]
     if not fitted:
         raise bad("data", selection.data, "has no column to fit on.")
-
-    categorical = [name for name in fitted if not _is_numeric(frame[name])]
-    for name in categorical:
-        _refuse_category(frame[name], selection.categories)
-    numeric = [name for name in fitted if name not in categorical]
+    for name in fitted:
+        _refuse_kind(name, kinds[name], selection.categories)
+    numeric = [name for name in fitted if kinds[name].kind in ("number", "boolean")]
     for name in logged:
         if name not in numeric:
             raise bad("log_columns", name, "is not one of the columns of numbers to fit on.")
-
-    described = named
-    if not selection.profile:
-        described = [name for name in frame.columns if name not in fitted + dropped and not _numbers_rows(frame[name])]
-    for name in list(described):
-        if not _is_numeric(frame[name]) and frame[name].nunique() > MOST_CATEGORIES:
-            click.echo(f"Warning: column {name!r} has too many different values to describe segments by.", err=True)
-            described.remove(name)
-    return Columns(numeric, logged, categorical, described, imputed=selection.missing == "impute")
+    described = named if selection.profile else [name for name in learnable if name not in fitted]
+    categorical = [name for name in fitted if name not in numeric]
+    return Columns(numeric, logged, categorical, described, selection.missing == "impute", kinds)
 
 
 def preprocessing(columns: Columns) -> ColumnTransformer:
@@ -255,59 +275,35 @@ def refuse_too_many(table: Table, n_clusters: int, parameter: str) -> None:
         raise bad(parameter, n_clusters, f"is more than the {distinct} distinct rows of the columns to fit on.")
 
 
-def names_of(names: str) -> list[str]:
-    """The names in a comma-separated list, each once."""
-    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+def _describes(values: pd.Series) -> bool:
+    """Whether segments can be described by a column: numbers, or a few texts."""
+    return pd.api.types.is_numeric_dtype(values) or values.nunique() <= MOST_CATEGORIES
 
 
-def _names(frame: pd.DataFrame, parameter: str, names: str) -> list[str]:
-    """The columns that a parameter names. Raises click.BadParameter for one that does not exist."""
-    found = names_of(names)
-    for name in found:
-        if name not in frame:
-            have = ", ".join(map(str, frame.columns))
-            raise bad(parameter, name, f"is not a column of the table; it has: {have}.")
-    return found
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    """Whether a column holds numbers; true and false count as 1 and 0."""
-    return pd.api.types.is_numeric_dtype(values) or set(values.dropna().map(type)) == {bool}
-
-
-def _plain(values: pd.Series) -> pd.Series:
-    """A column that only describes: numbers as float64, anything else as text, missing values as NaN."""
-    if _is_numeric(values):
-        return values.astype("float64")
-    return values.map(str, na_action="ignore").astype(object).where(values.notna(), np.nan)
-
-
-def _numbers_rows(values: pd.Series) -> bool:
-    """Whether integers name the rows: each stands once, and they are consecutive or large (account numbers)."""
-    if not pd.api.types.is_integer_dtype(values) or values.nunique() < len(values) or len(values) < 20:
-        return False
-    return bool((values.diff().dropna() == 1).all() or values.min() >= 10_000)
-
-
-def _refuse_category(values: pd.Series, categories: str) -> None:
-    name, distinct = str(values.name), values.nunique()
-    otherwise = f"-P profile={name} to describe the segments by it, or -P drop={name} to ignore it."
-    if distinct == 0:
-        raise bad("columns", name, f"is empty: give -P drop={name}.")
-    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-        raise bad("columns", name, f"holds dates, which K-Means cannot measure: give -P drop={name}.")
-    if categories == "refuse":
-        raise bad("columns", name, f"holds text: give -P categories=onehot to fit on it, {otherwise}")
-    if distinct > MOST_CATEGORIES:
-        raise bad("columns", name, f"holds {distinct} different texts, too many to encode: give -P drop={name}.")
+def _refuse_kind(name: str, kind: Kind, categories: str) -> None:
+    """Refuse to fit on a column that K-Means cannot measure."""
+    if kind.kind == "category" and categories == "refuse":
+        raise bad(
+            "columns",
+            name,
+            f"holds text: give -P categories=onehot to fit on it, -P profile={name} to describe the segments by it, "
+            f"or -P drop={name} to ignore it.",
+        )
+    if not kind.learnable:
+        cure = {"identifier": "number", "text": "category"}.get(kind.kind)
+        other = f", or give -P kinds={name}:{cure}" if cure else ""
+        raise bad("columns", name, f"{kind.reason}: leave it out{other}.")
 
 
 def _refuse_unfit(values: pd.Series, tally: Tally, columns: Columns) -> None:
     """Refuse a column to fit on. values: those that are there."""
     name = str(values.name)
     if values.empty or (values == values.iloc[0]).all():
-        what = "is empty" if values.empty else f"is constant ({values.iloc[0]})"
+        what = "is empty" if values.empty else f"is constant ({shown(values.iloc[0])})"
         raise bad("columns", name, f"{what}: it tells no segments apart; give -P drop={name}.")
+    if name in columns.categorical and not _describes(values):
+        distinct = values.nunique()
+        raise bad("columns", name, f"holds {distinct:,} different texts, too many to encode: give -P drop={name}.")
     if tally.lacking[name] and not columns.imputed:
         filled = "median" if name in columns.numeric else "most frequent one"
         raise bad(

@@ -18,6 +18,8 @@ OPTIONS = [
     click.option("--log_columns", default="", help="Columns to take the logarithm of, as log(1 + x)."),
     click.option("--categories", type=click.Choice(["refuse", "onehot"]), default="refuse", help="Columns of text."),
     click.option("--missing", type=click.Choice(["refuse", "impute"]), default="refuse", help="Missing values."),
+    click.option("--kinds", default="", help="What columns hold, where you know better: zip:category."),
+    click.option("--missing_values", default="", help="Texts that stand for a missing value."),
     click.option("--axes", default="", help="Two columns to draw the segments on; empty for the best plane."),
     click.option("--engine", type=click.Choice(["local", "minibatch", "spark"]), default="local"),
     click.option("--algorithm", type=click.Choice(["lloyd", "elkan"]), default="lloyd"),

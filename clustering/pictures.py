@@ -14,8 +14,10 @@ from sklearn.decomposition import PCA
 from criteria import Choice
 from describe import Profile, written
 from evaluation import Scored
-from features import Table, names_of
+from features import Table
+from support.names import pick_names
 from support.table import bad
+from support.texts import on_picture
 
 # What each criterion measures, and which way is better.
 PANELS = {
@@ -44,18 +46,18 @@ def plane(table: Table, axes: str) -> Plane:
     Raises click.BadParameter where `axes` are not two columns of numbers.
     """
     columns = table.columns
-    names = names_of(axes)
+    names = pick_names("axes", axes, table.frame.columns)
     numbers = table.frame.select_dtypes("number").columns.tolist()
     if names and (len(names) != 2 or not set(names) <= set(numbers)):
         raise bad("axes", axes, f"must be two of the columns of numbers: {', '.join(numbers)}.")
     if not names and len(columns.numeric) == 2 and not columns.categorical:
         names = columns.numeric
     if names:
-        return Plane(table.frame[names].to_numpy(dtype="float64"), (names[0], names[1]))
+        return Plane(table.frame[names].to_numpy(dtype="float64"), (on_picture(names[0]), on_picture(names[1])))
     if table.Z.shape[1] < 2:
         jitter = np.random.default_rng(0).random(len(table.Z))
         points = np.column_stack([table.Z[:, 0], jitter])
-        return Plane(points, (f"{columns.fitted[0]}, scaled", "(spread at random)"))
+        return Plane(points, (f"{on_picture(columns.fitted[0])}, scaled", "(spread at random)"))
     pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(table.Z)
     first, second = pca.explained_variance_ratio_
     labels = (f"first principal component ({first:.0%} of variance)", f"second ({second:.0%})")
@@ -95,7 +97,7 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
     axes = figure.subplots()
     _draw_segments(axes, plane, labels, len(names), size=12)
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=colour, label=f"{segment}: {name}")
+        Line2D([], [], marker="o", linestyle="none", color=colour, label=f"{segment}: {on_picture(name, 100)}")
         for segment, (colour, name) in enumerate(zip(_colours(len(names)), names, strict=True))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
@@ -145,8 +147,8 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     coloured = np.column_stack([profile.differences.loc[features], np.zeros(len(features))])
     total, segments = sum(profile.sizes), len(profile.sizes)
     heads = [
-        "\n".join([f"segment {segment}", *name.split(", "), f"{size:,} ({size / total:.0%})"])
-        for segment, (name, size) in enumerate(zip(profile.names, profile.sizes, strict=True))
+        "\n".join([f"segment {segment}", *(on_picture(word, 24) for word in words), f"{size:,} ({size / total:.0%})"])
+        for segment, (words, size) in enumerate(zip(profile.words, profile.sizes, strict=True))
     ]
     figure = Figure(figsize=(max(9, 4 + 1.7 * segments), 2.4 + 0.36 * len(features)), layout="constrained")
     figure.suptitle(f"{title}: means, and shares in %", fontsize=13)
@@ -160,7 +162,7 @@ def profile_figure(profile: Profile, title: str) -> Figure:
         if profile.columns[features[row]] != profile.columns[features[row - 1]]:
             axes.axhline(row - 0.5, color="white", linewidth=2)
     axes.axvline(segments - 0.5, color="black", linewidth=1)
-    axes.set_yticks(range(len(features)), features)
+    axes.set_yticks(range(len(features)), [on_picture(feature) for feature in features])
     axes.set_xticks(range(segments + 1), [*heads, f"all\n{total:,}"], fontsize="small")
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

@@ -16,6 +16,8 @@ from evaluation import Scored
 from features import Table
 from pictures import Plane, profile_figure, scatter_figure, silhouette_figure
 from support.entry_point import log_working_tree, name_run
+from support.kinds import to_metadata
+from support.texts import in_markdown, on_picture
 
 # What a logged model needs to predict.
 REQUIREMENTS = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")]
@@ -49,6 +51,7 @@ def log_clustering(table: Table, scored: Scored) -> ModelInfo:
         metadata={
             "segments": profile(table, clustering, table.columns.fitted).names,
             "farthest": clustering.farthest,
+            "kinds": to_metadata({name: table.columns.kinds[name] for name in table.columns.fitted}),
             "categories": {
                 name: sorted(table.frame[name].dropna().unique().tolist()) for name in table.columns.categorical
             },
@@ -69,11 +72,11 @@ def log_segments(table: Table, scored: Scored, drawn: Plane, remark: str = "") -
     """
     clustering = scored.clustering
     described = profile(table, clustering, [*table.columns.fitted, *table.columns.described])
-    title = f"{clustering.n_clusters} segments of {table.rows:,} rows of {Path(table.source).name}"
+    title = f"{clustering.n_clusters} segments of {table.rows:,} rows of {on_picture(Path(table.source).name)}"
     on_a_sample = ""
     if len(table.frame) < table.rows:
         on_a_sample = f" Means and shares are those of a sample of {len(table.frame):,} rows."
-    fitted = ", ".join(table.columns.fitted)
+    fitted = in_markdown(", ".join(table.columns.fitted))
     text = summary(described, f"## {title}\n\nK-Means on {fitted}.{on_a_sample} {remark}".rstrip())
     mlflow.log_text(text, "segments.md")
     mlflow.set_tag("mlflow.note.content", text)

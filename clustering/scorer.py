@@ -11,19 +11,20 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from predict import added_columns, load_pipeline
-from support.table import conform
+from segment_model import SegmentModel
+from support.inputs import kinds_of, model_inputs
 
 
 class Scorer(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
-        self.pipeline, self.description = load_pipeline(context.artifacts["model"])
+        self.model = SegmentModel(context.artifacts["model"])
+        self.kinds = kinds_of(self.model.metadata, self.model.schema)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        X = conform(model_input, self.description.signature.inputs)
-        return added_columns(self.pipeline, self.description.metadata, X)
+        added = self.model.assign(model_inputs(model_input, self.model.schema, self.kinds))
+        return added.set_axis(context.model_config["columns"], axis=1)  # the table may have columns of our names
 
 
 set_model(Scorer())

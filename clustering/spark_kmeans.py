@@ -17,14 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from features import Columns, Selection, Table, Tally, as_table, choose_columns, prepared
 from kmeans import Clustering, Options, Sums
-from support.on_spark import first_rows, one_line, read_on_spark, select, send_modules, spark_session, to_pandas
-from support.table import conform
+from support.inputs import model_inputs
+from support.kinds import Kind
+from support.on_spark import decide_on_spark, one_line, read_on_spark, select, send_modules, spark_session
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-# Rows to tell the kinds of the columns by.
-HEAD = 10_000
 
 
 def load_on_spark(selection: Selection, options: Options) -> Table:
@@ -34,12 +32,21 @@ def load_on_spark(selection: Selection, options: Options) -> Table:
 
     send_modules(spark)
     frame = read_on_spark(spark, selection.data)
-    columns = choose_columns(first_rows(frame, selection.data, HEAD), selection)
+
+    def decide(drop: list[str], asked: list[str]) -> dict[str, Kind]:
+        kinds, notes = decide_on_spark(
+            frame, selection.data, selection.kinds, selection.missing_values, drop=drop, asked=asked
+        )
+        for note in notes:
+            click.echo(note, err=True)
+        return kinds
+
+    columns = choose_columns(frame.columns, selection, decide)
     with one_line("data", selection.data):
         counted = select(frame, columns.fitted).mapInPandas(_counting(columns), _COUNTS)
         totals = counted.groupBy("what", "column").agg(functions.sum("times").alias("times")).toPandas()
         sampled = select(frame, columns.fitted + columns.described).orderBy(functions.rand(options.random_state))
-        sample = prepared(to_pandas(sampled.limit(options.init_size), selection.data), columns)
+        sample = prepared(sampled.limit(options.init_size).toPandas(), columns)
     by_column = totals.set_index(["what", "column"])["times"]
     tally = Tally(
         rows=int(by_column["rows", ""]),
@@ -47,7 +54,7 @@ def load_on_spark(selection: Selection, options: Options) -> Table:
         below=pd.Series({name: by_column["below", name] for name in columns.logged}, dtype=int),
         digest=f"{int(by_column['hash', '']) % 2**32:08x}",
     )
-    return as_table(sample, tally, columns, selection.data)
+    return as_table(sample, tally, columns, selection)
 
 
 # What the workers count, in rows of this schema.
@@ -59,7 +66,7 @@ def _counting(columns: Columns) -> Any:
 
     def count(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
-            X = conform(batch, columns.schema)
+            X = model_inputs(batch, columns.schema, columns.kinds)
             # The sum of the hashes is the same in whatever order the rows come.
             found = [("rows", "", len(X)), ("hash", "", sum(pd.util.hash_pandas_object(X, index=False).tolist()))]
             found += [("lacking", str(name), times) for name, times in X.isna().sum().items()]
@@ -95,11 +102,12 @@ def fit_on_spark(table: Table, n_clusters: list[int], options: Options) -> Itera
 
 def _scaling(table: Table) -> Any:
     """A function for `mapInPandas`: the preprocessed rows, each as one array."""
-    schema, preprocessing = table.columns.schema, table.preprocessing
+    columns, preprocessing = table.columns, table.preprocessing
 
     def scale(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
-            yield pd.DataFrame({"features": list(preprocessing.transform(conform(batch, schema)))})
+            X = model_inputs(batch, columns.schema, columns.kinds)
+            yield pd.DataFrame({"features": list(preprocessing.transform(X))})
 
     return scale
 

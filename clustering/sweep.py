@@ -21,6 +21,7 @@ from pictures import Plane, candidates_figure, criteria_figure, plane
 from records import begin, log_clustering, log_segments
 from support.entry_point import run_command, say_where_to_look
 from support.table import bad
+from support.texts import on_picture
 
 COUNT = click.IntRange(min=2)
 
@@ -82,7 +83,7 @@ def log_choice(choice: Choice, table: Table, scored: list[Scored], drawn: Plane,
     drawn: the axes of the picture of the candidates.
     model: of the number chosen.
     """
-    title = f"How many segments? {table.rows:,} rows of {Path(table.source).name}"
+    title = f"How many segments? {table.rows:,} rows of {on_picture(Path(table.source).name)}"
     mlflow.log_figure(criteria_figure(choice, title), "criteria.png")
     labels = {each.clustering.n_clusters: each.clustering.labels for each in scored}
     if len(choice.candidates) > 1:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
+from mlflow.models import get_model_info
 from running import COLLECTION, Outcome, Store, datasets, model_uri, models_used
 
 CLUSTERING = COLLECTION / "clustering"
@@ -60,7 +61,7 @@ def test_every_way_of_writing_the_instances_gives_the_same_segments(
     rows = [json.loads(line) for line in INSTANCES.read_text().splitlines()]
     frame = pd.DataFrame(rows)
     (tmp_path / "array.json").write_text(json.dumps(rows, indent=2))
-    frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";", decimal=",")
+    frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";")
     frame.to_parquet(tmp_path / "table.parquet")
     expected = pd.read_csv(store.artifact(predicted.run, "segments.csv"))
     ways: list[tuple[Path, list[str]]] = [
@@ -68,7 +69,7 @@ def test_every_way_of_writing_the_instances_gives_the_same_segments(
     ]
     for written in segments(store, segmented, tmp_path, *ways):
         pd.testing.assert_frame_equal(
-            written[["segment", "segment_distance"]], expected[["segment", "segment_distance"]]
+            written[["segment", "segment_distance"]], expected[["segment", "segment_distance"]], check_exact=True
         )
 
 
@@ -81,4 +82,32 @@ def test_distances_are_those_to_the_centres_whatever_the_batches(store: Store, s
     assert written["segment"].tolist() == distances.argmin(axis=1).tolist()
     assert written["segment_distance"].to_numpy() == pytest.approx(distances.min(axis=1), abs=1e-9)
     assert np.bincount(written["segment"]).tolist() == json.loads(segmented.data.tags["sizes"])
+    assert not (
+        written["segment_distance"]
+        > np.array(get_model_info(model_uri(segmented)).metadata["farthest"])[written["segment"]]
+    ).any()
     assert (written["segment_distance"] ** 2).sum() == pytest.approx(segmented.data.metrics["inertia"], rel=1e-6)
+
+
+def test_what_the_model_does_not_take_is_carried_through_as_it_came(
+    store: Store, segmented: Run, tmp_path: Path
+) -> None:
+    lines = ["customer,segment,tenure,monthly_charges,far", "00042,gold,3,85.50,x", "12345678901234567,NA,66,1e2,"]
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
+    indexed = pd.DataFrame({"tenure": [3], "monthly_charges": [85.5]}, index=pd.Index(["K 1"], name="customer"))
+    indexed.to_parquet(tmp_path / "indexed.parquet")
+    outputs = [tmp_path / "new segments.csv", tmp_path / "other.csv", tmp_path / "indexed segments.parquet"]
+    outcomes = []
+    for data, more in (("new.csv", []), ("new.csv", ["--segment_column", "group"]), ("indexed.parquet", [])):
+        arguments = ["--model_uri", model_uri(segmented), "--data", str(tmp_path / data), *more]
+        outcomes.append(("predict", "predict", [*arguments, "--output", str(outputs[len(outcomes)])]))
+    said, _, _ = (outcome.output for outcome in store.run_several(CLUSTERING, outcomes))
+    assert "The table has a column 'segment', which stays as it is: ours is called 'segment_2'." in said
+    assert "'far'" not in said
+    written = outputs[0].read_text().splitlines()
+    assert written[0] == f"{lines[0]},segment_2,segment_distance,segment_name"
+    assert [line.startswith(f"{given},") for line, given in zip(written[1:], lines[1:], strict=True)] == [True, True]
+    assert pd.read_csv(outputs[1]).columns.tolist()[-3:] == ["group", "group_distance", "group_name"]
+    table = pd.read_parquet(outputs[2])
+    assert table.index.tolist() == ["K 1"]
+    assert table.index.name == "customer"
