@@ -6,22 +6,28 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 import mlflow
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, Schema
 
 import owners
+from instances import all_rows, instances
 from local_target import LocalTarget
 from model_files import pin
 from owners import deployments_folder
 from support.entry_point import run_command
-from support.table import bad, conform, read_table
+from support.inputs import to_frame
+from support.kinds import decide
+from support.names import free_names
+from support.table import OpenedTable, bad, open_table
 from target import DeploymentError, Status, Target
 from versions import explained, find_version, in_unity_catalog, quiet, say_whose, step_back
 
@@ -222,13 +228,12 @@ def score(data: str, output: str, **options: Any) -> None:
         raise bad("output", output, "lies in a folder that does not exist.")
     with one_line():
         target = make_target(**options)
-        frame = read_table(data)
-        asked, tensors = _as_asked(frame, target.status())
-        if tensors and isinstance(target, LocalTarget):
-            predictions = target.score({str(name): column.to_numpy() for name, column in asked.items()})
-        else:
-            predictions = target.score(asked)
-    written = frame.assign(prediction=predictions)
+        table = open_table(data)
+        rows = all_rows(table)
+        predictions = target.score(_as_asked(table, rows, target.status()))
+    written = rows.to_pandas()
+    [column] = free_names(["prediction"], table.names).values()
+    written[column] = pd.Series(predictions, dtype=object).to_numpy()
     click.echo(written.iloc[:5, -min(written.shape[1], 3) :].to_string())
     click.echo(f"{len(written):,} instances{_counted(predictions)}")
     if output:
@@ -244,29 +249,26 @@ def _counted(predictions: list[Any]) -> str:
     return ": " + ", ".join(f"{label} {number:,}" for label, number in times)
 
 
-def _as_asked(frame: pd.DataFrame, status: Status) -> tuple[pd.DataFrame, bool]:
+def _as_asked(table: OpenedTable, rows: pa.Table, status: Status) -> pd.DataFrame | dict[str, np.ndarray]:
     """The columns that the deployed model asks for, with their types; all columns where its signature is not known.
 
-    Second, whether it asks for one array a column (`export_onnx`) and not for a table.
+    Of a model that asks for one array a column (`export_onnx`), a dictionary of them.
     """
     colour = status.serving
-    if colour is None or not colour.registered:
-        return frame, False
-    try:
-        info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")
-    except MlflowException:  # the endpoint answers without the registry too
-        return frame, False
-    if info.signature is None or not info.signature.inputs.has_input_names():
-        return frame, False
+    info = None
+    if colour is not None and colour.registered:
+        with suppress(MlflowException):  # the endpoint answers without the registry too
+            info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")
+    if info is None or info.signature is None or not info.signature.inputs.has_input_names():
+        return to_frame(table, decide(table, asked=table.names))
     inputs = info.signature.inputs
     if not inputs.is_tensor_spec():
-        return conform(frame, inputs), False
-    if any(tensor.shape != (-1,) or tensor.type.kind not in "fO" for tensor in inputs.inputs):
-        return frame, False
+        return instances(table, rows, inputs, info.metadata)
     columns: list[Any] = [
-        ColSpec("double" if tensor.type.kind == "f" else "string", tensor.name) for tensor in inputs.inputs
+        ColSpec("double" if each.type.kind in "fiu" else "string", each.name) for each in inputs.inputs
     ]
-    return conform(frame, Schema(columns)), True
+    X = instances(table, rows, Schema(columns), info.metadata)
+    return {each.name: X[each.name].to_numpy(each.type).reshape(-1, *each.shape[1:]) for each in inputs.inputs}
 
 
 if __name__ == "__main__":

@@ -30,10 +30,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
+from instances import all_rows, instances
 from model_files import reason
 from register import register_version
 from support.entry_point import log_working_tree, run_command, say_where_to_look
-from support.table import bad, conform, read_table
+from support.table import bad, open_table
 from versions import explained, find_version, quiet, versions
 
 ALIAS = "onnx"
@@ -133,7 +134,7 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
     """
     original = find_version(model_uri)
     uri = f"models:/{original.name}/{original.version}"
-    rows = read_table(data)  # first: a wrong path is refused, also where there is nothing left to do
+    table = open_table(data)  # first: a wrong path is refused, also where there is nothing left to do
     for version in versions(original.name):
         if version.tags.get("converted_from") == str(original.version):
             return original, version, 0
@@ -142,7 +143,7 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
         raise bad("model_uri", model_uri, f"is no scikit-learn model; its flavours: {', '.join(info.flavors)}.")
     if info.signature is None or not info.signature.inputs.has_input_names() or info.signature.inputs.is_tensor_spec():
         raise bad("model_uri", model_uri, "has no signature with named columns: log it with one.")
-    X = conform(rows, info.signature.inputs)
+    X = instances(table, all_rows(table), info.signature.inputs, info.metadata)
     try:
         pipeline = mlflow.sklearn.load_model(uri)
         converted = convert(pipeline, info.signature)

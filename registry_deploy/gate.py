@@ -253,7 +253,9 @@ def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
     values = column
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS:
         values = pd.qcut(column, 4, duplicates="drop")
-    named = values.astype(object).map(str, na_action="ignore")
+    named = values.astype(object).map(
+        lambda each: f"{each:g}" if isinstance(each, float) else str(each), na_action="ignore"
+    )
     groups = {f"{column.name}={each}": (named == each).to_numpy() for each in sorted(named.dropna().unique())}
     missing = column.isna().to_numpy()
     return groups | ({f"{column.name} missing": missing} if missing.any() else {})

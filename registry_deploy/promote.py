@@ -12,6 +12,7 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import EvaluationMetric, EvaluationResult, Model, make_metric
@@ -20,9 +21,13 @@ import chance
 import gate
 from answers import Answers, Asked, AskedElsewhere
 from gate import FAIL, METRICS, PASS, UNDECIDED, Bootstrap, Comparison, Row
+from instances import all_rows, instances
 from model_files import download, python_of, reason
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
-from support.table import bad, conform, dataset_source, read_table, short_name
+from support.inputs import to_frame
+from support.kinds import decide
+from support.names import pick_names
+from support.table import OpenedTable, bad, dataset_source, open_table, short_name
 from target import DeploymentError
 from versions import CHAMPION, aliases, explained, find_version, move_champion, quiet, say_whose
 
@@ -88,13 +93,14 @@ class Rules:
 class Validation:
     """The validation data.
 
-    frame: rows that no model has been fitted on. truth: (rows,), from its column `target`.
+    table, rows: rows that no model has been fitted on. truth: (rows,), from its column `target`.
     groups: the groups of the rules' slices, by name, whether a row belongs to it (rows,).
     """
 
     data: str
     target: str
-    frame: pd.DataFrame
+    table: OpenedTable
+    rows: pa.Table
     truth: np.ndarray
     groups: dict[str, np.ndarray]
 
@@ -184,26 +190,25 @@ def read_validation(data: str, target: str, rules: Rules) -> Validation:
 
     Raises click.BadParameter where the target, or a column of slices, is not in it or cannot be used.
     """
-    frame = read_table(data)
-    slices = [name.strip() for name in rules.slices.split(",") if name.strip()]
-    for parameter, names in (("target", [target]), ("slices", slices)):
-        for name in names:
-            if name not in frame:
-                raise bad(parameter, name, f"is not a column of the table; it has: {', '.join(map(str, frame))}.")
+    table = open_table(data)
+    [target] = pick_names("target", [target], table.names)
+    slices = pick_names("slices", rules.slices, table.names)
+    kinds = decide(table, names=[target, *slices], asked=[target, *slices])
+    frame = to_frame(table, kinds)
     column = frame[target]
     if column.isna().any():
         raise bad("target", target, f"has {column.isna().sum()} missing values: every row needs the truth.")
-    numeric = pd.api.types.is_numeric_dtype(column)
     if rules.model_type == "regressor":
-        if not numeric:
+        if kinds[target].kind not in ("number", "boolean"):
             raise bad("target", target, "is not numeric: model_type=regressor predicts numbers.")
         truth = column.to_numpy(dtype=float)
     else:
-        truth = np.asarray((column if numeric else column.astype(str)).tolist())
+        whole = kinds[target].kind == "number" and bool((column % 1 == 0).all())
+        truth = np.asarray((column.astype("int64") if whole else column).tolist())
         if len(set(truth.tolist())) < 2:
-            raise bad("target", target, f"has the one class {truth[0]!r}: at least two are needed.")
+            raise bad("target", target, f"has the one class {str(truth[0])!r}: at least two are needed.")
     groups = {group: member for name in slices for group, member in gate.groups_of(frame[name]).items()}
-    return Validation(data, target, frame, truth, groups)
+    return Validation(data, target, table, all_rows(table), truth, groups)
 
 
 def judge(candidate: ModelVersion, champion: ModelVersion | None, validation: Validation, rules: Rules) -> list[Row]:
@@ -263,7 +268,7 @@ def contestant(
     stack: ExitStack,
 ) -> Contestant:
     """Let a version answer the validation data, and evaluate its answers; it ends with the stack."""
-    X = features(validation, signature_of(version, model))
+    X = features(validation, model, signature_of(version, model))
     labels = sorted(set(validation.truth.tolist())) if rules.model_type == "classifier" else None
     uri = f"models:/{version.name}/{version.version}"
     try:
@@ -284,21 +289,23 @@ def contestant(
     )
 
 
-def features(validation: Validation, signature: Any) -> pd.DataFrame:
+def features(validation: Validation, model: Model, signature: Any) -> pd.DataFrame:
     """What a model is asked: the columns that it names, or, of a tensor, all but the target in the table's order."""
     if not signature.inputs.is_tensor_spec():
-        return conform(validation.frame, signature.inputs)
-    X = validation.frame.drop(columns=validation.target)
+        return instances(validation.table, validation.rows, signature.inputs, model.metadata)
+    table, target = validation.table, validation.target
+    names = [name for name in table.names if name != target]
     if signature.inputs.has_input_names():
-        lacking = [each.name for each in signature.inputs.inputs if each.name not in X]
-        if lacking:
-            raise bad("data", lacking[0], f"is a column that the model needs; the file has: {', '.join(map(str, X))}.")
-        return X[[each.name for each in signature.inputs.inputs]]
+        names = pick_names("data", signature.inputs.input_names(), table.names)
+    kinds = decide(table, names=names, asked=names)
+    X = to_frame(table, kinds)
+    if signature.inputs.has_input_names():
+        return X
     wanted = abs(int(np.prod(signature.inputs.inputs[0].shape[1:])))
     if X.shape[1] != wanted:
         raise bad("data", X.shape[1], f"columns beside the target: the model takes {wanted}.")
     for name in X:
-        if not pd.api.types.is_numeric_dtype(X[name]):
+        if kinds[str(name)].kind not in ("number", "boolean"):
             raise bad("data", name, "is a column of text: the model takes a tensor of numbers.")
     return X
 

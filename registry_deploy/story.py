@@ -42,7 +42,7 @@ from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
 from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
-from support.table import absolute, bad, read_table
+from support.table import absolute, bad
 from target import Status
 from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 
@@ -175,7 +175,7 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
     """
     say = Teller()
     fresh_start(name)
-    training = read_table(TRAINING)
+    training = pd.read_csv(absolute(TRAINING))
     X, y = features_of(training), training[TARGET]
     first, second = two_versions(name, X, y, random_state, say)
     pass_the_gate(name, first, second, env_manager, say)
