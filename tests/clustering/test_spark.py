@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def outcomes(store: Store, segmented: Run, with_island: Run, penguins: Path, fol
 def finished(store: Store, outcome: Outcome) -> Run:
     """The run that a script without `mlflow run` before it points to."""
     assert outcome.code == 0, outcome.output
-    return store.client.get_run(outcome.output.rsplit("/runs/", 1)[1].split()[0])
+    return store.client.get_run(re.findall(r"/runs/([0-9a-f]{32})", outcome.output)[-1])
 
 
 def test_predict_gives_the_segments_of_the_local_engine(
@@ -80,10 +81,8 @@ def test_predict_gives_the_segments_of_the_local_engine(
     assert datasets(spark_run)[0].name == "customers"
 
 
-def test_missing_and_unseen_categories_are_pointed_out_as_by_the_local_engine(
-    outcomes: dict[str, Outcome], folder: Path
-) -> None:
-    line = "Warning: column 'island' holds categories that the model has not seen: '(missing)' (3), 'Atlantis' (1)."
+def test_unseen_categories_are_pointed_out_as_by_the_local_engine(outcomes: dict[str, Outcome], folder: Path) -> None:
+    line = "Warning: column 'island' holds categories that the model has not seen: 'Atlantis' (1)."
     for engine in ("local", "spark"):
         assert line in outcomes[f"unseen {engine}"].output
     local, spark = pd.read_parquet(folder / "of local.parquet"), pd.read_parquet(folder / "of spark")
@@ -138,7 +137,8 @@ def test_missing_values_are_refused_as_elsewhere(outcomes: dict[str, Outcome]) -
     )
     assert outcomes["refused"].code == 2
     assert outcomes["refused"].error == (
-        "Invalid value for '--data': 'nan' in column 'tenure': a value is missing: fit with missing=impute to allow it."
+        "Invalid value for '--data': 'nan' in column 'tenure' is missing: fit the model with missing=impute to allow "
+        "that."
     )
 
 
