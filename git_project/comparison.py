@@ -231,6 +231,10 @@ def _row(path: str, kind: str, name: str, one: Any, other: Any, rules: Sameness)
     why = "; ".join(sorted(rules.unseen)) if same else ""
     if same and not why and rules.ignored:
         return Row(path, kind, name, _shown(one), _shown(other), True, f"without {', '.join(sorted(rules.ignored))}")
+    if rules.what:  # the place of the first difference, and what is there
+        place = f"{' '.join(rules.where[-3:])}: " if rules.where else ""
+        first, second = (_short(place + _shown(each)) for each in rules.what)
+        return Row(path, kind, name, first, second, False)
     return Row(path, kind, name, _shown(one), _shown(other), None if why else same, why)
 
 

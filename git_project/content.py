@@ -32,11 +32,11 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its kind and size are compared, and whether every pixel is the same is known besides."""
+    """Something that is drawn: its kind and size (of a page, its words) decide; `drawn` is the digest of the rest."""
 
     kind: str
-    size: tuple[int, ...]
-    pixels: str
+    size: tuple[int | str, ...]
+    drawn: str
 
 
 def content(path: Path) -> Any:
@@ -49,6 +49,9 @@ def content(path: Path) -> Any:
             return _picture(path)
         if kind in (".svg", ".pdf"):  # both hold the time at which they were drawn, and ids made by chance
             return Picture(kind, (), digest(path))
+        if kind in (".html", ".htm"):  # scikit-learn draws the seconds of a search into it
+            words = re.sub(r"\d[\d.]*(e[+-]?\d+)?", "", path.read_text(encoding="utf-8"))
+            return Picture(kind, (words,), digest(path))
         if kind in (".parquet", ".npy", ".npz", ".pkl", ".pickle", ".joblib"):
             return _numbers(path, kind)
         if zipfile.is_zipfile(path):  # which holds the times of its members

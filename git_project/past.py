@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import (
 
 from children import children_of
 from repository import check_repository, without_credentials
+from sameness import TEMPORARY
 from support.table import bad
 
 DIRTY = "mlflow.source.git.dirty"
@@ -159,6 +160,7 @@ def foreseen(past: Past) -> list[str]:
     sources = " ".join(item.dataset.source for item in inputs.dataset_inputs) if inputs else ""
     for name, value in past.project_run.data.params.items():
         place = unquoted(value)
-        if (place.startswith(("/", "~", "s3:", "gs:", "abfss:", "dbfs:", "hdfs:"))) and place not in sources:
-            found.append(f"was given {name}={place}, a place outside of it, to which it may have written")
+        away = place.startswith(("/", "~", "s3:", "gs:", "abfss:", "dbfs:", "hdfs:")) and not TEMPORARY.match(place)
+        if away and place not in sources:
+            found.append(f"has {name}={place}, a place outside of it, to which it may have written")
     return found

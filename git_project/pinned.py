@@ -58,7 +58,7 @@ class Project:
 
     def has_option(self, name: str) -> bool:
         """Whether the project's programs have an option of a name that MLproject does not declare."""
-        return bool(re.search(rf"--{re.sub('[-_]', '[-_]', re.escape(name))}\\b", self.source))
+        return bool(re.search(rf"--{re.sub('[-_]', '[-_]', re.escape(name))}\b", self.source))
 
     def check(self, entry_point: str, parameters: dict[str, str]) -> None:
         """Refuse to run what the project does not have at its commit.

@@ -121,7 +121,8 @@ class Report:
             "What no commit fixes: a seed that is not set, the time, the number of threads, the hardware (this time "
             f"{machine()}; MLflow does not record that of the original)."
         )
-        durations = [row.name for row in self.differences if looks_like_a_duration(row.name)]
+        named = [row.name for row in self.differences if row.kind in ("metric", "parameter", "artifact")]
+        durations = [name for name in named if looks_like_a_duration(name)]
         if durations and self.rules:
             ignore = ",".join(dict.fromkeys([*self.rules.ignore, *durations]))
             found.append(f"These look like durations: -P ignore='{ignore}' leaves them out.")

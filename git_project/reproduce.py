@@ -99,7 +99,9 @@ def reproduce(
         report.show()
         say_where_to_look()
         if report.reproduced != "true":
-            raise SystemExit(EXIT[report.reproduced])  # within the block, so that MLflow marks this run as FAILED
+            raise click.exceptions.Exit(
+                EXIT[report.reproduced]
+            )  # within the block, so that MLflow marks this run as FAILED
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ class Sameness:
     rules: set[str] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
     ignored: set[str] = field(default_factory=set)
+    where: list[str] = field(default_factory=list)
+    what: tuple[Any, Any] | None = None
 
     def is_ignored(self, name: str) -> bool:
         """Whether a name is one of those that are not compared; scikit-learn's `refit_time_` is `refit_time`."""
@@ -112,13 +114,28 @@ class Sameness:
         )
 
     def alike(self, one: Any, other: Any, name: str = "") -> bool:
-        """Whether two values, as `content.plain` gives them, are the same. `name`: what they are the value of."""
+        """Whether two values, as `content.plain` gives them, are the same. `name`: what they are the value of.
+
+        Where they differ, `where` leads to the first difference and `what` holds both its sides.
+        """
+        self.where, self.what = [], None
+        return self._alike(one, other, name)
+
+    def _alike(self, one: Any, other: Any, name: str) -> bool:
+        same = self._same(one, other, name)
+        if not same and self.what is None:
+            self.what = (one, other)
+        return same
+
+    def _same(self, one: Any, other: Any, name: str) -> bool:
         if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
             return self._arrays(one, other, name)
         if isinstance(one, dict) and isinstance(other, dict):
             return self._mappings(one, other)
         if isinstance(one, list) and isinstance(other, list):
-            return len(one) == len(other) and all(self.alike(*each, name) for each in zip(one, other, strict=True))
+            return len(one) == len(other) and all(
+                self._part(*each, name, f"[{number}]") for number, each in enumerate(zip(one, other, strict=True))
+            )
         if isinstance(one, bool) or isinstance(other, bool):
             return one is other
         if isinstance(one, float | int) and isinstance(other, float | int):
@@ -129,9 +146,9 @@ class Sameness:
             self.unseen.add(one.what)
             return True
         if isinstance(one, Picture) and isinstance(other, Picture):
-            if one.pixels != other.pixels:
-                self.unseen.add("other pixels in a picture of the same kind and size")
-            return (one.kind, one.size) == (other.kind, other.size)
+            if one.drawn != other.drawn:
+                self.unseen.add("drawn otherwise, of the same kind and size")
+            return one.kind == other.kind and self._alike(list(one.size), list(other.size), name)
         return bool(type(one) is type(other) and one == other)
 
     def _numbers(self, one: float, other: float) -> bool:
@@ -161,11 +178,17 @@ class Sameness:
             return False
         if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
             return bool(np.isclose(one, other, rtol=self.rtol, atol=self.atol, equal_nan=True).all())
-        return self.alike(one.tolist(), other.tolist(), name)
+        return self._alike(one.tolist(), other.tolist(), name)
 
     def _mappings(self, one: dict[str, Any], other: dict[str, Any]) -> bool:
         one, other = self._without_own(one, self.original), self._without_own(other, self.again)
-        return one.keys() == other.keys() and all(self.alike(one[key], other[key], str(key)) for key in one)
+        return one.keys() == other.keys() and all(self._part(one[key], other[key], key, key) for key in one)
+
+    def _part(self, one: Any, other: Any, name: str, place: str) -> bool:
+        same = self._alike(one, other, name)
+        if not same:
+            self.where.insert(0, place)
+        return same
 
     def _without_own(self, mapping: dict[str, Any], own: Own) -> dict[str, Any]:
         """A mapping without what is ignored, its keys without what is the run's own."""

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import re
+import runpy
+import shlex
 import shutil
+import subprocess
+import sys
+import threading
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import mlflow.projects.backend.local
 import pytest
+from examples import module
+from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow.entities import Run
+from mlflow.projects.submitted_run import LocalSubmittedRun
 from running import COLLECTION, Outcome, Store
+from sqlalchemy import Engine
 
 GIT_PROJECT = COLLECTION / "git_project"
 
@@ -120,10 +135,71 @@ def left_behind(store: Store, temporary: Path) -> Callable[[], list[object]]:
     """What should not be there: runs of the store that are still RUNNING, and clones among the temporary files."""
 
     def left_behind() -> list[object]:
-        running = store.client.search_runs(["0"], "attributes.status = 'RUNNING'")
+        experiments = [each.experiment_id for each in store.client.search_experiments()]
+        running = store.client.search_runs(experiments, "attributes.status = 'RUNNING'")
         return [*running, *temporary.rglob(".git"), *temporary.glob("git_project_*")]
 
     return left_behind
+
+
+def _forked(command: str, work_dir: str, experiment_id: str, run_id: str) -> LocalSubmittedRun:
+    """Start an entry point, `python SCRIPT ...`, as MLflow does, in a fork of this process: no import takes seconds.
+
+    A thread has no active run; a fork must not use the connections to the database that it inherits.
+    """
+    child = os.fork()
+    if child:
+        waiting = subprocess.Popen([sys.executable, "-ISc", "pass"])
+        _, status = os.waitpid(child, 0)
+        waiting.wait()
+        waiting.returncode = os.waitstatus_to_exitcode(status)
+        return LocalSubmittedRun(run_id, waiting)
+    code = 1
+
+    def run() -> None:
+        nonlocal code
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
+
+    for engine in [each for each in gc.get_objects() if isinstance(each, Engine)]:
+        engine.dispose(close=False)
+    os.chdir(work_dir)
+    os.environ |= {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id}
+    sys.argv = shlex.split(command)[1:]
+    sys.path.insert(0, work_dir)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@pytest.fixture
+def in_process(store: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> Callable[..., Reproduction]:
+    """`reproduce` in this process, and the projects in forks of it: the real functions on real runs."""
+    monkeypatch.setattr(mlflow.projects.backend.local, "_run_entry_point", _forked)
+    monkeypatch.setattr(mlflow.projects, "run", partial(_run_at_once, mlflow.projects.run))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    command = module("git_project", "reproduce").reproduce
+
+    def reproduce(run: Run, **options: object) -> Reproduction:
+        options = {"run_id": run.info.run_id, "env_manager": "local", **options}
+        code = command.main([f"--{name}={value}" for name, value in options.items()], standalone_mode=False)
+        made = mlflow.last_active_run()
+        assert made
+        return Reproduction(Outcome(code or 0, "", store.client.get_run(made.info.run_id)), store)
+
+    return reproduce
+
+
+def _run_at_once(real: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return real(*arguments, **{**options, "synchronous": True})
 
 
 @dataclass
@@ -139,23 +215,35 @@ class Reproduction:
         return json.loads(self.store.artifact(self.outcome.run, "report.json").read_text())
 
     @property
+    def page(self) -> str:
+        """The report as a page."""
+        return self.store.artifact(self.outcome.run, "report.md").read_text()
+
+    @property
     def differences(self) -> set[tuple[str, str]]:
         """The kind and name of all that differs."""
-        return {(row["kind"], row["name"]) for row in self.report["differences"]}
+        return {(row["kind"], row["name"]) for row in self.report["rows"] if row["same"] is False}
 
 
 @pytest.fixture
 def reproduce(
     store: Store, installed: dict[str, str], temporary: Path, left_behind: Callable[[], list[object]]
 ) -> Callable[..., Reproduction]:
-    """`mlflow run git_project -e reproduce` on a run, by default with all environments local; it leaves nothing."""
+    """`python reproduce.py` on a run, by default with all environments local: its exit code is the verdict.
 
-    def reproduce(run: Run | str, environment: dict[str, str] | None = None, **parameters: object) -> Reproduction:
-        run_id = run if isinstance(run, str) else run.info.run_id
-        parameters = {"run_id": run_id, "env_manager": "local", **parameters}
-        environment = {**installed, "TMPDIR": str(temporary), **(environment or {})}
-        outcome = store.mlflow_run(GIT_PROJECT, "reproduce", parameters, environment=environment)
+    It leaves nothing behind, and the registry as it was.
+    """
+
+    def reproduce(run: Run | str, environment: dict[str, str] | None = None, **options: object) -> Reproduction:
+        options = {"run_id": run if isinstance(run, str) else run.info.run_id, "env_manager": "local", **options}
+        command = ["python", str(GIT_PROJECT / "reproduce.py"), *(f"--{name}={each}" for name, each in options.items())]
+        path = f"{forks()}{os.pathsep}{store.environment['PATH']}"
+        registered = len(store.client.search_model_versions())
+        environment = {**installed, "PATH": path, "TMPDIR": str(temporary), **(environment or {})}
+        outcome = store.run(command, environment=environment)
         assert not left_behind(), outcome.output
-        return Reproduction(outcome, store)
+        assert len(store.client.search_model_versions()) == registered
+        found = re.search(r"^Report: runs:/(\w{32})/report.md$", outcome.output, re.MULTILINE)
+        return Reproduction(replace(outcome, begun=store.client.get_run(found[1]) if found else None), store)
 
     return reproduce
