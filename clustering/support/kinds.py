@@ -31,7 +31,7 @@ import pyarrow as pa
 from support.evidence import FEW_ROWS, MOST_CATEGORIES, Column, Seen
 from support.names import pick_names, split_list
 from support.table import OpenedTable, bad
-from support.texts import shown
+from support.texts import short, shown
 from support.written import POINT, WAYS, WHOLE, Shape, fits, shape_of, to_floats
 
 NEARLY_ALL = 0.95
@@ -179,7 +179,7 @@ class Evidence:
         if said in ("number", "decimal_point", "decimal_comma"):
             kind, wrong = self.number(column, hint, said)
             if wrong:
-                raise bad("kinds", f"{name}:{said}", f"cannot be: {wrong.text!r}{_row(wrong)} is no such number.")
+                raise bad("kinds", f"{name}:{said}", f"cannot be: {short(wrong.text)}{_row(wrong)} is no such number.")
             return kind
         if said == "caseless":
             return Kind("category", spelling=spelling(column.texts), missing=self.missing)
@@ -196,7 +196,7 @@ class Evidence:
             return Kind("empty", "is empty")
         if column.constant() and column.present == column.rows:
             text = next(iter(column.shapes.values())).text
-            return Kind("constant", f"is constant ({text!r})")
+            return Kind("constant", f"is constant ({short(text)})")
         if (
             column.type == "date"
             or (column.compact_dates and column.most > 0)
@@ -268,7 +268,7 @@ class Evidence:
             elif kind.kind == "category" and name not in self.overruled:
                 said += self._category_notes(name, column)
             if kind.learnable and column.spaced and column.bare:
-                said.append(f"Column {name!r} holds {column.spaced!r}: outer spaces do not count.")
+                said.append(f"Column {name!r} holds {short(column.spaced)}: outer spaces do not count.")
         return said
 
     def _cure(self, name: str, kind: Kind) -> str:
@@ -282,7 +282,10 @@ class Evidence:
         written = [seen.text for shape, seen in column.shapes.items() if shape not in (WHOLE, POINT)]
         if not written:
             return []
-        said = f"Column {name!r} holds numbers: {written[0]!r} is {shown(to_floats(pa.array(written[:1]), kind)[0])}"
+        value = to_floats(pa.array(written[:1]), kind)[0]
+        if written[0] == str(value):  # 1.234 in a file whose decimal mark is the point
+            return []
+        said = f"Column {name!r} holds numbers: {written[0]!r} is {shown(value)}"
         other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
         ambiguous = max(map(column.fit, ways)) == column.present and set(written[0]) & set(",.")
         if ambiguous and name not in self.overruled:
@@ -298,14 +301,14 @@ class Evidence:
             first = {shape: seen for shape, seen in column.shapes.items() if not shape.ways}
             said.append("numbers and texts ({}{}): they are categories")
         seen = min(first.values(), key=lambda seen: seen.row, default=Seen(0, 0, ""))
-        said = [f"Column {name!r} holds {text.format(repr(seen.text), _row(seen))}." for text in said]
+        said = [f"Column {name!r} holds {text.format(short(seen.text), _row(seen))}." for text in said]
         alike: dict[str, list[str]] = {}
         for text in column.texts if column.distinct <= 1000 else ():
             alike.setdefault(text.casefold(), []).append(text)
         for texts in alike.values():
             if len(texts) > 1:
                 cure = f"kinds={named(name, 'caseless')} makes them one"
-                said.append(f"Column {name!r} holds {', '.join(map(repr, texts))}, which differ in case only: {cure}.")
+                said.append(f"Column {name!r} holds {', '.join(map(short, texts))}, which differ in case only: {cure}.")
         return said
 
 

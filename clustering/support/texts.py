@@ -16,6 +16,11 @@ def shown(value: object) -> str:
     return repr(plain)
 
 
+def short(text: str, most: int = 60) -> str:
+    """A text in quotes for a message, cut where it is long."""
+    return repr(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
 def metric_names(labels: Iterable[object], prefix: str = "") -> list[str]:
     """A name for a metric of each label, of the characters that MLflow allows; no two are the same.
 

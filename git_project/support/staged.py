@@ -29,14 +29,19 @@ class ParquetTable:
         self.names: list[str] = schema.names
         if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
             raise NotATableError(f"has two columns called {twice[0]!r}: give each its own name.")
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        pandas = schema.pandas_metadata or {}
+        self._categories = {
+            column["name"] for column in pandas.get("columns", []) if column["pandas_type"] == "categorical"
+        }
+        self._categories |= {field.name for field in schema if pa.types.is_dictionary(field.type)}
+        index = pandas.get("index_columns", [])
         self.row_names = [name for name in index if isinstance(name, str) and name in self.names]
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         for batch in self._file.iter_batches(batch_size=BATCH, columns=columns):
             table = pa.Table.from_batches([batch])
             fields = [
-                field.with_metadata({b"written": b"category"}) if pa.types.is_dictionary(field.type) else field
+                field.with_metadata({b"written": b"category"}) if field.name in self._categories else field
                 for field in table.schema
             ]
             yield table.cast(pa.schema(fields, table.schema.metadata))
@@ -46,7 +51,7 @@ class StagedTable:
     """Batches of rows in files of a folder, in which columns may turn up later; attributes as of `TextFile`."""
 
     def __init__(self, folder: Path, batches: Iterable[pa.Table], notes: list[str] | None = None) -> None:
-        self.notes = notes or []
+        self.notes = [] if notes is None else notes
         self.row_names: list[str] = []
         self._files: list[Path] = []
         fields: dict[str, pa.DataType] = {}
@@ -185,7 +190,7 @@ def excel(path: Path, folder: Path) -> Any:
             "is an Excel file, which needs openpyxl: pip install openpyxl, or save it as CSV."
         ) from None
     sheets = [str(name) for name in workbook.sheet_names]
-    cells = workbook.parse(sheets[0], header=None, dtype=object, keep_default_na=False, na_values=[])
+    cells = pd.read_excel(workbook, header=None, dtype=object, keep_default_na=False, na_values=[])
     cells.map(_excel_text).to_csv(folder / "sheet.csv", header=False, index=False)
     table = TextFile(folder / "sheet.csv", folder)
     if len(sheets) > 1:

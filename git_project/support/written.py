@@ -75,7 +75,7 @@ def shape_of(text: str) -> Shape:
         return Shape()
     if bool(match["open"]) + bool(match["sign"]) + bool(match["inner"]) > 1:
         return Shape()
-    digits = match["digits"]
+    digits = match["digits"].strip()
     ways = frozenset(way for way, pattern in _DIGITS.items() if pattern.fullmatch(digits))
     if not ways:
         return Shape()
