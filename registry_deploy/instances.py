@@ -16,7 +16,7 @@ from support.inputs import kinds_of, model_inputs
 from support.names import find_name
 from support.table import OpenedTable, bad
 
-WHOLE = {DataType.integer: 2**31, DataType.long: 2**63}  # the limit of each
+LIMITS = {DataType.integer: 2**31, DataType.long: 2**63}  # of whole numbers
 BY_THE_READER = (DataType.double, DataType.float, DataType.string, DataType.boolean)
 
 
@@ -33,10 +33,11 @@ def instances(table: OpenedTable, rows: pa.Table, schema: Schema, metadata: Mapp
     Raises click.BadParameter for a column that is lacking, and with its row for a value that is missing where it must
     not be, is of the wrong kind, or would be changed by the type that the model asks for.
     """
-    simple = Schema([column for column in schema.inputs if column.type in BY_THE_READER])
+    simple = [column for column in schema.inputs if column.type in BY_THE_READER]
     columns = {}
-    if simple.inputs:
-        read = model_inputs(rows, simple, kinds_of(metadata, simple, table), parameter=table.parameter)
+    if simple:
+        read_by = Schema(simple)
+        read = model_inputs(rows, read_by, kinds_of(metadata, read_by, table), parameter=table.parameter)
         columns = {str(name): read[name] for name in read}
     for column in schema.inputs:
         wanted = str(column.name)
@@ -62,26 +63,30 @@ def _converted(cells: list[Any], column: Any, parameter: str) -> pd.Series:
         except (ValueError, TypeError, OverflowError) as error:
             what = f"in column {column.name!r}, row {row}, is no {kind(column.type)}"
             raise bad(parameter, cell, f"{what}: {error}.") from None
-    if column.type in WHOLE:
+    if _is_whole(column):
         if None not in values:
             return pd.Series(values, dtype=column.type.to_numpy())
         return pd.Series(values, dtype="float64")
     return pd.Series(values, dtype="datetime64[ns]" if column.type is DataType.datetime else object)
 
 
+def _is_whole(column: Any) -> bool:
+    return isinstance(column.type, DataType) and column.type in LIMITS  # lists and objects are no DataType
+
+
 def _value(cell: Any, column: Any) -> Any:
     empty = cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and np.isnan(cell))
     if empty:
-        if column.type in WHOLE and column.required:
+        if _is_whole(column) and column.required:
             raise ValueError(
                 "it is missing, and whole numbers cannot be; the model must be logged with float64 columns"
             )
         return None
-    if column.type in WHOLE:
+    if _is_whole(column):
         number = int(cell) if isinstance(cell, int) or str(cell).strip().lstrip("+-").isdigit() else float(cell)
         if number != int(number):
             raise ValueError("the model takes whole numbers")
-        if not -WHOLE[column.type] <= int(number) < WHOLE[column.type]:
+        if not -LIMITS[column.type] <= int(number) < LIMITS[column.type]:
             raise ValueError("it is too large")
         return int(number)
     if column.type is DataType.datetime:

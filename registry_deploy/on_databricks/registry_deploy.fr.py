@@ -30,7 +30,7 @@
 
 dbutils.widgets.text("experiment", "/Shared/registry_deploy")
 dbutils.widgets.text("repo", "")
-dbutils.widgets.text("registered_model", "churn_notebook")
+dbutils.widgets.text("registered_model", "main.default.churn_notebook")
 
 # COMMAND ----------
 

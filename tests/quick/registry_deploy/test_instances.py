@@ -1,0 +1,67 @@
+"""What a model is asked is what stands in the file: no value is changed by a cast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+from examples import module
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
+
+of: Any = module("registry_deploy", "instances")
+
+
+def read(path: Path, *columns: ColSpec) -> pd.DataFrame:
+    from support.table import open_table
+
+    table = open_table(str(path))
+    return of.instances(table, of.all_rows(table), Schema(list(columns)), None)
+
+
+def test_every_type_of_a_signature(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "single": np.linspace(0, 1, 4).astype("float32"),
+            "whole": np.arange(4) + 2**53,
+            "when": pd.date_range("2026-01-01", periods=4),
+            "list": [[1.0, 2.0]] * 4,
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    list_of = ColSpec(Array(DataType.double), "list")
+    columns = [ColSpec("float", "single"), ColSpec("long", "whole"), ColSpec("datetime", "when"), list_of]
+    X = read(tmp_path / "t.parquet", *columns, ColSpec("long", "absent", required=False))
+    assert X["single"].dtype == np.float32
+    assert X["whole"].tolist() == table["whole"].tolist()
+    assert X["when"].tolist() == table["when"].tolist()
+    assert [each.tolist() for each in X["list"]] == table["list"].tolist()
+    assert X["absent"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("cells", "type_name", "message"),
+    [
+        ("1\n2.7", "long", "'2.7' in column 'a', row 2, is no long: the model takes whole numbers."),
+        ("3000000000\n2", "integer", "'3000000000' in column 'a', row 1, is no integer: it is too large."),
+        ("16777217\n1", "float", "row 1, is too large for the float32"),
+        ("2026-13-01\n2026-01-01", "datetime", "'2026-13-01' in column 'a', row 1, is no datetime"),
+        ("1\nx", "double", "'x' in column 'a', row 2, is not a (finite) number"),
+    ],
+)
+def test_a_value_that_a_cast_would_change_is_refused_with_its_row(
+    cells: str, type_name: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"a\n{cells}\n")
+    with pytest.raises(click.BadParameter) as caught:
+        read(tmp_path / "t.csv", ColSpec(type_name, "a"))
+    assert message in caught.value.message
+
+
+def test_large_whole_numbers_keep_every_digit(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n9007199254740993\n2\n")
+    assert read(tmp_path / "t.csv", ColSpec("long", "a"))["a"].tolist() == [9007199254740993, 2]
