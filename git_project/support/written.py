@@ -108,7 +108,9 @@ def fits(shape: Shape, way: tuple[str, str]) -> bool:
 def as_text(cells: pa.Array) -> pa.Array:
     """Cells as text without outer spaces: whole numbers without a point, dates as ISO."""
     kind = cells.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        cells, kind = cells.cast(pa.string()), pa.string()
+    if pa.types.is_string(kind):
         return pc.utf8_trim_whitespace(cells)
     if pa.types.is_decimal(kind):
         cells = cells.cast(pa.float64())

@@ -12,6 +12,8 @@ import random
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -106,6 +108,9 @@ def binary(frame: pd.DataFrame, form: str) -> bytes:
 
 
 FRAME = pd.read_csv(io.StringIO(PLAIN))
+LONG_NUMBERS = [None if i == 3 else 12345678901234567 + i // 9 for i in range(30)]
+RECORDS = FRAME.to_dict(orient="records")
+LISTS = pd.Series([["a", "b"]] * 30)
 WIDE = [{"age": 20 + i % 7, "left": answer(i)} for i in range(30)]
 
 NUMBERS = {
@@ -354,13 +359,13 @@ TYPED = {
         name="table.parquet",
     ),
     "Parquet, decimals": Made(
-        binary(FRAME.assign(spend=FRAME["spend"].map(lambda v: __import__("decimal").Decimal(v) / 4)), "parquet"),
+        binary(FRAME.assign(spend=FRAME["spend"].map(lambda v: Decimal(v) / 4)), "parquet"),
         PLAIN_KINDS,
         first=(20.0, 25.0, "no"),
         name="table.parquet",
     ),
     "Parquet, dates": Made(
-        binary(FRAME.assign(age=pd.date_range("2024-01-01", periods=30).date), "parquet"),
+        binary(FRAME.assign(age=[date(2024, 1, 1 + i) for i in range(30)]), "parquet"),
         {**PLAIN_KINDS, "age": "date"},
         said=("'age' holds dates",),
         name="table.parquet",
@@ -378,11 +383,11 @@ TYPED = {
         binary(FRAME.assign(age=FRAME["age"] > 21), "parquet"), {**PLAIN_KINDS, "age": "boolean"}, name="table.parquet"
     ),
     "Parquet, lists": refused(
-        binary(FRAME.assign(age=[["a", "b"]] * 30), "parquet"), "column 'age', row 1, is a list", "drop=age",
+        binary(FRAME.assign(age=LISTS), "parquet"), "column 'age', row 1, is a list", "drop=age",
         name="table.parquet",
     ),
     "Parquet, lists left out": Made(
-        binary(FRAME.assign(age=[["a", "b"]] * 30), "parquet"),
+        binary(FRAME.assign(age=LISTS), "parquet"),
         {"spend": "number", "left": "category"},
         given={"drop": ["age"]},
         name="table.parquet",
@@ -394,7 +399,7 @@ TYPED = {
         FRAME.set_axis([f"r{i}" for i in range(30)]).to_json(), "rows have names ('r0', ...)", name="table.json"
     ),
     "JSON of MLflow, split": plain(json.dumps({"dataframe_split": FRAME.to_dict(orient="split")}), name="table.json"),
-    "JSON of MLflow, records": plain(json.dumps({"dataframe_records": FRAME.to_dict(orient="records")}), name="table.json"),
+    "JSON of MLflow, records": plain(json.dumps({"dataframe_records": RECORDS}), name="table.json"),
     "JSON of MLflow, inputs": plain(json.dumps({"inputs": FRAME.to_dict(orient="list")}), name="table.json"),
     "JSON under data": plain(json.dumps({"data": FRAME.to_dict(orient="records")}), name="table.json"),
     "JSON over several lines": plain(FRAME.to_json(orient="records", indent=2), name="table.json"),
@@ -405,13 +410,15 @@ TYPED = {
         name="table.jsonl",
     ),
     "JSON Lines, long numbers and null": Made(
-        "\n".join(json.dumps({**row, "id": None if i == 3 else 12345678901234567 + i // 9}) for i, row in enumerate(WIDE)).encode(),
+        "\n".join(json.dumps({**row, "id": LONG_NUMBERS[i]}) for i, row in enumerate(WIDE)).encode(),
         {"age": "number", "left": "category", "id": "category"},
         said=("codes ('12345678901234567'",),
         first=(20.0, "no", "12345678901234567"),
         name="table.jsonl",
     ),
-    "JSON Lines, lists": refused('{"a":1,"b":[1,2]}\n{"a":2,"b":[3]}\n', "column 'b', row 1, is a list", name="table.jsonl"),
+    "JSON Lines, lists": refused(
+        '{"a":1,"b":[1,2]}\n{"a":2,"b":[3]}\n', "column 'b', row 1, is a list", name="table.jsonl"
+    ),
     "JSON Lines, malformed": refused('{"a":1}\n{"a":2\n', "malformed JSON at line 2", name="table.jsonl"),
     "JSON, a matrix": refused("[[1,2],[3,4]]", "objects", name="table.json"),
 }  # fmt: skip

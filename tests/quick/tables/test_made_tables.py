@@ -10,8 +10,8 @@ import click
 import pandas as pd
 import pyarrow as pa
 import pytest
-from quick.tables.made import TABLES, Made
 from mlflow.types import ColSpec, DataType, Schema
+from quick.tables.made import TABLES, Made
 
 from support.inputs import kinds_of, model_inputs, to_frame
 from support.kinds import Kind, decide, to_metadata
@@ -39,9 +39,7 @@ def test_the_kinds_of_the_columns_are_those_of_the_values(name: str, tmp_path: P
     made = TABLES[name]
     table = opened(made, tmp_path)
     kinds = decide(table, **made.given)
-    assert {column: written(kind) for column, kind in kinds.items()} == {
-        column: kind if kind != "number %" else "number %" for column, kind in made.kinds.items()
-    }
+    assert {column: written(kind) for column, kind in kinds.items()} == made.kinds
     for words in made.said:
         assert any(words.lower() in note.lower() for note in table.notes), (words, table.notes)
     assert len(table.notes) == len(made.said), table.notes
@@ -75,7 +73,7 @@ def test_prediction_reads_the_training_table_as_training_did(name: str, tmp_path
         parts.append(model_inputs(batch, schema, stored, first_row=row))
         row += len(batch)
     read = pd.concat(parts, ignore_index=True)
-    for column in frame:  # true and false of a batch without missing ones are bool, and objects with some
+    for column in kinds:  # true and false of a batch without missing ones are bool, and objects with some
         pd.testing.assert_series_equal(read[column], frame[column], check_dtype=kinds[column].kind != "boolean")
 
 
