@@ -2,12 +2,12 @@
 # MAGIC %md
 # MAGIC # Classification : qui est sur le point de partir ?
 # MAGIC
-# MAGIC Sept classifieurs apprennent, sur une table de clients d’une compagnie de téléphone, lesquels partent
-# MAGIC (`churn`) : un réseau de neurones, un arbre de décision, un classifieur bayésien naïf, les k plus proches
-# MAGIC voisins, une régression logistique, une forêt aléatoire et une machine à vecteurs de support. MLflow enregistre
-# MAGIC chaque entraînement comme une *exécution* (*run*) : ses paramètres, ses métriques, ses images et son modèle.
-# MAGIC Vous comparez les exécutions, vous laissez le meilleur modèle prédire de nouveaux clients, puis vous
-# MAGIC l’inscrivez au registre.
+# MAGIC Huit classifieurs apprennent, sur une table de clients d’une compagnie de téléphone, lesquels partent
+# MAGIC (`churn`) : un réseau de neurones, un arbre de décision, un classifieur bayésien naïf, un gradient boosting,
+# MAGIC les k plus proches voisins, une régression logistique, une forêt aléatoire et une machine à vecteurs de
+# MAGIC support. MLflow enregistre chaque entraînement comme une *exécution* (*run*) : ses paramètres, ses métriques,
+# MAGIC ses images et son modèle. Vous comparez les exécutions, vous laissez le meilleur modèle prédire de nouveaux
+# MAGIC clients, puis vous l’inscrivez au registre.
 # MAGIC
 # MAGIC Le notebook demande un cluster muni d’un runtime Databricks ML (de 15.4 LTS à 17.3 LTS, sans GPU) ou du calcul
 # MAGIC serverless, et un accès à Internet pour les paquets. Exécutez-le cellule par cellule, de haut en bas.
@@ -32,9 +32,10 @@
 
 dbutils.widgets.text("experiment", "/Shared/classification")
 dbutils.widgets.text("repo", "")
-dbutils.widgets.text("models", "ann,decision_tree,gaussian_nb,knn,logistic_regression,random_forest,svm")
+every = "ann,decision_tree,gaussian_nb,hist_gradient_boosting,knn,logistic_regression,random_forest,svm"
+dbutils.widgets.text("models", every)
 dbutils.widgets.text("max_depth", "5")
-dbutils.widgets.text("registered_model", "churn")
+dbutils.widgets.text("registered_model", "main.default.churn")
 
 # COMMAND ----------
 
@@ -97,6 +98,90 @@ if not (project / "MLproject").exists():
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Le suivi à la main
+# MAGIC
+# MAGIC Avant que l’exemple fasse tout cela pour vous, faites-le une fois vous-même, avec scikit-learn seul. Une partie
+# MAGIC des clients entraîne un modèle, le reste le teste : le modèle doit être jugé sur des clients qu’il n’a pas vus.
+
+# COMMAND ----------
+
+import sklearn
+import skops
+from mlflow.models import infer_signature
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
+from sklearn.model_selection import train_test_split
+
+table = pd.read_csv(project / "data" / "churn.csv")
+X = table[["tenure", "monthly_charges"]].astype(float)
+y = table["churn"]
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Une *exécution* commence par `start_run` et se termine avec le bloc. Ce que vous y journalisez reste ensemble :
+# MAGIC un **paramètre** est ce que vous avez choisi, une **métrique** est ce qui en est sorti, une figure est un
+# MAGIC **artefact**. Le modèle est journalisé avec sa *signature* (quelles colonnes il prend, ce qu’il répond), un
+# MAGIC *exemple d’entrée* et les paquets dont il a besoin.
+
+# COMMAND ----------
+
+with mlflow.start_run(run_name="by hand") as by_hand:
+    classifier = LogisticRegression(C=0.5).fit(X_train, y_train)
+    scores = classifier.predict_proba(X_test)[:, 1]
+    mlflow.log_param("C", 0.5)
+    mlflow.log_metric("roc_auc", roc_auc_score(y_test == "Yes", scores))
+    mlflow.log_figure(RocCurveDisplay.from_predictions(y_test == "Yes", scores).figure_, "roc_curve.png")
+    mlflow.sklearn.log_model(
+        classifier,
+        name="model",
+        signature=infer_signature(X_train, classifier.predict(X_train)),
+        input_example=X_train.head(2),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+    )
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC L’artefact se relit depuis l’exécution, et le modèle aussi : par l’adresse `runs:/<run id>/model` il prédit
+# MAGIC partout, sans le code ci-dessus.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{by_hand.info.run_id}/roc_curve.png"))
+loaded = mlflow.pyfunc.load_model(f"runs:/{by_hand.info.run_id}/model")
+display(X_test.head(3).assign(prediction=loaded.predict(X_test.head(3))))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC La **journalisation automatique** fait de même sans appel : chaque `fit` dans une exécution journalise tous les
+# MAGIC paramètres de l’estimateur et ses métriques sur les lignes d’apprentissage, et `score` ajoute l’exactitude sur
+# MAGIC les autres.
+
+# COMMAND ----------
+
+mlflow.sklearn.autolog(log_models=False, silent=True)
+for strength in (0.001, 0.1, 10.0):
+    with mlflow.start_run(run_name=f"autolog C={strength}"):
+        LogisticRegression(C=strength).fit(X_train, y_train).score(X_test, y_test)
+mlflow.sklearn.autolog(disable=True)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Ce que vous avez journalisé se recherche, ici les exécutions qui ont un paramètre `C`. Les colonnes qui
+# MAGIC manquent à une exécution sont vides.
+
+# COMMAND ----------
+
+found = mlflow.search_runs([experiment.experiment_id], filter_string="params.C != ''", order_by=["start_time"])
+display(found[["tags.mlflow.runName", "params.C", "metrics.roc_auc", "metrics.training_roc_auc"]])
 
 # COMMAND ----------
 

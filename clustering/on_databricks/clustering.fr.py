@@ -34,7 +34,7 @@ dbutils.widgets.text("repo", "")
 dbutils.widgets.text("k_min", "2")
 dbutils.widgets.text("k_max", "20")
 dbutils.widgets.text("choose", "silhouette")
-dbutils.widgets.text("registered_model", "segments")
+dbutils.widgets.text("registered_model", "main.default.segments")
 
 # COMMAND ----------
 
@@ -97,6 +97,90 @@ if not (project / "MLproject").exists():
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Le suivi à la main
+# MAGIC
+# MAGIC Avant que l’exemple fasse tout cela pour vous, faites-le une fois vous-même, avec scikit-learn seul. Deux
+# MAGIC colonnes suffisent, mises à l’échelle pour que les mois et les dollars comptent autant.
+
+# COMMAND ----------
+
+import sklearn
+import skops
+from matplotlib.figure import Figure
+from mlflow.models import infer_signature
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+X = pd.read_csv(project / "data" / "customers.csv")[["tenure", "monthly_charges"]].astype(float).dropna()
+scaled = StandardScaler().fit_transform(X)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Une *exécution* commence par `start_run` et se termine avec le bloc. Ce que vous y journalisez reste ensemble :
+# MAGIC un **paramètre** est ce que vous avez choisi, une **métrique** est ce qui en est sorti, une figure est un
+# MAGIC **artefact**. Le modèle est journalisé avec sa *signature* (quelles colonnes il prend, ce qu’il répond), un
+# MAGIC *exemple d’entrée* et les paquets dont il a besoin.
+
+# COMMAND ----------
+
+with mlflow.start_run(run_name="by hand") as by_hand:
+    model = make_pipeline(StandardScaler(), KMeans(n_clusters=3, n_init=1, random_state=0)).fit(X)
+    segments = model.predict(X)
+    mlflow.log_param("n_clusters", 3)
+    mlflow.log_metric("silhouette", silhouette_score(scaled, segments, sample_size=2000, random_state=0))
+    figure = Figure()
+    figure.subplots().scatter(X["tenure"], X["monthly_charges"], c=segments, s=4)
+    mlflow.log_figure(figure, "segments.png")
+    mlflow.sklearn.log_model(
+        model,
+        name="model",
+        signature=infer_signature(X, segments),
+        input_example=X.head(2),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+    )
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC L’artefact se relit depuis l’exécution, et le modèle aussi : par l’adresse `runs:/<run id>/model` il prédit
+# MAGIC partout, sans le code ci-dessus.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{by_hand.info.run_id}/segments.png"))
+loaded = mlflow.pyfunc.load_model(f"runs:/{by_hand.info.run_id}/model")
+display(X.head(3).assign(segment=loaded.predict(X.head(3))))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC La **journalisation automatique** fait de même sans appel : chaque `fit` dans une exécution journalise tous les
+# MAGIC paramètres de l’estimateur et ses métriques.
+
+# COMMAND ----------
+
+mlflow.sklearn.autolog(log_models=False, silent=True)
+for count in (2, 4):
+    with mlflow.start_run(run_name=f"autolog {count} segments"):
+        KMeans(n_clusters=count, n_init=1, random_state=0).fit(scaled)
+mlflow.sklearn.autolog(disable=True)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Ce que vous avez journalisé se recherche, ici les exécutions qui ont un paramètre `n_clusters`.
+
+# COMMAND ----------
+
+found = mlflow.search_runs([experiment.experiment_id], filter_string="params.n_clusters != ''")
+display(found[["tags.mlflow.runName", "params.n_clusters", "status"]])
 
 # COMMAND ----------
 

@@ -32,7 +32,7 @@ dbutils.widgets.text("repo", "")
 dbutils.widgets.text("k_min", "2")
 dbutils.widgets.text("k_max", "20")
 dbutils.widgets.text("choose", "silhouette")
-dbutils.widgets.text("registered_model", "segments")
+dbutils.widgets.text("registered_model", "main.default.segments")
 
 # COMMAND ----------
 
@@ -95,6 +95,89 @@ if not (project / "MLproject").exists():
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Tracking by hand
+# MAGIC
+# MAGIC Before the example does all of it for you, do it yourself once, with scikit-learn alone. Two columns are
+# MAGIC enough, scaled so that months and dollars count alike.
+
+# COMMAND ----------
+
+import sklearn
+import skops
+from matplotlib.figure import Figure
+from mlflow.models import infer_signature
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+X = pd.read_csv(project / "data" / "customers.csv")[["tenure", "monthly_charges"]].astype(float).dropna()
+scaled = StandardScaler().fit_transform(X)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC A *run* begins with `start_run` and ends with the block. What you log in it stays together: a **parameter** is
+# MAGIC what you chose, a **metric** is what came out, a figure is an **artifact**. The model is logged with its
+# MAGIC *signature* (which columns it takes, what it answers), an *input example*, and the packages that it needs.
+
+# COMMAND ----------
+
+with mlflow.start_run(run_name="by hand") as by_hand:
+    model = make_pipeline(StandardScaler(), KMeans(n_clusters=3, n_init=1, random_state=0)).fit(X)
+    segments = model.predict(X)
+    mlflow.log_param("n_clusters", 3)
+    mlflow.log_metric("silhouette", silhouette_score(scaled, segments, sample_size=2000, random_state=0))
+    figure = Figure()
+    figure.subplots().scatter(X["tenure"], X["monthly_charges"], c=segments, s=4)
+    mlflow.log_figure(figure, "segments.png")
+    mlflow.sklearn.log_model(
+        model,
+        name="model",
+        signature=infer_signature(X, segments),
+        input_example=X.head(2),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+    )
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC The artifact is read back from the run, and so is the model: by the address `runs:/<run id>/model` it predicts
+# MAGIC anywhere, without the code above.
+
+# COMMAND ----------
+
+display(mlflow.artifacts.load_image(f"runs:/{by_hand.info.run_id}/segments.png"))
+loaded = mlflow.pyfunc.load_model(f"runs:/{by_hand.info.run_id}/model")
+display(X.head(3).assign(segment=loaded.predict(X.head(3))))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC **Autologging** does the same without a call: each `fit` within a run logs all parameters of the estimator and
+# MAGIC its metrics.
+
+# COMMAND ----------
+
+mlflow.sklearn.autolog(log_models=False, silent=True)
+for count in (2, 4):
+    with mlflow.start_run(run_name=f"autolog {count} segments"):
+        KMeans(n_clusters=count, n_init=1, random_state=0).fit(scaled)
+mlflow.sklearn.autolog(disable=True)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC What you have logged is searched, here for the runs with a parameter `n_clusters`.
+
+# COMMAND ----------
+
+found = mlflow.search_runs([experiment.experiment_id], filter_string="params.n_clusters != ''")
+display(found[["tags.mlflow.runName", "params.n_clusters", "status"]])
 
 # COMMAND ----------
 

@@ -33,7 +33,7 @@ dbutils.widgets.text("repo", "")
 dbutils.widgets.text("project", "classification")
 dbutils.widgets.text("version", "")
 dbutils.widgets.text("runs", "[decision_tree: {max_depth: 3}, gaussian_nb, knn, logistic_regression]")
-dbutils.widgets.text("registered_model", "churn_from_git")
+dbutils.widgets.text("registered_model", "main.default.churn_from_git")
 
 # COMMAND ----------
 

@@ -32,7 +32,8 @@ def job_id(connected: Workspace) -> int:
         "${resources.experiments.clustering.id}": experiment,
         "${bundle.name}": "collection",
         "../../clustering": f"{PLACE}/clustering",
-        "python_file: ../": f"python_file: {PLACE}/on_databricks/",
+        "../run_entry_point.py": f"{PLACE}/on_databricks/run_entry_point.py",
+        "../unknown_entry_point.py": f"{PLACE}/on_databricks/unknown_entry_point.py",
     }.items():
         text = text.replace(name, value)
     assert "${" not in text.partition("targets:")[0].partition("jobs:")[2]

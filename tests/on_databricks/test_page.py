@@ -82,7 +82,7 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
 
         run, stage, twin, notebooks, tables = others
         printed = typed(run, tmp_path, second)
-        assert "chosen" in printed  # the log of the job
+        assert "Model: runs:/" in printed  # the log of the job
         assert exports["DATABRICKS_TOKEN"] not in printed
         typed(stage, tmp_path, second)
         assert "Launched MLflow run as Databricks job run" in typed(twin, tmp_path, second)

@@ -15,7 +15,7 @@ def test_a_model_is_trained_on_a_table_of_the_catalog_and_the_run_names_it(store
     lines = (COLLECTION / "classification" / "data" / "churn.csv").read_text().splitlines()
     (tmp_path / "churn.csv").write_text("\n".join(lines[:401]))
     experiment = store.client.create_experiment("catalog")
-    outcome = store.run([sys.executable, str(PROGRAM), str(tmp_path), experiment], folder=COLLECTION)
+    outcome = store.run([sys.executable, str(PROGRAM), str(tmp_path), experiment])
     assert outcome.code == 0, outcome.output
     (run,) = store.client.search_runs([experiment])
     assert run.info.status == "FINISHED"
