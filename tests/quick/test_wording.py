@@ -13,8 +13,17 @@ UNUSUAL = r"""
     | \ba\ (run|script|process)\ a\ (model|classifier)\b
     | \bapprend\ de\ nouveau\b | \bnombre\ de\ fils\b | \bprédire\ de\ nouveaux\b
 """
-OURS: tuple[str, ...] = ("*.py", "*.toml", "Makefile", "MLproject", "*/MLproject", ".ci/run", "support/*.py", "docs/*.py")
-OURS += tuple(f"{folder}/**/*.py" for folder in ("benchmarks", "tests", "on_databricks"))
+OURS: tuple[str, ...] = (
+    "*.py",
+    "*.toml",
+    "Makefile",
+    "MLproject",
+    "*/MLproject",
+    ".ci/run",
+    "support/*.py",
+    "docs/*.py",
+)
+OURS += tuple(f"{folder}/**/*.py" for folder in ("benchmarks", "docs", "on_databricks", "support", "tests"))
 OURS += tuple(f"{path.parent.name}/**/*.py" for path in COLLECTION.glob("*/MLproject"))
 
 
