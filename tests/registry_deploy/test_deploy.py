@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,7 @@ import pandas as pd
 import pytest
 import requests
 from mlflow import MlflowClient
-from running import Outcome, Store
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from running import Outcome, Store, free_port
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     assert "blue served       1   100 % healthy" in outcome.output
     outcome = endpoint("deploy", endpoint="e", model_uri="models:/served@champion", canary=50)
     assert "50 % healthy" in outcome.output
-    assert "deployed.local.e" in client.get_model_version("served", "2").tags
+    assert [key for key in client.get_model_version("served", "2").tags if key.startswith("deployed.local.e.")]
     outcome = endpoint("deploy", endpoint="e", model_uri="models:/served@champion")
     assert "green served       2   100 % healthy" in outcome.output
 
@@ -64,8 +57,8 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         if doing == "delete":
             client.delete_registered_model_alias("served", "previous")
         line = endpoint(doing, script="registry.py", **options).error
-        assert "is deployed: local.e (blue on " in line or "is deployed: local.e (green on " in line
-        assert line.endswith(f"Undeploy it before you {doing} it.")
+        assert "is deployed: local.e." in line
+        assert f"Undeploy it before you {doing} it" in line
 
     rows = pd.DataFrame({"x": [2.0, -2.0, None], "z": [0, 1, 2], "name": ["ann", "bob", "cy"]})
     rows.to_json(tmp_path / "new.jsonl", orient="records", lines=True)
@@ -88,7 +81,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         "predictions": ["yes"]
     }
     line = endpoint("deploy", endpoint="e", model_uri="models:/served/2").error
-    assert line.startswith("model_uri=models:/served/2 cannot be found: API request to")
+    assert line.startswith("MLflow: API request to")
     assert "100 % healthy" in endpoint("status", endpoint="e").output
     assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).status_code == 200
     outcome = endpoint("undeploy", endpoint="e")
@@ -96,7 +89,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     assert "the registry was not told of this deployment: API request" in outcome.output
     server.start()
     assert endpoint("undeploy", endpoint="e").code == 0  # and the registry is told
-    assert "deployed.local.e" not in client.get_model_version("served", "1").tags
+    assert not [key for key in client.get_model_version("served", "1").tags if key.startswith("deployed.")]
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}/ping", timeout=5)
 
@@ -107,8 +100,8 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         ("deploy", {"target": "moon"}, "'--target': 'moon' is not one of 'local', 'azureml'."),
         ("deploy", {"canary": "0"}, "'--canary': 0 is not in the range 1<=x<=100."),
         ("deploy", {"endpoint": "a b"}, "'--endpoint': 'a b' is no name for an endpoint"),
-        ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "model_uri=models:/nobody@champion"),
-        ("deploy", {"endpoint": "none", "host": "0.0.0.0", "model_uri": "models:/nobody/1"}, "lets other machines in"),
+        ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),
+        ("deploy", {"endpoint": "none", "host": "0.0.0.0", "model_uri": "/no/model"}, "lets other machines in"),
         ("status", {"target": "azureml", "config": "nowhere.json"}, "config=nowhere.json: expected a JSON file"),
         ("status", {"target": "azureml", "subscription_id": "mine"}, "subscription_id='mine': expected a UUID"),
         ("start", {"endpoint": "none"}, "none is not deployed in"),
@@ -118,9 +111,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
 )
 def test_deploy_refuses(verb: str, options: dict[str, str], message: str, run: Callable[..., Outcome]) -> None:
     if verb == "deploy":  # another test may serve on the default port just now
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            options = {"port": str(probe.getsockname()[1]), **options}
+        options = {"port": str(free_port()), **options}
     outcome = run("deploy.py", verb, **options)
     assert outcome.code == 2, outcome.output
     assert message in outcome.error

@@ -15,7 +15,7 @@ import pytest
 import requests
 import skops.io
 from mlflow.models import infer_signature
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, PROGRAMS, Outcome, Store
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
@@ -26,15 +26,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 Run = Callable[..., Outcome]
-
-# What a user sees who has not installed the extra packages: MLflow finds neither of two.
-WITHOUT = """
-import importlib.util as util
-found = util.find_spec
-util.find_spec = lambda name, *more: None if name in ("onnxruntime", "skl2onnx") else found(name, *more)
-import export_onnx, support.entry_point as project
-project.run_command(export_onnx.export_onnx)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +205,7 @@ def test_what_cannot_be_converted_is_refused_by_name_and_nothing_is_registered(
 
 def test_without_its_packages_it_says_what_to_install(store: Store) -> None:
     environment = {"PYTHONPATH": str(COLLECTION / "registry_deploy")}
-    outcome = store.run([sys.executable, "-c", WITHOUT], environment=environment)
+    outcome = store.run([sys.executable, str(PROGRAMS / "without_onnx.py")], environment=environment)
     assert outcome.code == 2
     assert outcome.error == (
         "onnxruntime, skl2onnx cannot be imported: python -m pip install -r registry_deploy/requirements-onnx.txt"

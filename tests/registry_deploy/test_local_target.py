@@ -21,45 +21,15 @@ import pandas as pd
 import psutil
 import pytest
 import requests
+from examples import module
+from running import COLLECTION, PROGRAMS, free_port
 from sklearn.linear_model import LinearRegression
 
-EXAMPLE = Path(__file__).parents[2] / "registry_deploy"
-sys.path.insert(0, str(EXAMPLE))
-
-import local_proxy  # noqa: E402
-from local_target import LocalTarget, _same  # noqa: E402
-from target import DeploymentError  # noqa: E402
-
-sys.path.remove(str(EXAMPLE))  # another example may have modules of the same names
-
-MODEL = """
-import os, time
-import mlflow
-
-SERVING = "__pyfunc_model_path__" in os.environ  # set for the server, not where the expected answer is worked out
-
-class Numbered(mlflow.pyfunc.PythonModel):
-    '''Answers every row with its own version; its faults show only in a server.'''
-
-    def load_context(self, context):
-        self.number = float(context.model_config["number"])
-        fault = context.model_config["fault"] if SERVING else ""
-        if fault == "crash":
-            raise RuntimeError("the weights are gone")
-        if fault == "hang":
-            time.sleep(600)
-        if fault == "wrong":
-            self.number += 1
-
-    def predict(self, context, model_input, params=None):
-        if SERVING and (model_input["x"] < 0).any():
-            os._exit(9)
-        if SERVING and (model_input["x"] > 100).any():
-            time.sleep(model_input["x"].max() - 100)
-        return [self.number] * len(model_input)
-
-mlflow.models.set_model(Numbered())
-"""
+EXAMPLE = COLLECTION / "registry_deploy"
+local_target_module: Any = module("registry_deploy", "local_target")
+local_proxy, processes_module = local_target_module.local_proxy, local_target_module.processes
+LocalTarget, DeploymentError = local_target_module.LocalTarget, local_target_module.DeploymentError
+holder, read_state = processes_module.holder, processes_module.read_state
 FAULTS = ("crash", "hang", "wrong")
 
 
@@ -73,13 +43,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     experiment = mlflow.create_experiment("local_target", artifact_location=(folder / "artifacts").as_uri())
-    (folder / "numbered.py").write_text(MODEL)
     versions = {}
     for number, kind in enumerate(["1", "2", "3", *FAULTS, "no example"], start=1):
         with mlflow.start_run(experiment_id=experiment):
             info = mlflow.pyfunc.log_model(
                 name="numbered",
-                python_model=str(folder / "numbered.py"),
+                python_model=str(PROGRAMS / "numbered_model.py"),
                 model_config={"number": number, "fault": kind},
                 input_example=None if kind == "no example" else pd.DataFrame({"x": [1.0, 2.0]}),
                 pip_requirements=["mlflow"],
@@ -92,14 +61,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     patch.undo()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
-def local_target(directory: Path, **options: Any) -> Iterator[LocalTarget]:
+def local_target(directory: Path, **options: Any) -> Iterator[Any]:
     target = LocalTarget("numbers", directory=directory, **{"port": free_port(), **options})
     try:
         yield target
@@ -114,7 +77,7 @@ def local_target(directory: Path, **options: Any) -> Iterator[LocalTarget]:
 
 
 @pytest.fixture(scope="module")
-def live(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalTarget]:
+def live(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Version 1 deployed, for tests that leave the traffic as it was."""
     with local_target(tmp_path_factory.mktemp("live") / "numbers") as target:
         target.deploy("models:/numbers/1")
@@ -129,35 +92,35 @@ def running(started: list[psutil.Process]) -> list[psutil.Process]:
 def processes(directory: Path) -> list[psutil.Process]:
     """Everything that runs for a deployment: proxy and model servers."""
     locks = directory.rglob("*.lock")
-    records = [local_proxy.holder(lock.parent, lock.stem) for lock in locks if lock.stem != "operation"]
+    records = [holder(lock.parent, lock.stem) for lock in locks if lock.stem != "operation"]
     return [psutil.Process(record["pid"]) for record in records if record]
 
 
-def pid(target: LocalTarget, colour: str | None = None) -> int:
+def pid(target: Any, colour: str | None = None) -> int:
     """The process of a colour's server, or of the proxy."""
     if colour is None:
-        record = local_proxy.holder(target.directory, "proxy")
+        record = holder(target.directory, "proxy")
     else:
-        state = local_proxy.read_state(target.directory)
+        state = read_state(target.directory)
         assert state is not None
-        record = local_proxy.holder(Path(state.servers[colour].folder), "server")
+        record = holder(Path(state.servers[colour].folder), "server")
     assert record is not None
     return record["pid"]
 
 
-def traffic(target: LocalTarget) -> dict[str, tuple[str, int]]:
+def traffic(target: Any) -> dict[str, tuple[str, int]]:
     return {name: (colour.model_version, colour.traffic) for name, colour in target.status().colours.items()}
 
 
-def answer(target: LocalTarget) -> list[float]:
+def answer(target: Any) -> list[float]:
     return target.score(pd.DataFrame({"x": [1.0]}))
 
 
 @contextlib.contextmanager
-def load(target: LocalTarget, minimum: int = 0) -> Iterator[dict[str, int]]:
+def load(target: Any, minimum: int = 0) -> Iterator[dict[str, int]]:
     """Constant load from another process; its counts are in the yielded dict when the block has ended."""
     url = target.status().scoring_uri
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), url, str(minimum)]
+    command = [sys.executable, str(PROGRAMS / "load.py"), url, str(minimum)]
     counts: dict[str, int] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -170,7 +133,7 @@ def load(target: LocalTarget, minimum: int = 0) -> Iterator[dict[str, int]]:
     print(f"\n{counts}")
 
 
-def deploy_in_another_process(target: LocalTarget, model_uri: str) -> subprocess.Popen[bytes]:
+def deploy_in_another_process(target: Any, model_uri: str) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path; from local_target import LocalTarget;"
         "LocalTarget('numbers', directory=Path(sys.argv[1]), port=int(sys.argv[2])).deploy(sys.argv[3])"
@@ -242,7 +205,7 @@ def test_no_request_is_lost_over_five_switches_and_two_rollbacks(models: dict[st
     ],
 )
 def test_a_faulty_version_changes_nothing(
-    live: LocalTarget, models: dict[str, str], fault: str, message: str, monkeypatch: pytest.MonkeyPatch
+    live: Any, models: dict[str, str], fault: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "start_timeout", 6 if fault == "hang" else 60)
     before = (live.directory / "state.json").read_text(), traffic(live), pid(live, "blue"), pid(live)
@@ -254,7 +217,7 @@ def test_a_faulty_version_changes_nothing(
     assert len(processes(live.directory)) == 2
 
 
-def test_a_killed_server_is_started_again_and_no_request_is_lost(live: LocalTarget) -> None:
+def test_a_killed_server_is_started_again_and_no_request_is_lost(live: Any) -> None:
     killed = pid(live, "blue")
     ping = live.status().scoring_uri.replace("/invocations", "/ping")
     assert requests.get(ping, timeout=10).status_code == 200
@@ -269,7 +232,7 @@ def test_a_killed_server_is_started_again_and_no_request_is_lost(live: LocalTarg
     assert "blue (version 1) is not running: starting it" in (live.directory / "proxy.log").read_text()
 
 
-def test_a_request_that_kills_servers_is_given_up(live: LocalTarget) -> None:
+def test_a_request_that_kills_servers_is_given_up(live: Any) -> None:
     with pytest.raises(DeploymentError, match="502: given up: 3 model servers in a row broke off at this request"):
         live.score(pd.DataFrame({"x": [-1.0]}))
     assert answer(live) == [1.0]
@@ -293,7 +256,7 @@ def test_the_previous_version_takes_over_while_the_live_one_restarts(models: dic
 
         servers = pid(target, "blue"), pid(target, "green")
         os.kill(pid(target), signal.SIGKILL)
-        wait_until(lambda: local_proxy.holder(target.directory, "proxy") is None)
+        wait_until(lambda: holder(target.directory, "proxy") is None)
         assert "the proxy is not running" in target.status().colours["green"].state
         with pytest.raises(DeploymentError, match="cannot be reached"):
             answer(target)
@@ -305,7 +268,7 @@ def test_the_previous_version_takes_over_while_the_live_one_restarts(models: dic
         assert answer(target) == [2.0]
 
         # The version to go back to cannot be started any more: said, and a good version can be deployed all the same.
-        state = local_proxy.read_state(target.directory)
+        state = read_state(target.directory)
         assert state is not None
         Path(state.servers["blue"].model).rename(tmp_path / "gone")
         os.kill(servers[0], signal.SIGKILL)
@@ -320,6 +283,44 @@ def test_the_previous_version_takes_over_while_the_live_one_restarts(models: dic
         assert traffic(target) == {"blue": ("3", 100), "green": ("2", 0)}
         assert answer(target) == [3.0]
         os.kill(pid(target), signal.SIGKILL)  # undeploy stops the servers all the same
+
+
+def test_a_server_that_hangs_is_replaced_and_nobody_waits_for_it(models: dict[str, str], tmp_path: Path) -> None:
+    with local_target(tmp_path / "numbers") as target:
+        target.deploy("models:/numbers/1")
+        target.deploy("models:/numbers/2")
+        hanging = pid(target, "green")
+        with load(target) as counts:
+            time.sleep(0.5)
+            os.kill(hanging, signal.SIGSTOP)
+            begun = time.monotonic()
+            assert answer(target) == [1.0]  # version 1 takes over
+            assert time.monotonic() - begun < 8  # 5 s, and some for a busy machine
+            wait_until(lambda: "had died" in target.status().colours["green"].state)
+        assert_nothing_lost(counts)
+        assert pid(target, "green") != hanging
+        assert "green (version 2) hangs: it is killed" in (target.directory / "proxy.log").read_text()
+
+
+def test_nobody_else_reads_or_asks(live: Any) -> None:
+    """The files are the owner's, the servers answer the proxy only, and the proxy's port alone is not trusted."""
+    files = [path for path in live.directory.rglob("*") if path.is_file() and "model" not in path.parts]
+    assert {path.name for path in files} >= {"state.json", "proxy.lock", "proxy.log", "server.lock", "server.log"}
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+    record = holder(Path(read_state(live.directory).servers["blue"].folder), "server")
+    own = f"http://127.0.0.1:{record['port']}"
+    assert [requests.get(f"{own}/ping", timeout=9).status_code, requests.post(own, timeout=9).status_code] == [403, 403]
+
+    os.kill(pid(live), signal.SIGKILL)
+    wait_until(lambda: holder(live.directory, "proxy") is None)
+    with socket.create_server(("127.0.0.1", live.port)) as listening:
+        listening.settimeout(1)
+        with pytest.raises(DeploymentError, match="cannot be reached"):
+            answer(live)
+        with pytest.raises(TimeoutError):
+            listening.accept()
+    live.start()
+    assert answer(live) == [1.0]
 
 
 def test_a_long_request_is_finished_by_the_version_that_began_it(models: dict[str, str], tmp_path: Path) -> None:
@@ -342,12 +343,12 @@ def test_a_long_request_is_finished_by_the_version_that_began_it(models: dict[st
         assert reply.result() == [3.0]
 
 
-def test_an_interrupted_switch_leaves_the_state_as_it_was(live: LocalTarget, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = local_proxy.read_state(live.directory)
+def test_an_interrupted_switch_leaves_the_state_as_it_was(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_state(live.directory)
     assert before is not None
     follow, calls = live._follow, []
 
-    def interrupted(state: local_proxy.State) -> bool:
+    def interrupted(state: Any) -> bool:
         calls.append(state)
         if len(calls) == 1:
             raise KeyboardInterrupt
@@ -356,12 +357,12 @@ def test_an_interrupted_switch_leaves_the_state_as_it_was(live: LocalTarget, mon
     monkeypatch.setattr(live, "_follow", interrupted)
     with pytest.raises(KeyboardInterrupt):
         live._apply(dataclasses.replace(before, fallback="blue"))
-    assert local_proxy.read_state(live.directory) == before
+    assert read_state(live.directory) == before
     assert calls[1] == before
     assert answer(live) == [1.0]
 
 
-def test_two_deploys_at_once_and_one_that_is_killed(live: LocalTarget, models: dict[str, str]) -> None:
+def test_two_deploys_at_once_and_one_that_is_killed(live: Any, models: dict[str, str]) -> None:
     with deploy_in_another_process(live, f"models:/numbers/{models['hang']}") as first:
         wait_until(lambda: len(processes(live.directory)) == 3)
         message = f"deploy by process {first.pid} of numbers is under way: try again when it has ended"
@@ -397,6 +398,12 @@ def test_a_token(
         assert status.colours["blue"].traffic == 100
         assert "gets all requests, not 10 %" in caplog.text
         assert answer(target) == [7.0]
+        lower = requests.get(
+            status.scoring_uri.replace("/invocations", "/ping"),
+            headers={"authorization": f"bearer {secret}"},
+            timeout=9,
+        )
+        assert lower.status_code == 200
         for headers in ({}, {"Authorization": "Bearer guess"}, {"Authorization": secret}):
             for path in ("/invocations", "/ping", "/-/status", "/-/reload", "/docs"):
                 url = status.scoring_uri.replace("/invocations", path)
@@ -420,7 +427,7 @@ def test_a_token(
         with pytest.raises(DeploymentError, match="was deployed with a token, not this one"):
             LocalTarget("numbers", directory=target.directory).status()
         os.kill(pid(target), signal.SIGKILL)
-        wait_until(lambda: local_proxy.holder(target.directory, "proxy") is None)
+        wait_until(lambda: holder(target.directory, "proxy") is None)
         with pytest.raises(DeploymentError, match="was deployed with a token: set it in DEPLOYMENT_TOKEN"):
             LocalTarget("numbers", directory=target.directory).start()
 
@@ -456,14 +463,14 @@ def test_a_scikit_learn_model_by_run_and_by_folder(models: dict[str, str], tmp_p
         ("models:/numbers/2", 101, r"^canary=101 is not a percentage from 1 to 100$"),
     ],
 )
-def test_bad_parameters(live: LocalTarget, model_uri: str, canary: int, message: str) -> None:
+def test_bad_parameters(live: Any, model_uri: str, canary: int, message: str) -> None:
     with pytest.raises(DeploymentError, match=message) as caught:
         live.deploy(model_uri, canary=canary)
     assert "\n" not in str(caught.value)
     assert len(processes(live.directory)) == 2
 
 
-def test_an_endpoint_is_not_confused_with_another(live: LocalTarget, tmp_path: Path) -> None:
+def test_an_endpoint_is_not_confused_with_another(live: Any, tmp_path: Path) -> None:
     elsewhere: list[dict[str, Any]] = [{"port": 1}, {"host": "0.0.0.0", "token": "t"}]
     for options in elsewhere:
         with pytest.raises(DeploymentError, match=r"numbers is deployed on 127\.0\.0\.1"):
@@ -478,9 +485,9 @@ def test_an_endpoint_is_not_confused_with_another(live: LocalTarget, tmp_path: P
 
 def test_a_canary_gets_exactly_its_share(tmp_path: Path) -> None:
     async def choose() -> None:
-        servers = {colour: local_proxy.Server(colour, "", "", colour, "", []) for colour in ("blue", "green")}
+        servers = {colour: processes_module.Server(colour, "", "", colour, "", []) for colour in ("blue", "green")}
         proxy = local_proxy.Proxy(tmp_path, None)
-        proxy.state = local_proxy.State("n", "", 0, False, servers, {"blue": 90, "green": 10}, fallback="blue")
+        proxy.state = processes_module.State("n", "", 0, False, servers, {"blue": 90, "green": 10}, fallback="blue")
         async with aiohttp.ClientSession() as session:
             blue, green = (local_proxy.Backend(colour, server, session) for colour, server in servers.items())
             proxy.backends = {"blue": blue, "green": green}
@@ -492,17 +499,3 @@ def test_a_canary_gets_exactly_its_share(tmp_path: Path) -> None:
             assert {proxy.choose() for _ in range(20)} == {green}
 
     asyncio.run(choose())
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected", "same"),
-    [
-        ({"predictions": [1.0, float("nan")]}, {"predictions": [1.0 + 1e-9, float("nan")]}, True),
-        ({"predictions": [1.0]}, {"predictions": [1.001]}, False),
-        ({"predictions": ["a", None, 1]}, {"predictions": ["a", None, 1]}, True),
-        ({"predictions": ["a"]}, {"predictions": ["b"]}, False),
-        ({"predictions": [1.0]}, {"predictions": [1.0, 1.0]}, False),
-    ],
-)
-def test_answers_are_compared_but_for_rounding(answer: Any, expected: Any, same: bool) -> None:
-    assert _same(answer, expected) is same

@@ -3,26 +3,69 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import pytest
+from examples import module
 from mlflow import MlflowClient
-from running import COLLECTION, Outcome, Store, model_logged
+from running import Outcome, Store, model_logged
+from sklearn.linear_model import LinearRegression
+from unity_catalog import served
 
-HERE, EXAMPLE = COLLECTION / "tests" / "registry_deploy", COLLECTION / "registry_deploy"
-sys.path[:0] = [str(HERE), str(EXAMPLE)]
+owners: Any = module("registry_deploy", "owners")
+versions: Any = module("registry_deploy", "versions")
 
-from unity_catalog import served  # noqa: E402
 
-import deploy  # noqa: E402
-import versions  # noqa: E402
-from target import Colour, Status  # noqa: E402
+class Endpoint:
+    """A target that serves one version, as far as its record asks."""
 
-for folder in (HERE, EXAMPLE):  # another example may have modules of the same names
-    sys.path.remove(str(folder))
+    kind = "local"
+
+    def __init__(self, name: str, owner: str, model: str, version: str) -> None:
+        self.name, self.owner = name, owner
+        self.serves = {"blue": SimpleNamespace(model_name=model, model_version=version, registered=True)}
+
+    def status(self) -> Any:
+        return SimpleNamespace(colours=self.serves)
+
+
+def test_an_endpoint_of_the_same_name_elsewhere_keeps_its_own_record(
+    store: Store, run: Callable[..., Outcome], log: Callable[..., str]
+) -> None:
+    run("register.py", model_uri=log("good"), name="shared", alias="")
+    here, there = (Endpoint("churn", owner, "shared", "1") for owner in ("one:/home/churn", "two:/home/churn"))
+    for endpoint in (here, there):
+        owners.record(endpoint)
+    here.serves = {}
+    owners.record(here)  # undeployed here
+
+    def delete() -> Outcome:
+        return run("registry.py", "delete", name="shared", version="1", confirm="shared/1")
+
+    name = owners.record_of(there)
+    assert f"is deployed: {name} (blue on two:/home/churn, by " in delete().error
+    assert name in run("registry.py", "list", name="shared").output
+    for wrong in ("local.churn", owners.record_of(here), name[:-1]):
+        assert "is the record of no version" in run("deploy.py", "undeploy", force=wrong).error
+    assert "is removed from models:/shared/1" in run("deploy.py", "undeploy", force=name).output
+    assert delete().code == 0
+
+
+@pytest.mark.parametrize("name", ["O'Brien", 'the "best"'])
+def test_names_with_quotes_and_models_of_the_former_layout_are_registered_once(
+    name: str, store: Store, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    mlflow.sklearn.save_model(LinearRegression().fit([[0], [1]], [0, 1]), tmp_path / "old", pip_requirements=["mlflow"])
+    with mlflow.start_run() as former:
+        mlflow.log_artifacts(str(tmp_path / "old"), "model")
+    for _ in range(2):
+        run("register.py", model_uri=f"runs:/{former.info.run_id}/model", name=name)
+    [only] = store.client.get_latest_versions(name)
+    assert (str(only.version), only.tags["source_run"]) == ("1", former.info.run_id)
 
 
 def test_a_model_is_registered_once_with_where_it_comes_from(
@@ -52,7 +95,7 @@ def test_the_best_model_of_an_experiment(store: Store, run: Callable[..., Outcom
     log("weak", experiment="trials")
     run("register.py", experiment="trials", name="best")
     assert store.client.get_model_version("best", "1").tags["source_run"] == best.split("/")[1]
-    run("register.py", experiment="trials", name="best", metric="log_loss", ascending="true", alias="")
+    run("register.py", experiment="trials", name="best", metric="log_loss", greater_is_better="false", alias="")
     assert store.client.get_model_version("best", "2").tags["metric.log_loss"] == "0.3"
     assert str(store.client.get_model_version_by_alias("best", "challenger").version) == "1"
 
@@ -171,8 +214,8 @@ def test_unity_catalog_keeps_champion_history_and_deployments(
         monkeypatch.setattr(mlflow.tracking._model_registry.utils, "_registry_uri", None)
         versions.move_champion(name, "1", judged_against=None, run_id="a" * 32)
         versions.move_champion(name, "2", judged_against="1", run_id="b" * 32)
-        colour = Colour(name, "2", "live", 100)
-        deploy.note_deployment("local", "churn-eu", Status("churn-eu", "", {"blue": colour}))
+        endpoint = Endpoint("churn-eu", "machine:/a", name, "2")
+        owners.record(endpoint)
 
         def verb(*words: str, **options: str) -> Outcome:
             return run("registry.py", *words, environment=catalog.environment, **options)
@@ -183,11 +226,12 @@ def test_unity_catalog_keeps_champion_history_and_deployments(
         assert "churn-eu" in verb("list", name=name).output
         assert [line.split()[0] for line in verb("history", name=name).output.splitlines()[1:]] == ["1", "2"]
         refused = verb("rename", name=name, new_name="main.default.other")
-        assert "is deployed: local.churn-eu" in refused.error
+        assert "is deployed: local.churn-eu." in refused.error
         assert verb("archive", model_uri=f"models:/{name}/3").code == 0
         assert "archived_at" in model["versions"]["3"]
 
-        deploy.note_deployment("local", "churn-eu", Status("churn-eu", ""), [name])
+        endpoint.serves = {}
+        owners.record(endpoint, [name])
         assert "churn-eu" not in verb("list", name=name).output
         assert verb("delete", name=name, version="3", confirm=f"{name}/3").code == 0
         assert list(model["versions"]) == ["1", "2"]
