@@ -18,26 +18,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.modules["__main__"].__dict__.setdefault("__file__", __file__)
 
 
-# Files that take minutes, the longest first: begun last, one would keep a worker busy alone.
+# The files that take longest, begun first: begun last, one would keep a worker busy alone.
 LONG = (
-    "tests/test_readme.py",
-    "tests/classification/test_entry_points.py",
-    "tests/test_tour.py",
-    "tests/test_pictures.py",
-    "tests/git_project/test_reproduce_foreign.py",
-    "tests/git_project/test_main.py",
-    "tests/registry_deploy/test_story.py",
-    "tests/on_databricks/test_mlflow_run.py",
-    "tests/git_project/test_from_git.py",
+    "tests/on_databricks/test_jobs_backend.py",
     "tests/registry_deploy/test_azure_target.py",
+    "tests/registry_deploy/test_story.py",
+    "tests/test_readme.py",
+    "tests/git_project/test_reproduce_foreign.py",
+    "tests/registry_deploy/test_local_target.py",
+    "tests/classification/test_entry_points.py",
+    "tests/git_project/test_battery.py",
+    "tests/test_tour.py",
+    "tests/test_collection.py",
+    "tests/test_pictures.py",
     "tests/clustering/test_spark.py",
-    "tests/on_databricks/test_notebooks.py",
-    "tests/classification/test_tune.py",
-    "tests/registry_deploy/test_promote.py",
     "tests/classification/test_spark.py",
+    "tests/on_databricks/test_notebooks.py",
+    "tests/on_databricks/test_tables.py",
+    "tests/registry_deploy/test_promote.py",
+    "tests/git_project/test_main.py",
     "tests/classification/test_environments.py",
-    "tests/classification/test_main.py",
-    "tests/git_project/test_refusals.py",
+    "tests/classification/test_tune.py",
     "tests/git_project/test_reproduce_uv.py",
 )
 
