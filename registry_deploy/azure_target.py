@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import io
 import json
-import math
 import re
 import sys
 import tempfile
@@ -27,10 +26,10 @@ import numpy
 import pandas
 import requests
 import yaml
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import scoring_server
 
+from model_files import download, pin, reason, same
 from target import Colour, DeploymentError, Status
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from azure.core.polling import LROPoller
 
 HERE = Path(__file__).parent
-COLOURS = ("blue", "green")
+COLOURS = ("blue", "green", "amber")  # the third while two are kept: the live one and the one to roll back to
 # It asks for pydantic 2.11, so the environment of a model that pins another pydantic cannot be built.
 INFERENCE_SERVER = "azureml-inference-server-http==1.4.1"
 PRICES = "https://azure.microsoft.com/pricing/details/machine-learning/"
@@ -78,6 +77,7 @@ class AzureConfig:
         request_timeout_seconds: longest time for one request, at most Azure's 180 seconds.
         public_network_access: whether the endpoint can be reached from outside the workspace's network.
         base_image: container image under the model's own conda environment.
+        auth_mode: how requests are let in: key, aml_token or aad_token.
 
     Raises:
         DeploymentError: a value has the wrong form.
@@ -91,6 +91,7 @@ class AzureConfig:
     request_timeout_seconds: int = 60
     public_network_access: bool = True
     base_image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+    auth_mode: str = "key"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -99,10 +100,17 @@ class AzureConfig:
                 raise DeploymentError(f"{field.name}={value!r}: expected a {getattr(field.type, '__name__', '')}")
         if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", self.subscription_id):
             raise DeploymentError(f"subscription_id={self.subscription_id!r}: expected a UUID (see `az account show`)")
+        if self.auth_mode not in ("key", "aml_token", "aad_token"):
+            raise DeploymentError(f"auth_mode={self.auth_mode!r}: expected key, aml_token or aad_token")
         if not 1 <= self.instance_count <= 50:
             raise DeploymentError(f"instance_count={self.instance_count}: expected 1 to 50")
         if not 1 <= self.request_timeout_seconds <= 180:
             raise DeploymentError(f"request_timeout_seconds={self.request_timeout_seconds}: expected 1 to 180")
+
+    @property
+    def workspace(self) -> str:
+        """The workspace's full name."""
+        return f"{self.subscription_id}/{self.resource_group}/{self.workspace_name}"
 
     @classmethod
     def read(cls, path: str | Path = HERE / "azure.json", **changes: Any) -> "AzureConfig":
@@ -151,8 +159,7 @@ class AzureTarget:
     @property
     def owner(self) -> str:
         """The workspace that holds the endpoint."""
-        config = self._config
-        return f"{config.subscription_id}/{config.resource_group}/{config.workspace_name}"
+        return self._config.workspace
 
     def deploy(self, model_uri: str, *, canary: int = 100) -> Status:
         """Serve a model version, after it has answered its own input example on Azure as it does here.
@@ -196,6 +203,7 @@ class AzureTarget:
                 if trouble:
                     raise DeploymentError(f"{error or type(error).__name__}; {trouble}") from error
                 raise
+        self._remove_all_but({colour, other})
         self._say(f"{self.name}: {model.title} answers {wanted[colour]} % of the requests, from {colour}")
         return self.status()
 
@@ -251,7 +259,7 @@ class AzureTarget:
             _finish(self._client.online_endpoints.begin_delete(name=self.name))
         self._say(f"{self.name}: deleted, with its deployments; no instance of it is billed any more")
 
-    def score(self, instances: pandas.DataFrame) -> list:
+    def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list:
         """Predict for a table of instances, by the versions that have traffic.
 
         Args:
@@ -284,10 +292,17 @@ class AzureTarget:
 
     def _check_workspace(self) -> None:
         """Raise unless subscription, group and workspace exist and their region has the instance type."""
+        from azure.core.exceptions import HttpResponseError
+
         wanted, workspace = self._config.instance_type, self._config.workspace_name
         with _explained(f"looking for workspace {workspace}"):
             location = self._client.workspaces.get(workspace).location
-            sizes = [str(size.name) for size in self._client.compute.list_sizes(location=location)]
+            try:
+                sizes = [str(size.name) for size in self._client.compute.list_sizes(location=location)]
+            except HttpResponseError as error:
+                if error.status_code != 403:
+                    raise
+                return  # a role in the workspace alone may not read this: Azure then refuses a wrong type itself
         if wanted not in sizes:
             near = difflib.get_close_matches(wanted, sizes, cutoff=0)
             raise DeploymentError(
@@ -304,10 +319,12 @@ class AzureTarget:
             same = _tag(held, "mlflow_id") == model.identity
             if same and _state(held) == "Succeeded" and (held.instance_type, held.instance_count) == machines:
                 return name, True
-        idle = [colour for colour in COLOURS if colour not in traffic]
-        if not idle:
+        if len(traffic) > 1:
             raise DeploymentError(f"{self.name}: a canary is under way {traffic}: take it to 100 or roll it back first")
-        return idle[0], False
+        # A deploy that fails must not take away what can be rolled back to.
+        previous = _tag(before.endpoint, "previous") if before else ""
+        kept = {name for name, held in deployments.items() if previous and _tag(held, "deploy") == previous}
+        return next(colour for colour in COLOURS if colour not in {*traffic, *kept}), False
 
     def _say_cost(self, model: "_Fetched", colour: str, before: "_Endpoint | None") -> None:
         count, machine = self._config.instance_count, self._config.instance_type
@@ -333,7 +350,7 @@ class AzureTarget:
         if before is None:
             access = "enabled" if config.public_network_access else "disabled"
             endpoint = ManagedOnlineEndpoint(
-                name=self.name, auth_mode="key", public_network_access=access, tags={"deploy": mark}
+                name=self.name, auth_mode=config.auth_mode, public_network_access=access, tags={"deploy": mark}
             )
             with _explained(f"creating endpoint {self.name}"):
                 _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
@@ -393,7 +410,7 @@ class AzureTarget:
     def _smoke_test(self, model: "_Fetched", colour: str) -> None:
         """Raise unless the colour answers the model's input example as the model does in this process."""
         answer = self._request(model.example, colour)
-        if not _same(answer, model.expected):
+        if not same(answer, model.expected):
             raise DeploymentError(
                 f"{model.title}: wrong answer from {colour} of {self.name}: {_short(answer)} for the model's input"
                 f" example, {_short(model.expected)} here; compare the package versions of the model with those here"
@@ -407,6 +424,12 @@ class AzureTarget:
         endpoint.tags = {**(endpoint.tags or {}), "previous": previous}
         with _explained(f"changing the traffic of {self.name}"):
             _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
+
+    def _remove_all_but(self, kept: set[str]) -> None:
+        """Delete the colours that neither serve nor can be rolled back to: they are billed."""
+        for name in set(self._existing()[1]) - kept:
+            with _explained(f"deleting {name} of {self.name}"):
+                _finish(self._client.online_deployments.begin_delete(name, self.name))
 
     def _undo(self, before: "_Endpoint | None", colour: str, wanted: dict[str, int], mark: str) -> str:
         """Take back what a failed deploy has changed, and nothing that another has; returns what could not be."""
@@ -441,7 +464,8 @@ class AzureTarget:
         # The client's own `invoke` keeps the colour in a class-level header, and so pins every later call to it.
         endpoint, _ = self._existing()
         with _explained(f"reading the keys of {self.name}"):
-            key = self._client.online_endpoints.get_keys(self.name).primary_key
+            credentials: Any = self._client.online_endpoints.get_keys(self.name)
+            key = getattr(credentials, "primary_key", None) or credentials.access_token
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         if colour:
             headers["azureml-model-deployment"] = colour
@@ -456,14 +480,13 @@ class AzureTarget:
             if answer.ok:
                 return list(answer.json())
         except (requests.RequestException, ValueError, TypeError) as error:
-            raise DeploymentError(f"{where} did not answer: {_line(error)}; try again") from error
+            raise DeploymentError(f"{where} did not answer: {reason(error)}; try again") from error
         advice = SCORING_ADVICE.get(answer.status_code, "see its log in Azure Machine Learning studio")
         try:
-            reason = answer.json()["error"]["message"]
+            why = answer.json()["error"]["message"]
         except (ValueError, LookupError, TypeError):
-            # MLflow repeats the data before it comes to the point.
-            reason = answer.text.rpartition(". Error: ")[2]
-        raise DeploymentError(f"{where} answered {answer.status_code}: {_line(reason)}; {advice}")
+            why = answer.text
+        raise DeploymentError(f"{where} answered {answer.status_code}: {reason(why)}; {advice}")
 
 
 @dataclass(frozen=True)
@@ -518,18 +541,10 @@ def _connect(config: AzureConfig) -> "MLClient":
 
 def _fetch(model_uri: str, folder: Path) -> _Fetched:
     """Pin a model URI to its version, download it, and let it answer its own input example."""
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model_uri)
-    if not parts:
+    uri, name, version = pin(model_uri)
+    if not name:
         raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
-    name, alias, number = parts.groups()
-    client = mlflow.MlflowClient()
-    try:
-        version = number or str(client.get_model_version_by_alias(name, alias).version)
-        path = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder / "model")))
-    except (MlflowException, OSError) as error:
-        raise DeploymentError(
-            f"model_uri={model_uri!r}: {_line(error)}; see the registry's names and aliases"
-        ) from error
+    path = download(uri, folder / "model")
     try:
         description = Model.load(str(path))
         model = mlflow.pyfunc.load_model(str(path))
@@ -542,7 +557,7 @@ def _fetch(model_uri: str, folder: Path) -> _Fetched:
     except DeploymentError:
         raise
     except Exception as error:  # a model may raise anything while it loads or predicts
-        raise DeploymentError(f"{model_uri}: does not work in this environment: {_line(error)}") from error
+        raise DeploymentError(f"{model_uri}: does not work in this environment: {reason(error)}") from error
     for entry in conda["dependencies"]:
         if isinstance(entry, dict):
             entry["pip"].append(INFERENCE_SERVER)
@@ -571,7 +586,7 @@ def _explained(doing: str) -> Iterator[None]:
         advice = ADVICE.get(status or 0, "try again, and look at the workspace in Azure Machine Learning studio")
         # A long-running operation that failed is reported inside a 200.
         code = f"Azure answered {status}" if status and status >= 400 else "it failed"
-        raise DeploymentError(f"{doing}: {code}: {_line(error)}; {advice}") from error
+        raise DeploymentError(f"{doing}: {code}: {reason(error)}; {advice}") from error
 
 
 def _finish(operation: "LROPoller[Any]") -> None:
@@ -602,24 +617,11 @@ def _payload(instances: Any) -> Any:
     """Instances as the scoring script reads them; floats keep every digit, a missing value becomes null."""
     if isinstance(instances, pandas.DataFrame):
         return instances.astype(object).where(instances.notna(), None).to_dict("split")
+    if isinstance(instances, dict):  # one array for each name, as `export_onnx` has them
+        return {
+            name: [None if value != value else value for value in values.tolist()] for name, values in instances.items()
+        }
     return numpy.asarray(instances).tolist()
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Whether two predictions are equal, but for the rounding of two processors."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    if isinstance(left, int | float) and isinstance(right, int | float):
-        return math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-8) or (math.isnan(left) and math.isnan(right))
-    return bool(left == right)
-
-
-def _line(message: object) -> str:
-    """A message in one line that one reads: of a long one the start, and the end, where the reason often is."""
-    line = " ".join(str(message).split()) or type(message).__name__
-    return line if len(line) <= 400 else f"{line[:200]} ... {line[-200:]}"
 
 
 def _short(value: object) -> str:

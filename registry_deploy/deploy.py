@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections import Counter
@@ -31,13 +32,15 @@ from support.table import OpenedTable, bad, open_table
 from target import DeploymentError, Status, Target
 from versions import explained, find_version, in_unity_catalog, quiet, say_whose, step_back
 
+DEFAULT_ENDPOINT = "churn"
+
 
 def target_options(command: Any) -> Any:
     """The options that say which endpoint is meant."""
     for option in reversed(
         [
             click.option("--target", type=click.Choice(["local", "azureml"]), default="local"),
-            click.option("--endpoint", default="churn", help="The endpoint's name."),
+            click.option("--endpoint", default=DEFAULT_ENDPOINT, help="The endpoint's name."),
             click.option("--directory", default="", help="local: where models, logs and state go; one endpoint each."),
             click.option("--config", default="azure.json", help="azureml: JSON file with workspace and machines."),
             click.option("--subscription_id", default="", help="azureml: instead of the file's."),
@@ -76,7 +79,10 @@ def make_target(
 
     file = Path(__file__).with_name("azure.json") if config == "azure.json" else Path(config).expanduser()
     changes = {key: value for key, value in azure.items() if value}
-    return AzureTarget(endpoint, config=AzureConfig.read(file, **changes), say=click.echo)
+    settings = AzureConfig.read(file, **changes)
+    if endpoint == DEFAULT_ENDPOINT:  # unique in its region: surely taken by somebody
+        endpoint += f"-{hashlib.sha256(settings.workspace.encode()).hexdigest()[:6]}"
+    return AzureTarget(endpoint, config=settings, say=click.echo)
 
 
 @contextmanager

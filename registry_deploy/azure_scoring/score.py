@@ -21,13 +21,15 @@ def init() -> None:
 
 
 def run(raw_data: str) -> list | AMLResponse:
-    """Predict for `{"input_data": ...}`: a table as columns, index and data, or a tensor as nested lists.
+    """Predict for `{"input_data": ...}`: a table as columns, index and data, a tensor as nested lists, or a list for each of the
+    names that an ONNX model has.
 
     Returns the predictions as a bare list, or 400 with the reason when the input does not fit the model's signature.
     """
     try:
         data = json.loads(raw_data)["input_data"]
-        form = "dataframe_split" if isinstance(data, dict) else "inputs"
+        table = isinstance(data, dict) and data.keys() <= {"columns", "index", "data"}
+        form = "dataframe_split" if table else "inputs"
         instances = scoring_server.infer_and_parse_data({form: data}, MODEL.metadata.get_input_schema())
         text = io.StringIO()
         scoring_server.predictions_to_json(MODEL.predict(instances), text)
