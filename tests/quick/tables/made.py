@@ -219,6 +219,7 @@ TEXTS = {
     "dates with slashes": column(lambda i: f"{1 + i % 28}/02/2024", "date", "holds dates"),
     "dates with points": column(lambda i: f"{1 + i % 28}.2.24", "date", "holds dates"),
     "dates with names": column(lambda i: f"{1 + i % 28} Mar 2024", "date", "holds dates"),
+    "months": column(lambda i: f"Mar-{2000 + i % 20}", "date", "holds dates"),
     "dates as numbers": column(lambda i: f"202401{1 + i % 28:02d}", "date", "holds dates"),
     "times": column(lambda i: f"2024-01-{1 + i % 28:02d}T10:00:00.5Z", "date", "holds dates"),
     "dates but one": column(lambda i: "unknown" if i == 7 else f"2024-01-{1 + i % 28:02d}", "date", "holds dates"),
