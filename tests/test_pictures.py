@@ -20,7 +20,11 @@ DOCS = COLLECTION / "docs"
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store as `make pictures` fills one, with fewer runs."""
     store = Store(tmp_path_factory.mktemp("pictures"))
-    for project, parameters in [("classification", {"models": "ann,decision_tree"}), ("clustering", {"k_max": 4})]:
+    filling: dict[str, dict[str, object]] = {
+        "classification": {"models": "ann,decision_tree"},
+        "clustering": {"k_max": 4},
+    }
+    for project, parameters in filling.items():
         outcome = store.mlflow_run(COLLECTION / project, "main", parameters)
         assert outcome.code == 0, outcome.output
     [model, *_] = store.client.search_logged_models(["0"])

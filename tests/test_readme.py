@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow import MlflowClient
 from pages import quotes, steps
@@ -107,11 +108,11 @@ def terminal(environment: dict[str, str]) -> dict[str, str]:
     return {**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **HERMETIC, **environment}
 
 
-def follow(page: Path, folder: Path, environment: dict[str, str]) -> None:
+def follow(page: Path, folder: Path, environment: dict[str, str], fast: bool = False) -> None:
     """Type the commands of a page into a terminal, in a folder; each prints what the page quotes.
 
     `<run id>` in a command is the run whose model was printed last. The environment that is made first is the one that
-    runs these tests: .ci/run makes one from nothing.
+    runs these tests: .ci/run makes one from nothing. fast: once it is active, programs start at once (fork_server.py).
     """
     lasting: list[str] = []
     run_id = ""
@@ -129,6 +130,8 @@ def follow(page: Path, folder: Path, environment: dict[str, str]) -> None:
         assert_quoted(step.quoted, done.stdout)
         if step.command.startswith(LASTING):
             lasting.append(step.command)
+        if fast and step.command.startswith("source "):
+            lasting.append(f"export PATH={forks()}:$PATH")
         if step.command.startswith("git clone"):
             (folder / "collection" / ".venv").symlink_to(Path(sys.executable).parent.parent)
         run_id = (re.findall(r"runs:/([0-9a-f]{32})/", done.stdout) or [run_id])[-1]
@@ -137,7 +140,7 @@ def follow(page: Path, folder: Path, environment: dict[str, str]) -> None:
 def test_a_newcomer_with_the_front_page_alone_serves_a_model_and_reproduces_a_run(
     served: dict[str, str], tmp_path: Path
 ) -> None:
-    follow(COLLECTION / "README.md", tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)})
+    follow(COLLECTION / "README.md", tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)}, fast=True)
     clone = tmp_path / "collection"
     database = f"sqlite:///{clone / 'mlflow.db'}"
     runs = MlflowClient(database, database).search_runs(["0"])

@@ -114,7 +114,7 @@ def test_a_failed_step_stops_only_those_that_need_it(
         raise tour.LeftOutError("this folder is not in a Git repository")
 
     played: list[str] = []
-    plays = {name: lambda _, name=name: played.append(name) for name in tour.STEPS}
+    plays: dict[str, Any] = {name: lambda _, name=name: played.append(name) for name in tour.STEPS}
     plays |= {"register": fails, "reproduce": left_out}
     for name, step in tour.STEPS.items():
         monkeypatch.setitem(tour.STEPS, name, step._replace(play=plays[name]))
