@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,16 @@ def spark_session(parameter: str = "engine") -> SparkSession:
 
 def send_modules(spark: SparkSession) -> None:
     """Let the workers import the modules of this example, in functions that they are sent."""
+    for path in [*sorted(FOLDER.glob("*.py")), _packed_support()]:  # without Spark Connect, one at a time
+        spark.addArtifacts(str(path), pyfile=True)
+
+
+@cache
+def _packed_support() -> str:
+    """The modules of support/ in one file, the same for all of a process: a session refuses another of this name."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the workers fetch it when they begin to work
-    support = shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
-    for path in [*sorted(FOLDER.glob("*.py")), support]:  # a session without Spark Connect takes one at a time
-        spark.addArtifacts(str(path), pyfile=True)
+    return shutil.make_archive(f"{folder}/support", "zip", FOLDER, "support")
 
 
 def select(frame: DataFrame, names: list[str]) -> DataFrame:
