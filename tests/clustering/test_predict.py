@@ -84,7 +84,7 @@ def test_distances_are_those_to_the_centres_whatever_the_batches(store: Store, s
     assert np.bincount(written["segment"]).tolist() == json.loads(segmented.data.tags["sizes"])
     assert not (
         written["segment_distance"]
-        > np.array(get_model_info(model_uri(segmented)).metadata["farthest"])[written["segment"]]
+        > np.array((get_model_info(model_uri(segmented)).metadata or {})["farthest"])[written["segment"]]
     ).any()
     assert (written["segment_distance"] ** 2).sum() == pytest.approx(segmented.data.metrics["inertia"], rel=1e-6)
 
@@ -97,11 +97,11 @@ def test_what_the_model_does_not_take_is_carried_through_as_it_came(
     indexed = pd.DataFrame({"tenure": [3], "monthly_charges": [85.5]}, index=pd.Index(["K 1"], name="customer"))
     indexed.to_parquet(tmp_path / "indexed.parquet")
     outputs = [tmp_path / "new segments.csv", tmp_path / "other.csv", tmp_path / "indexed segments.parquet"]
-    outcomes = []
+    commands: list[tuple[str, str, list[str]]] = []
     for data, more in (("new.csv", []), ("new.csv", ["--segment_column", "group"]), ("indexed.parquet", [])):
         arguments = ["--model_uri", model_uri(segmented), "--data", str(tmp_path / data), *more]
-        outcomes.append(("predict", "predict", [*arguments, "--output", str(outputs[len(outcomes)])]))
-    said, _, _ = (outcome.output for outcome in store.run_several(CLUSTERING, outcomes))
+        commands.append(("predict", "predict", [*arguments, "--output", str(outputs[len(commands)])]))
+    said, _, _ = (outcome.output for outcome in store.run_several(CLUSTERING, commands))
     assert "The table has a column 'segment', which stays as it is: ours is called 'segment_2'." in said
     assert "'far'" not in said
     written = outputs[0].read_text().splitlines()

@@ -31,7 +31,7 @@ def table(rows: int = 40, **changed: list) -> pd.DataFrame:
 # Name of the case -> the file, made from the path it is to have.
 FILES: dict[str, Callable[[Path], object]] = {
     "good": lambda path: table().to_csv(path, index=False),
-    "comma": lambda path: table(**{"a, b": [1, 2] * 20}).to_csv(path, index=False),
+    "comma": lambda path: table().assign(**{"a, b": [1, 2] * 20}).to_csv(path, index=False),
     "constant": lambda path: table(tenure=[3] * 40).to_csv(path, index=False),
     "hollow": lambda path: table(tenure=[None] * 40).to_csv(path, index=False),
     "missing": lambda path: table(tenure=[None, 1, 2, 3] * 10).to_csv(path, index=False),
