@@ -30,9 +30,13 @@ def to_frame(table: OpenedTable, kinds: Mapping[str, Kind]) -> pd.DataFrame:
     Raises click.BadParameter for a value that is not of its column's kind, with its row.
     """
     rows = pa.concat_tables(table.batches(columns=list(kinds)), promote_options="default")
-    return pd.DataFrame(
-        {name: _values(rows, name, kind, 1, table.parameter) for name, kind in kinds.items()}, copy=False
-    )
+    return values_of(rows, kinds, parameter=table.parameter)
+
+
+def values_of(rows: pa.Table, kinds: Mapping[str, Kind], first_row: int = 1, parameter: str = "data") -> pd.DataFrame:
+    """As `to_frame`, for a batch of `OpenedTable`. first_row: the number of its first row in the file, for messages."""
+    columns = {name: _values(rows, name, kind, first_row, parameter) for name, kind in kinds.items()}
+    return pd.DataFrame(columns, copy=False)
 
 
 def kinds_of(metadata: Mapping[str, Any] | None, schema: Any, table: OpenedTable | None = None) -> dict[str, Kind]:

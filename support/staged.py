@@ -23,6 +23,7 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         self.notes: list[str] = []
+        self.files = [path]
         self._file = pyarrow.parquet.ParquetFile(path, pre_buffer=False)  # a buffered file ends up in memory whole
         schema = self._file.schema_arrow
         self.names: list[str] = schema.names
@@ -52,18 +53,18 @@ class StagedTable:
     def __init__(self, folder: Path, batches: Iterable[pa.Table], notes: list[str] | None = None) -> None:
         self.notes = [] if notes is None else notes
         self.row_names: list[str] = []
-        self._files: list[Path] = []
+        self.files: list[Path] = []
         fields: dict[str, pa.DataType] = {}
         for batch in batches:
             fields |= {field.name: field.type for field in batch.schema if field.name not in fields}
-            self._files.append(folder / f"{len(self._files)}.arrow")
-            pyarrow.feather.write_feather(batch, str(self._files[-1]), compression="uncompressed")
+            self.files.append(folder / f"{len(self.files)}.arrow")
+            pyarrow.feather.write_feather(batch, str(self.files[-1]), compression="uncompressed")
         self.names, self._fields = list(fields), fields
         if not self.names:
             raise NotATableError("has no rows.")
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        for path in self._files:
+        for path in self.files:
             batch = pyarrow.feather.read_table(str(path))
             for name in self.names:
                 if name not in batch.column_names:

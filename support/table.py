@@ -126,10 +126,9 @@ class OpenedTable:
     def digest(self) -> str:
         """Eight hexadecimal digits that change with the content of the file."""
         digest = hashlib.sha256()
-        for batch in self.batches():
-            for column in batch.columns:
-                for chunk in column.chunks:
-                    digest.update(str(chunk.to_pylist()).encode())
+        for path in self._form.files:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:8]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
 
 from support.table import bad
 
@@ -54,17 +56,22 @@ class TableWriter:
         self._begun = True
 
     def _write_csv(self, rows: pa.Table) -> None:
-        lines = pc.binary_join_element_wise(*map(csv_cells, rows.columns), ",")
-        with open(self.file, "a" if self._begun else "w", encoding="utf-8", newline="") as file:
+        cells = [_decoded(column) for column in rows.columns]
+        table = pa.table(cells, names=rows.column_names)
+        with open(self.file, "ab" if self._begun else "wb") as file:
             if not self._begun:
-                header = csv_cells(pa.chunked_array([pa.array(rows.column_names, pa.string())]))
-                file.write(",".join(header.to_pylist()) + "\n")
-            for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
-                file.write("\n".join(chunk.to_pylist()) + "\n")
+                header = quoted(pa.chunked_array([pa.array(rows.column_names, pa.string())]))
+                file.write((",".join(header.to_pylist()) + "\n").encode())
+            try:
+                text = pa.BufferOutputStream()
+                options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+                pyarrow.csv.write_csv(table, text, options)  # fast, but it refuses cells to quote
+                file.write(text.getvalue())
+            except pa.ArrowInvalid:
+                lines = pc.binary_join_element_wise(*(quoted(column.cast(pa.string())) for column in cells), ",")
+                file.write(("\n".join(lines.to_pylist()) + "\n").encode())
 
     def _write_parquet(self, rows: pa.Table) -> None:
-        import pyarrow.parquet
-
         try:
             if self._parquet is None:
                 self._parquet = pyarrow.parquet.ParquetWriter(self.file, rows.schema)
@@ -75,15 +82,19 @@ class TableWriter:
             raise bad(self.parameter, self.file, f"cannot hold these rows: {reason} A .csv can.") from None
 
 
-def csv_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cells as they stand in a CSV file: in quotes where they hold a comma, a quote or a line's end."""
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column in a type that has a form as text; lists and objects as Python shows them."""
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return column.cast(column.type.value_type)
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        column = pa.chunked_array([[None if cell is None else str(cell) for cell in column.to_pylist()]], pa.string())
-    texts = pc.fill_null(column.cast(pa.string()), "")
+        texts = [None if cell is None else str(cell) for cell in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    return column
+
+
+def quoted(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as they stand in a CSV file: in quotes where they hold a comma, a quote or a line's end."""
+    texts = pc.fill_null(texts, "")
     special = pc.match_substring_regex(texts, '[,"\r\n]')
-    if not pc.any(special).as_py():
-        return texts
     doubled = pc.replace_substring(texts, '"', '""')
     return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), texts)

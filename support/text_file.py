@@ -48,6 +48,7 @@ class TextFile:
         self.notes: list[str] = []
         self.row_names: list[str] = []
         self.path, self.quotes = as_utf8(path, folder, self.notes)
+        self.files = [self.path]
         with open(self.path, encoding="utf-8-sig", newline="") as file:
             head = file.read(HEAD)
             while len(head) % HEAD == 0 and head.count("\n") < 3 and (more := file.read(HEAD)):

@@ -77,7 +77,7 @@ class Batch:
         self.all_different = self._counts is None or self.size == len(self.present)
 
     def counted(self) -> Iterator[tuple[str, int]]:
-        """Texts that are not missing, and how often each occurs; the first first."""
+        """Texts that are not missing, and how often each occurs; in order of appearance."""
         if self._counts is not None:
             yield from zip(self.present.to_pylist(), self._counts.tolist(), strict=True)
             return
