@@ -41,6 +41,7 @@ class Attempt:
 
     replaced: parameters that were given another value than the recorded one, on purpose.
     notes: what a reader should know of how it was made.
+    begun: whether the entry point itself was started, once its environment was there.
     """
 
     project: Project
@@ -48,6 +49,7 @@ class Attempt:
     env_manager: str
     replaced: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    begun: bool = False
 
     @property
     def run(self) -> Run:
@@ -178,6 +180,7 @@ def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, regi
         os.environ.pop("MLFLOW_REGISTRY_URI", None)
         if before is not None:
             os.environ["MLFLOW_REGISTRY_URI"] = before
+    attempt.begun = any("=== Running command" in line for line in lines)
     if attempt.child.status != "FINISHED":
         said = attempt.child.error
         if said == "see what it printed" or "exit code" in said.lower():
@@ -241,7 +244,7 @@ def _way_on(attempt: Attempt, settings: Settings) -> str:
         return f"Install git-lfs: without it {project.pointers[0]} is a pointer of Git LFS and not the file."
     if attempt.env_manager == "docker" or "docker" in cause.lower():
         return "Start Docker, which the project asks for, or say -P env_manager=local for what is installed here."
-    if attempt.child.run is None or "exit code" in cause.lower() or re.search("unsatisfiable|No matching dist", cause):
+    if not attempt.begun:
         return "Try another environment: -P env_manager=local uses what is installed here."
     if re.search(r"No such file|FileNotFound|no such file|does not exist|not found", cause) and "odule" not in cause:
         if settings.registry == "scratch" and re.search("[Rr]egistered|[Mm]odel", cause):

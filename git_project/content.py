@@ -32,10 +32,10 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Picture:
-    """Something that is drawn: its kind and size (of a page, its words) decide; `drawn` is the digest of the rest."""
+    """Something that is drawn: its kind and size decide; `drawn` is the digest of all that is seen on it."""
 
     kind: str
-    size: tuple[int | str, ...]
+    size: tuple[int, ...]
     drawn: str
 
 
@@ -47,11 +47,8 @@ def content(path: Path) -> Any:
             return digest(path)
         if kind in PICTURES:
             return _picture(path)
-        if kind in (".svg", ".pdf"):  # both hold the time at which they were drawn, and ids made by chance
+        if kind in (".svg", ".pdf", ".html", ".htm"):  # times, ids made by chance and seconds are drawn into them
             return Picture(kind, (), digest(path))
-        if kind in (".html", ".htm"):  # scikit-learn draws the seconds of a search into it
-            words = re.sub(r"\d[\d.]*(e[+-]?\d+)?", "", path.read_text(encoding="utf-8"))
-            return Picture(kind, (words,), digest(path))
         if kind in (".parquet", ".npy", ".npz", ".pkl", ".pickle", ".joblib"):
             return _numbers(path, kind)
         if zipfile.is_zipfile(path):  # which holds the times of its members

@@ -81,10 +81,8 @@ def _load(name: str, uri: str, run: Run) -> Model:
         raise bad("run_id", name, f"has a model that cannot be loaded here: {reason}") from None
 
 
-def best_of(models: list[Model], metric: str, order: str) -> Model:
+def best_of(models: list[Model], metric: str, greater_is_better: bool) -> Model:
     """The model with the best value of a metric.
-
-    order: `max` where more is better, `min` where less is.
 
     Raises click.BadParameter where no model has the metric.
     """
@@ -92,22 +90,22 @@ def best_of(models: list[Model], metric: str, order: str) -> Model:
     if not scored:
         have = ", ".join(sorted({name for model in models for name in model.metrics})) or "none"
         raise bad("metric", metric, f"is a metric of none of the models; they have: {have}.")
-    return (max if order == "max" else min)(scored, key=lambda model: model.metrics[metric])
+    return (max if greater_is_better else min)(scored, key=lambda model: model.metrics[metric])
 
 
 @click.command()
 @click.option("--run_id", required=True, help="A run of `main`, or any run that logged models itself or below it.")
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
 @click.option("--metric", default="roc_auc", help="The metric by which the best model is chosen.")
-@click.option("--order", type=click.Choice(["max", "min"]), default="max", help="Which value of the metric is best.")
+@click.option("--greater_is_better", type=click.BOOL, default=True, help="Whether more of the metric is better.")
 @click.option("--output", default="", help="A folder to write the predictions to, besides the run.")
 @click.option("--batch_size", type=click.IntRange(min=1), default=50_000, help="Rows in memory at a time.")
-def predict(run_id: str, data: str, metric: str, order: str, output: str, batch_size: int) -> None:
+def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output: str, batch_size: int) -> None:
     """Write what every model predicts for each new instance, and what the best one predicts."""
     if output and not Path(output).expanduser().is_dir():
         raise bad("output", output, "is no folder.")
     models = find_models(run_id)
-    best = best_of(models, metric, order)
+    best = best_of(models, metric, greater_is_better)
     asked = [column for model in models if model.schema for column in model.schema.inputs]
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:

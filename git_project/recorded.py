@@ -71,14 +71,15 @@ def _artifacts(run: Run) -> dict[str, Path]:
 
 
 def _models(run: Run) -> list[RecordedModel]:
+    """The models of a run in the order in which they were logged: several may have one name."""
     found = []
-    for output in sorted(run.outputs.model_outputs, key=lambda each: each.step) if run.outputs else []:
-        uri = f"models:/{output.model_id}"
-        name = MlflowClient().get_logged_model(output.model_id).name
+    outputs = run.outputs.model_outputs if run.outputs else []
+    logged = [MlflowClient().get_logged_model(output.model_id) for output in outputs]
+    for model in sorted(logged, key=lambda each: each.creation_timestamp):
         try:
-            found.append(_described(name, uri))
+            found.append(_described(model.name, f"models:/{model.model_id}"))
         except Exception:  # a model that was begun and never finished has no files
-            found.append(RecordedModel(name, uri))
+            found.append(RecordedModel(model.name, f"models:/{model.model_id}"))
     return found
 
 

@@ -20,7 +20,7 @@ from repository import check_repository, default_repository, forget_surroundings
 from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.table import absolute, bad
 
-CLASSIFIERS = "ann,decision_tree,gaussian_nb,knn,logistic_regression,random_forest,svm"
+CLASSIFIERS = "ann,decision_tree,gaussian_nb,hist_gradient_boosting,knn,logistic_regression,random_forest,svm"
 
 
 def parse_runs(runs: str) -> list[Child]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ CASES = [
     Case("history", {("metric", "loss")}),
     Case("steps", {("metric", "loss")}),
     Case("expset", {("metric", "rmse")}, how={"experiment_name": "wine"}),
-    Case("grid", {("dataset", "dataset"), ("model", "model")}, weak=False),
+    Case("grid", {("dataset", "dataset train"), ("model", "model")}, weak=False),
     Case("autolog", {("parameter", "C"), ("model", "model")}, weak=False),
     Case("alpha", {("metric", "rmse")}, "main", {"parameters": {"alpha": "0.9"}}),
     Case("alpha", {("metric", "rmse")}, "train.py", {"parameters": {"alpha": "0.9"}}),
@@ -98,3 +99,36 @@ def test_the_same_and_then_one_thing_changed(
     changed = in_process(original, **case.options)
     assert (changed.outcome.code, changed.report["reproduced"]) == (NOT_REPRODUCED, "false"), changed.page
     assert changed.differences >= case.differs
+
+
+def test_what_no_commit_holds_is_not_tried(
+    start: Start, reproduce: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment, the file, the package or the step that a past run had is gone: the original gets no tag."""
+    data = tmp_path / "rows.txt"
+    data.write_text("1\n2\n3\n")
+    monkeypatch.setenv("SECRET", "abc")
+    secret, system = start("needs_a_secret"), start("system", "main")
+    monkeypatch.delenv("SECRET")
+    junk = start("junk", "main", parameters={"data": str(data)})
+    data.unlink()
+    moved = tmp_path / "moved.txt"
+    moved.write_text("1\n2\n3\n")
+    nothing = start("nothing")
+    index = {"UV_INDEX_URL": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0", "UV_NO_CACHE": "1"}
+    cases: list[tuple[Run, dict[str, str], dict[str, str], str, str]] = [
+        (secret, {}, {}, "KeyError: 'SECRET'", "What it printed above says more."),
+        (junk, {}, {}, f"No such file or directory: '{data}'", "-P 'parameters={data: /full/path}'"),
+        (system, {"UV_OFFLINE": "1"}, {"env_manager": "uv"}, "a-package-that-is-nowhere", "-P env_manager=local"),
+        (system, index, {"env_manager": "uv"}, "onnect", "-P env_manager=local"),
+        (nothing, {}, {}, "the run recorded no dataset, metric, model or artifact", ""),
+    ]
+    for original, environment, options, cause, way_on in cases:
+        found = reproduce(original, environment, **options)
+        assert found.outcome.code == NOT_TRIED, found.outcome.output
+        assert re.search(rf"\nNot tried: .*{re.escape(cause)}", found.outcome.output), found.outcome.output
+        assert way_on in found.outcome.output
+        assert found.outcome.run.data.tags["reproduced"] == "not tried"
+        assert found.outcome.run.info.status == "FAILED"
+        assert "reproduced" not in mlflow.get_run(original.info.run_id).data.tags
+    assert reproduce(junk, parameters=f"{{data: {moved}}}").outcome.code == REPRODUCED
