@@ -108,7 +108,7 @@ class OpenedTable:
         Raises click.BadParameter when the file turns out not to be a table, or to have no rows.
         """
         if self._kept:
-            yield from (batch.select(columns or self.names) for batch in self._kept)
+            yield from _rebatched((batch.select(columns or self.names) for batch in self._kept), batch_size)
             return
         rows = size = 0
         kept: list[pa.Table] | None = [] if keep and batch_size is None else None

@@ -16,6 +16,7 @@ from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silho
 from sklearn.preprocessing import StandardScaler
 
 evaluation = module("clustering", "evaluation")
+features = module("clustering", "features")
 kmeans = module("clustering", "kmeans")
 
 CUSTOMERS = COLLECTION / "clustering" / "data" / "customers.csv"
@@ -111,6 +112,12 @@ def test_no_row_of_the_table_is_farther_than_the_farthest(fitted: Fitted, engine
         assert (most <= clustering.farthest).all()
         if size > 1:
             assert most.tolist() == clustering.farthest
+
+
+def test_a_mini_batch_has_batch_size_rows(fitted: Fitted) -> None:
+    """Also where the table is small enough to stay in memory after its kinds were decided."""
+    table, _ = fitted(overlapping(3000), 2, columns="", engine="minibatch", init_size=100, batch_size=700)
+    assert [len(Z) for Z in features.batches(table, 700)] == [700, 700, 700, 700, 200]
 
 
 def test_segments_are_numbered_by_size(fitted: Fitted) -> None:
