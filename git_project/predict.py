@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LoggedModelInput, Run
@@ -20,7 +20,11 @@ from mlflow.models.model import ModelInfo
 
 from children import children_of
 from support.entry_point import log_working_tree, run_command, say_where_to_look
-from support.table import bad, conform, dataset_source, read_batches, short_name
+from support.inputs import kinds_of, model_inputs, values_of
+from support.kinds import Kind, decide
+from support.names import free_names
+from support.table import OpenedTable, bad, dataset_source, open_table, short_name
+from support.table_writer import TableWriter
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,17 @@ class Model:
         inputs = self.info.signature.inputs if self.info.signature else None
         return inputs if inputs is not None and inputs.has_input_names() else None
 
-    def predict(self, frame: pd.DataFrame, first_row: int) -> pd.DataFrame:
-        """What the model says on rows as people write them: one column, or those that the model names."""
-        predicted = self.loaded.predict(conform(frame, self.schema, first_row) if self.schema else frame)
+    def kinds(self, table: OpenedTable) -> dict[str, Kind]:
+        """What the columns of a table are: as the model has stored it, else as the table says."""
+        return kinds_of(self.info.metadata, self.schema, table) if self.schema else decide(table)
+
+    def predict(self, rows: pa.Table, kinds: dict[str, Kind], first_row: int) -> pd.DataFrame:
+        """What the model says on rows as the file has them: one column, or those that the model names."""
+        if self.schema:
+            frame = model_inputs(rows, self.schema, kinds, first_row)
+        else:
+            frame = values_of(rows, kinds, first_row)
+        predicted = self.loaded.predict(frame)
         if isinstance(predicted, pd.DataFrame):
             return predicted.set_axis(frame.index)
         values = np.asarray(predicted)
@@ -93,6 +105,37 @@ def best_of(models: list[Model], metric: str, greater_is_better: bool) -> Model:
     return (max if greater_is_better else min)(scored, key=lambda model: model.metrics[metric])
 
 
+def write_predictions(
+    models: list[Model], best: Model, table: OpenedTable, every: Path, alone: Path, batch_size: int
+) -> tuple[int, int]:
+    """Write what all models predict to `every` and what the best one predicts to `alone`.
+
+    Returns how many rows there are, and on how many of them the models agree.
+    """
+    kinds = {model.name: model.kinds(table) for model in models}
+    for note in dict.fromkeys(table.notes):
+        click.echo(note, err=True)
+    done = agreed = 0
+    with TableWriter(every) as beside, TableWriter(alone) as single:
+        for rows in table.batches(batch_size):
+            predicted = {model.name: model.predict(rows, kinds[model.name], done + 1) for model in models}
+            # A model that says one thing on a row has the column <name>, one that says several <name>.<column>.
+            columns = {
+                name if list(said.columns) == ["prediction"] else f"{name}.{column}": said[column]
+                for name, said in predicted.items()
+                for column in said
+            }
+            side_by_side = pd.DataFrame(columns)
+            first = pd.DataFrame({name: said.iloc[:, 0] for name, said in predicted.items()})
+            agreed += int((first.nunique(axis=1, dropna=False) == 1).sum())
+            if not done:
+                click.echo(side_by_side.head().to_string())
+            for writer, said in ((beside, side_by_side), (single, predicted[best.name])):
+                writer.write(rows, said.rename(columns=free_names(said.columns, table.names)))
+            done += len(rows)
+    return done, agreed
+
+
 @click.command()
 @click.option("--run_id", required=True, help="A run of `main`, or any run that logged models itself or below it.")
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
@@ -106,7 +149,6 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
         raise bad("output", output, "is no folder.")
     models = find_models(run_id)
     best = best_of(models, metric, greater_is_better)
-    asked = [column for model in models if model.schema for column in model.schema.inputs]
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
         if not run.data.params:  # `mlflow run` has logged them
@@ -114,30 +156,10 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
         log_working_tree()
         written_to = Path(output).expanduser() if output else Path(folder)
         every, alone = written_to / "predictions.csv", written_to / "best_predictions.csv"
-        text = tuple({column.name for column in asked if column.type.name == "string"})
-        digest = hashlib.sha256()
-        done = agreed = 0
-        for frame in read_batches(data, batch_size=batch_size, text_columns=text):
-            frame = frame.reset_index(drop=True)
-            predicted = {model.name: model.predict(frame, done + 1) for model in models}
-            # A model that says one thing on a row has the column <name>, one that says several <name>.<column>.
-            columns = {
-                name if list(said.columns) == ["prediction"] else f"{name}.{column}": said[column]
-                for name, said in predicted.items()
-                for column in said
-            }
-            side_by_side = pd.DataFrame(columns)
-            first = pd.DataFrame({name: said.iloc[:, 0] for name, said in predicted.items()})
-            agreed += int((first.nunique(axis=1, dropna=False) == 1).sum())
-            if not done:
-                click.echo(side_by_side.head().to_string())
-            for path, said in ((every, side_by_side), (alone, predicted[best.name])):
-                table = pd.concat([frame, said], axis=1)
-                table.to_csv(path, mode="a" if done else "w", header=not done, index=False)
-            digest.update(frame.to_csv(index=False).encode())
-            done += len(frame)
+        table = open_table(data)
+        done, agreed = write_predictions(models, best, table, every, alone, batch_size)
         source, name = dataset_source(data), short_name(data)
-        dataset = MetaDataset(source, name=name, digest=digest.hexdigest()[:8])  # type: ignore[abstract]
+        dataset = MetaDataset(source, name=name, digest=table.digest())  # type: ignore[abstract]
         mlflow.log_input(dataset, context="inference")
         mlflow.log_artifact(str(every))
         mlflow.log_artifact(str(alone))

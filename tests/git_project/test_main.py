@@ -62,7 +62,9 @@ def test_two_entry_points_at_a_tag(two: Outcome, store: Store, collection: Any) 
 def test_predict_with_all_and_with_the_best(two: Outcome, store: Store, tmp_path: Path) -> None:
     best = min(store.children(two.run), key=lambda child: child.data.metrics["log_loss"])
     parameters = {"run_id": two.run.info.run_id, "output": tmp_path, "batch_size": 3}
-    outcome = store.mlflow_run(GIT_PROJECT, "predict", {**parameters, "metric": "log_loss", "order": "min"})
+    outcome = store.mlflow_run(
+        GIT_PROJECT, "predict", {**parameters, "metric": "log_loss", "greater_is_better": "false"}
+    )
     assert outcome.code == 0, outcome.output
     every = pd.read_csv(tmp_path / "predictions.csv")
     alone = pd.read_csv(tmp_path / "best_predictions.csv")

@@ -31,13 +31,13 @@ def test_a_fresh_environment_and_a_changed_pin(
     assert found.outcome.code == 0, found.outcome.output
     assert found.report["environment"] == "uv, made for this run"
     # This project's own environment lacks the package, so the models predicted in an environment of their own.
-    assert "1 signature, 1 prediction" in found.report["verdict"]
+    assert "1 signature, 1 prediction" in found.report["verdict"], found.outcome.output
     assert len(list((tmp_path / "environments").glob("*"))) == 1
 
     publish("1.1", wheels)  # takes the median for the average
     found = reproduce(original, environment, env_manager="")
     assert found.outcome.code == 1
     assert {("metric", "level"), ("prediction", "level")} <= found.differences
-    assert "The versions are not the same: foreign-averages 1.0, now 1.1." in found.report["reasons"]
+    assert "The versions are not the same: foreign-averages 1.0, now 1.1." in found.report["notes"]
     assert "data are not the same" not in str(found.report["reasons"])
     assert "\n- The versions are not the same: foreign-averages 1.0, now 1.1.\n" in found.outcome.output

@@ -1,0 +1,148 @@
+"""What `reproduce` calls the same: two recorded runs, built from plain data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from examples import module
+
+comparison = module("git_project", "comparison")
+Recorded, RecordedModel, Answers = comparison.Recorded, comparison.RecordedModel, comparison.Answers
+sameness, content = module("git_project", "sameness"), module("git_project", "content")
+ONE, OTHER = "a" * 32, "b" * 32
+NAN = float("nan")
+
+
+def rules(**options: Any) -> Any:
+    """The first run was at work at 1,700,000,000 s since 1970, the second at 1,800,000,000, a minute each."""
+    own = sameness.Own(1.7e9, 1.7e9 + 60), sameness.Own(1.8e9, 1.8e9 + 60)
+    return sameness.Sameness(*own, **options)
+
+
+def compared(one: dict[str, Any], other: dict[str, Any], answers: Any = None, **options: Any) -> dict[Any, Any]:
+    """Whether each thing is the same, by its kind and name; several of one name as a list."""
+    ask = lambda first, second: answers or Answers()  # noqa: E731
+    rows = comparison.compare(Recorded(ONE, "run", **one), Recorded(OTHER, "run", **other), rules(**options), ask)
+    found: dict[Any, Any] = {}
+    for row in rows:
+        found.setdefault((row.kind, row.name), []).append(row.same)
+    return {key: each[0] if len(each) == 1 else each for key, each in found.items()}
+
+
+def test_datasets_of_one_name_are_each_compared() -> None:
+    one = {"datasets": [("dataset", "", "1"), ("dataset", "", "2")]}
+    assert (
+        compared(one, {"datasets": [("dataset", "", "2"), ("dataset", "", "1")]})[("dataset", "dataset")] == [True] * 2
+    )
+    assert compared(one, {"datasets": [("dataset", "", "2"), ("dataset", "", "3")]})[("dataset", "dataset")] == [
+        False,
+        True,
+    ]
+    assert compared(one, {"datasets": [("dataset", "", "2")]})[("dataset", "dataset")] == [False, True]
+
+
+def test_a_metric_is_the_same_by_all_its_values_and_steps() -> None:
+    one = {"metrics": {"loss": [(0, 1.0), (1, 0.5)]}}
+    assert compared(one, {"metrics": {"loss": [(0, 1.0), (1, 0.5)]}})[("metric", "loss")]
+    for other in ([(0, 0.9), (1, 0.5)], [(0, 1.0), (2, 0.5)], [(1, 0.5)], [(0, 1.0), (1, NAN)]):
+        assert compared(one, {"metrics": {"loss": other}})[("metric", "loss")] is False
+    assert compared(one, {"metrics": {}})[("metric", "loss")] is False
+
+
+@pytest.mark.parametrize("name", ["fit_seconds", "mean_fit_time", "duration_s", "system/cpu"])
+def test_durations_are_not_compared_and_counted_as_such(name: str) -> None:
+    assert compared({"metrics": {name: [(0, 1.0)]}}, {"metrics": {name: [(0, 2.0)]}})[("metric", name)] is None
+
+
+def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
+    values = [
+        (f"runs:/{ONE}/model", f"runs:/{OTHER}/model"),
+        ("/tmp/tmpabcdefgh/data/x.csv", "/tmp/git_project_12/tmp12345678/data/x.csv"),
+        ("2023-11-14T22:13:25+00:00", "2027-01-15T08:00:30+00:00"),
+        ("1700000012.5", "1800000001"),
+    ]
+    for one, other in values:
+        assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is True, one
+    for one, other in [
+        (f"runs:/{ONE}/model", f"runs:/{'c' * 32}/model"),
+        ("2023-11-14T22:13:25", "2027-02-15T08:00:30"),
+    ]:
+        assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is False, one
+
+
+def test_the_best_child_is_the_same_only_where_it_stands_for_the_other() -> None:
+    ids = ["1" * 32, "2" * 32, "3" * 32, "4" * 32]
+    below = [[Recorded(ids[0], "a"), Recorded(ids[1], "b")], [Recorded(ids[2], "a"), Recorded(ids[3], "b")]]
+    for best, same in ((ids[3], True), (ids[2], False)):
+        one, other = {"parameters": {"best": ids[1]}}, {"parameters": {"best": best}}
+        assert compared({**one, "below": below[0]}, {**other, "below": below[1]})[("parameter", "best")] is same
+
+
+def test_children_are_paired_by_parameters_then_name_then_time() -> None:
+    def run(name: str, score: float, start: float, **parameters: str) -> Any:
+        metrics = {"score": [(0, score)]}
+        return Recorded(f"{name}{start}", name, start=start, parameters=parameters, metrics=metrics)
+
+    def paired(ones: list[Any], others: list[Any]) -> list[Any]:
+        return [(one and one.name, other and other.name) for one, other in comparison.pair_runs(ones, others, rules())]
+
+    ones = [run("x", 1, 0, depth="1"), run("y", 2, 1, depth="2")]
+    assert paired(ones, [run("v", 2, 0, depth="2"), run("w", 9, 1, depth="1")]) == [("x", "w"), ("y", "v")]
+    ones = [run("fold 1", 0.8, 0), run("fold 2", 0.9, 1)]
+    others = [run("fold 2", 0.8, 0), run("fold 1", 0.9, 1)]
+    assert paired(ones, others) == [("fold 1", "fold 1"), ("fold 2", "fold 2")]
+    assert paired([run("p", 1, 0), run("q", 2, 1)], [run("r", 2, 0), run("s", 1, 1)]) == [("p", "s"), ("q", "r")]
+    assert paired([run("p", 1, 0)], []) == [("p", None)]
+
+
+def test_a_model_is_compared_by_its_answers_its_files_or_what_it_holds() -> None:
+    one = {"models": [RecordedModel("m", "models:/m-1", inside={"model.pkl": "1"})]}
+    same = {"models": [RecordedModel("m", "models:/m-2", inside={"model.pkl": "1"})]}
+    other = {"models": [RecordedModel("m", "models:/m-2", inside={"model.pkl": "2"})]}
+    assert compared(one, same)[("model", "m")] is True
+    assert compared(one, other)[("model", "m")] is None
+    assert compared(one, other, Answers(fitted=({"w": 1.0}, {"w": 1.0})))[("model", "m")] is True
+    assert compared(one, other, Answers(fitted=({"w": 1.0}, {"w": 2.0})))[("model", "m")] is False
+    unseen = sameness.Unseen("Handle")
+    assert compared(one, other, Answers(fitted=({"w": unseen}, {"w": unseen})))[("model", "m")] is None
+    asked = {"models": [RecordedModel("m", "models:/m-1", has_example=True, inside={"model.pkl": "1"})]}
+    assert compared(asked, same)[("prediction", "m")] is None
+    assert compared(asked, same, Answers(predictions=([1.0], [2.0])))[("prediction", "m")] is False
+
+
+def test_tolerance_and_missing_values() -> None:
+    def alike(one: Any, other: Any, **options: Any) -> bool:
+        return rules(**options).alike(content.plain(one), content.plain(other))
+
+    assert alike(0.1, 0.1)
+    assert not alike(0.1, 0.1 + 2e-16)
+    assert alike(NAN, pd.NA)
+    assert not alike(NAN, 1.0, atol=9.0)
+    assert alike(100.0, 101.0, rtol=0.01)
+    assert not alike(0.0, 1e-9, rtol=0.1)
+    assert alike(np.array([[1.0, 2.0]]), [[1.0, 2.1]], atol=0.2)
+    assert not alike(np.array([1.0]), [1.0, 1.0], atol=1.0)
+    assert not alike(True, 1)
+    assert not alike(pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame([[1, 3]], columns=["a", "a"]))
+    assert not alike(pd.DataFrame({"a": [1.0]}), pd.DataFrame({"b": [1.0]}))
+
+
+def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    def same(name: str, one: str, other: str) -> Any:
+        files = [tmp_path / folder / name for folder in "ab"]
+        for file, text in zip(files, (one, other), strict=True):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        return compared({"artifacts": {name: files[0]}}, {"artifacts": {name: files[1]}})[("artifact", name)]
+
+    assert same("t.csv", "a,fit_time\n1,2\n", "a,fit_time\n1,3\n")
+    assert not same("t.csv", "a,b\n1,2\n", "a,b\n1,3\n")
+    assert same("r.json", json.dumps({"a": 1, "fit_seconds": 2}), json.dumps({"fit_seconds": 3, "a": 1}))
+    assert not same("r.json", '{"a": 1}', '{"a": 2}')
+    assert same("log.txt", f"in /tmp/tmpabcdefgh as {ONE}", f"in /var/tmp12345678 as {OTHER}")
+    assert not same("log.txt", "score 1", "score 2")
