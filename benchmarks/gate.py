@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 COLLECTION = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(COLLECTION), str(COLLECTION / "tests")]
 
-from examples import module
+from examples import module  # noqa: E402
 
 gate: Any = module("registry_deploy", "gate")
 Pair = tuple[np.ndarray, Any, Any]  # the truth (rows,), the answers of the candidate and of the champion

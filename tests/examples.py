@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import support  # the source of the copies: an example that is imported here finds it first
 
@@ -14,7 +14,7 @@ COLLECTION = Path(support.__file__).resolve().parent.parent
 
 
 @cache
-def module(example: str, name: str) -> ModuleType:
+def module(example: str, name: str) -> Any:
     """The module of an example, as its own scripts import it; those of other examples stay out of reach."""
     folder = COLLECTION / example
     sys.path.insert(0, str(folder))

@@ -371,7 +371,7 @@ def test_a_model_of_another_user_is_named_and_asked_without_credentials(
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(PROGRAMS / "curious_model.py"),
-            signature=infer_signature(table[["x"]], [0.5]),
+            signature=infer_signature(table[["x"]], np.array([0.5])),
             input_example=table[["x"]].head(2),
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "pandas", "pyarrow")],
         )

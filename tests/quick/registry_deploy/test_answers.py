@@ -91,7 +91,7 @@ def test_models_of_xgboost_and_lightgbm_give_their_probabilities(tmp_path: Path)
     saved: dict[str, tuple[Any, Any, np.ndarray]] = {
         "xgboost": (mlflow.xgboost, boosted, boosted.predict_proba(X)[:, 1]),
         "booster": (mlflow.xgboost, boosted.get_booster(), boosted.predict_proba(X)[:, 1]),
-        "lightgbm": (mlflow.lightgbm, light, light.predict_proba(X)[:, 1]),
+        "lightgbm": (mlflow.lightgbm, light, np.asarray(light.predict_proba(X))[:, 1]),
     }
     for name, (flavor, model, expected) in saved.items():
         signature = infer_signature(X, np.zeros(2) if name == "booster" else y)
