@@ -21,8 +21,8 @@ def init() -> None:
 
 
 def run(raw_data: str) -> list | AMLResponse:
-    """Predict for `{"input_data": ...}`: a table as columns, index and data, a tensor as nested lists, or a list for each
-    of the names that an ONNX model has.
+    """Predict for `{"input_data": ...}`: a table as columns, index and data, a tensor as nested lists, or a list for
+    each of the names that an ONNX model has.
 
     Returns the predictions as a bare list, or 400 with the reason when the input does not fit the model's signature.
     """
