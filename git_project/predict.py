@@ -49,17 +49,14 @@ class Model:
 
     def predict(self, rows: pa.Table, kinds: dict[str, Kind], first_row: int) -> pd.DataFrame:
         """What the model says on rows as the file has them: one column, or those that the model names."""
-        if self.schema:
-            frame = model_inputs(rows, self.schema, kinds, first_row)
-        else:
-            frame = values_of(rows, kinds, first_row)
-        predicted = self.loaded.predict(frame)
+        typed = model_inputs(rows, self.schema, kinds, first_row) if self.schema else values_of(rows, kinds, first_row)
+        predicted = self.loaded.predict(typed)
         if isinstance(predicted, pd.DataFrame):
-            return predicted.set_axis(frame.index)
+            return predicted.set_axis(typed.index)
         values = np.asarray(predicted)
         if values.ndim == 1:
-            return pd.DataFrame({"prediction": values}, index=frame.index)
-        return pd.DataFrame(values, index=frame.index).add_prefix("prediction_")
+            return pd.DataFrame({"prediction": values}, index=typed.index)
+        return pd.DataFrame(values, index=typed.index).add_prefix("prediction_")
 
 
 def find_models(run_id: str) -> list[Model]:

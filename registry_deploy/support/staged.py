@@ -73,10 +73,6 @@ class StagedTable:
             yield batch.select(columns or self.names)
 
 
-def from_batches(frames: Iterable[pd.DataFrame], folder: Path) -> StagedTable:
-    return StagedTable(folder, (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames))
-
-
 class _Number(str):
     """A number as JSON writes it."""
 

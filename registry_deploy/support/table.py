@@ -1,14 +1,12 @@
 # Copied from support/table.py by `make vendor`: edit that one.
-"""Read a table that a user names, whole or in batches, and refuse in one line what is no table."""
+"""Find a table that a user names and read its rows in batches; refuse in one line what is no table."""
 
 from __future__ import annotations
 
 import bz2
-import csv
 import gzip
 import hashlib
 import itertools
-import json
 import lzma
 import re
 import shutil
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -31,9 +28,6 @@ from support.text_file import NotATableError, TextFile
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
 KEEP = 400_000_000  # bytes of cells that are held in memory between two readings
 DBFS = Path("/dbfs")  # where a Databricks cluster mounts dbfs:/
-
-# What stands for "no value" in a CSV file. Narrower than pandas' own list, in which the category "None" is missing.
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 
 
 def bad(parameter: str, value: object, right: str) -> click.BadParameter:
@@ -75,7 +69,7 @@ def open_table(source: str, parameter: str = "data") -> OpenedTable:
     folder = tempfile.TemporaryDirectory()
     with _one_line(source, parameter):
         if is_catalog_name(source):
-            form: Any = staged.from_batches(_catalog_batches(source, parameter, 50_000, ()), Path(folder.name))
+            form: Any = staged.StagedTable(Path(folder.name), _catalog_batches(source, parameter))
         else:
             form = _form_of(_unpacked(_local_file(source, Path(folder.name)), Path(folder.name)), Path(folder.name))
     return OpenedTable(source, parameter, form, folder)
@@ -200,101 +194,6 @@ def _form_of(path: Path, folder: Path) -> Any:
     return TextFile(path, folder)
 
 
-def read_table(source: str, parameter: str = "data") -> pd.DataFrame:
-    """Read a whole table.
-
-    source: path or URL of a CSV file (comma, semicolon, tab or bar), a Parquet file, a JSON array or JSON Lines; on
-    Databricks also dbfs:/..., /Volumes/... and, where there is a Spark session, a table as catalog.schema.table.
-    parameter: the name under which the user gave it, for messages.
-
-    Raises click.BadParameter when it is missing, empty, not a table or has no rows.
-    """
-    frames = list(read_batches(source, parameter=parameter, batch_size=None))
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-
-
-def read_batches(
-    source: str, *, parameter: str = "data", batch_size: int | None = 50_000, text_columns: tuple[str, ...] = ()
-) -> Iterator[pd.DataFrame]:
-    """Read a table in batches of rows, so that it may be larger than memory (a JSON array is read whole).
-
-    batch_size: rows in a batch; None reads a CSV file at once.
-    text_columns: columns to read as text even where all values look like numbers.
-
-    Raises click.BadParameter as `read_table` does, and for malformed JSON with the number of the line.
-    """
-    rows = 0
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            if is_catalog_name(source):
-                frames = _catalog_batches(source, parameter, batch_size, text_columns)
-            else:
-                frames = _batches(_local_file(source, Path(folder)), batch_size, text_columns)
-            for frame in frames:
-                rows += len(frame)
-                if len(frame):
-                    yield frame
-        except pd.errors.EmptyDataError:
-            raise bad(parameter, source, "is empty: it needs a header and rows.") from None
-        except UnicodeDecodeError:
-            raise bad(parameter, source, "is not a table: neither UTF-8 text nor Parquet.") from None
-        except json.JSONDecodeError as error:
-            raise bad(parameter, source, f"is malformed JSON at line {error.lineno}: {error.msg}.") from None
-        except pd.errors.ParserError as error:
-            raise bad(parameter, source, f"is not a table: {str(error).strip().splitlines()[-1]}.") from None
-        except OSError as error:  # includes every failure of urllib
-            raise bad(parameter, source, _why(source, error)) from None
-        except ValueError as error:  # ArrowInvalid is one
-            raise bad(parameter, source, f"cannot be read: {str(error).strip().splitlines()[0]}") from None
-    if not rows:
-        raise bad(parameter, source, "has a header but no rows.")
-
-
-def conform(frame: pd.DataFrame, schema: Any, first_row: int = 1, parameter: str = "data") -> pd.DataFrame:
-    """The columns that a model asks for, in its order and with its types, from rows as people write them.
-
-    frame: new instances, any columns.
-    schema: the input schema of the model's signature.
-    first_row: the number of the frame's first row in its file, for messages.
-
-    Raises click.BadParameter for a column that is lacking, and for a value of the wrong kind, with its row.
-    """
-    columns: dict[str, Any] = {}
-    for column in schema.inputs:
-        name, kind = column.name, column.type.name
-        if name not in frame:
-            if column.required:
-                have = ", ".join(map(str, frame.columns))
-                raise bad(parameter, name, f"is a column that the model needs; the file has: {have}.")
-            frame = frame.assign(**{name: None})
-        given = frame[name]
-        if kind in ("double", "float", "long", "integer"):
-            converted = pd.to_numeric(given, errors="coerce").astype("float64")
-            wrong = (converted.isna() & given.notna()) | np.isinf(converted)
-            right = "is not a (finite) number."
-            if kind in ("long", "integer") and not wrong.any() and converted.notna().all():
-                converted = converted.astype(column.type.to_numpy())
-        elif kind == "boolean":
-            words = given.map(lambda value: str(value).strip().lower(), na_action="ignore")
-            converted = words.map({"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False})
-            wrong = converted.isna() & given.notna()
-            right = "is neither true nor false."
-            converted = converted.astype(object).where(converted.notna(), None)
-        elif kind == "string":
-            converted = given.map(str, na_action="ignore").astype(object)
-            converted = converted.where(given.notna(), np.nan)
-            wrong = pd.Series(False, index=frame.index)
-            right = ""
-        else:
-            converted, wrong, right = given, pd.Series(False, index=frame.index), ""
-        if wrong.any():
-            position = int(np.argmax(wrong.to_numpy()))
-            where = f"in column {name!r}, row {first_row + position},"
-            raise bad(parameter, given.iloc[position], f"{where} {right}")
-        columns[name] = converted
-    return pd.DataFrame(columns, index=frame.index)
-
-
 def is_url(source: str) -> bool:
     """Whether a source is an address, and not a path of this machine."""
     return "://" in source or source.startswith("dbfs:/")
@@ -308,39 +207,21 @@ def is_catalog_name(source: str) -> bool:
     return names and parts[2].lower() not in endings and not (FOLDER / source).exists()
 
 
-def dialect(lines: list[str]) -> tuple[str, str]:
-    """The separator of a CSV file and the decimal point of its numbers, by its first lines."""
-    separator = max(",;\t|", key=lines[0].count) if lines else ","
-    # A semicolon usually comes with the decimal comma of a spreadsheet outside the English-speaking world.
-    numbers = [field for row in csv.reader(lines[1:], delimiter=separator) for field in row]
-    return separator, "," if separator == ";" and any(_has_decimal_comma(field) for field in numbers) else "."
-
-
-def _catalog_batches(
-    name: str, parameter: str, batch_size: int | None, text_columns: tuple[str, ...]
-) -> Iterator[pd.DataFrame]:
-    """Read a table of Spark's catalog, which on Databricks is Unity Catalog."""
+def _catalog_batches(name: str, parameter: str) -> Iterator[pa.Table]:
+    """A table of Spark's catalog, which on Databricks is Unity Catalog."""
     reads = "reads as the table catalog.schema.table, and"
     try:
         from pyspark.errors import PySparkException
-        from pyspark.sql import SparkSession, functions
+        from pyspark.sql import SparkSession
     except ImportError:
         raise bad(parameter, name, f"{reads} there is no Spark here to read it with: give a file.") from None
     try:
         spark = SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
         table = spark.table(".".join(f"`{part}`" for part in name.split(".")))
-        for field in table.schema.fields:
-            column = functions.col(f"`{field.name}`")
-            if field.name in text_columns:
-                table = table.withColumn(field.name, column.cast("string"))
-            elif field.dataType.typeName() == "decimal":  # pandas has no such type and would hold objects
-                table = table.withColumn(field.name, column.cast("double"))
-        if batch_size is None:
-            yield table.toPandas()
-            return
         rows = table.toLocalIterator()
-        while batch := list(itertools.islice(rows, batch_size)):
-            yield pd.DataFrame.from_records(batch, columns=table.columns)
+        while batch := list(itertools.islice(rows, staged.BATCH)):
+            frame = pd.DataFrame.from_records(batch, columns=table.columns)
+            yield pa.Table.from_pandas(frame, preserve_index=False)
     except PySparkException as error:
         reason = str(error).strip().splitlines()[0]
         raise bad(parameter, name, f"{reads} Spark cannot read it: {reason}") from None
@@ -360,81 +241,6 @@ def _local_file(source: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts  # s3://, gs://, abfss://, dbfs:/ ... with MLflow's own clients
 
     return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
-
-
-def _batches(path: Path, batch_size: int | None, text_columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
-    with open(path, "rb") as file:
-        start = file.read(64)
-    if start.startswith(b"PAR1"):
-        import pyarrow.parquet  # not needed, hence not loaded, for CSV
-
-        parquet = pyarrow.parquet.ParquetFile(path, pre_buffer=False)  # a buffered file ends up in memory whole
-        for batch in parquet.iter_batches(batch_size=batch_size or 1_000_000):
-            yield batch.to_pandas()
-    elif start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
-        yield from _json_batches(path, batch_size)
-    else:
-        yield from _csv_batches(path, batch_size, text_columns)
-
-
-def _csv_batches(path: Path, batch_size: int | None, text_columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = list(itertools.islice(file, 100))
-    separator, decimal = dialect(lines)
-    frames = pd.read_csv(
-        path,
-        sep=separator,
-        decimal=decimal,
-        encoding="utf-8-sig",
-        keep_default_na=False,
-        na_values=MISSING,
-        skipinitialspace=True,
-        index_col=False,
-        dtype=dict.fromkeys(text_columns, str),
-        chunksize=batch_size,
-    )
-    if isinstance(frames, pd.DataFrame):
-        yield frames
-    else:
-        yield from frames
-
-
-def _has_decimal_comma(field: str) -> bool:
-    whole, comma, fraction = field.strip().lstrip("-").partition(",")
-    return bool(comma) and whole.isdigit() and fraction.isdigit()
-
-
-def _json_batches(path: Path, batch_size: int | None) -> Iterator[pd.DataFrame]:
-    with open(path, encoding="utf-8-sig") as file:
-        records: list[dict[str, Any]] = []
-        for number, line in enumerate(file, start=1):
-            text = line.strip()
-            if not text:
-                continue
-            try:
-                record = json.loads(text)
-            except json.JSONDecodeError as error:
-                if number > 1:
-                    before = "\n" * (number - 1)
-                    raise json.JSONDecodeError(error.msg, before + text, len(before) + error.pos) from None
-                record = None
-            if not isinstance(record, dict):
-                break  # not one object a line: an array, or one object over several lines
-            records.append(record)
-            if batch_size and len(records) == batch_size:
-                yield pd.DataFrame.from_records(records)
-                records = []
-        else:
-            if records:
-                yield pd.DataFrame.from_records(records)
-            return
-    if number > 1:
-        raise ValueError(f"line {number} is not a JSON object.")
-    document = json.loads(path.read_text(encoding="utf-8-sig"))
-    rows = document if isinstance(document, list) else [document]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("the JSON array must hold objects, one for each instance.")
-    yield pd.DataFrame.from_records(rows)
 
 
 def _why(source: str, error: OSError) -> str:
