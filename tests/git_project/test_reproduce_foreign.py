@@ -12,7 +12,8 @@ from git_server import git
 from mlflow.entities import Run
 from running import Store
 
-SAME = "\nReproduced: all is the same (3 runs, 3 commits, 5 parameters, 1 dataset, 3 metrics, 1 signature, 1 prediction, 1 model).\n"
+COUNTS = "3 runs, 3 commits, 5 parameters, 1 dataset, 3 metrics, 1 signature, 1 prediction, 1 model"
+SAME = f"\nReproduced: all is the same ({COUNTS}).\n"
 Start = Callable[..., Run]
 
 
