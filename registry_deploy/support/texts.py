@@ -53,8 +53,3 @@ def on_picture(text: object, most: int = 40) -> str:
 def in_markdown(text: object) -> str:
     """A text for a sentence or a table's cell in Markdown."""
     return re.sub(r"(?<!\w)_|_(?!\w)|[\\`*\[\]<>|]", r"\\\g<0>", " ".join(str(text).split()))
-
-
-def file_name(text: object) -> str:
-    """A text as the name of a file."""
-    return re.sub(r"[^\w.\-]+", "_", str(text)).strip("._") or "_"
