@@ -26,7 +26,7 @@ NODES = {"cluster.json": "Standard_DS3_v2", "cluster-aws.json": "m5d.xlarge"}  #
 # The runtime has TensorFlow under its plain name; a second one beside it would overwrite half of its files.
 RENAMED = {"tensorflow-cpu": "tensorflow"}
 
-# A job on a cluster of this collection runs on the driver: one machine is enough, and half as dear.
+# A job on a cluster of this collection runs on the driver: one machine is enough, and half the price.
 SINGLE_NODE = {
     "num_workers": 0,
     "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"},

@@ -97,7 +97,7 @@ class Backend:
                 timeout = aiohttp.ClientTimeout(total=PING_TIMEOUT)
                 url = f"http://127.0.0.1:{self.port}/ping"
                 async with self.session.get(url, headers=self.headers, timeout=timeout) as reply:
-                    # Whoever answers on that port is our server only if that is still there.
+                    # What answers on that port is our server only if that is still there.
                     answered = reply.status == 200 and self.check_alive()
         if answered:
             self.ready, self.missed = True, 0

@@ -2,7 +2,7 @@
 aiohttp, because the proxy and a model's own environment need it too.
 
 A process that we start inherits a locked file. The kernel frees the lock when the process ends, however it ends, and
-whoever its parent is: "the lock is held" says that it lives, and that the process id in the file is still its own.
+whatever its parent is: "the lock is held" says that it lives, and that the process id in the file is still its own.
 """
 
 from __future__ import annotations

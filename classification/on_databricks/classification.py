@@ -285,7 +285,7 @@ display(predictions[["tenure", "contract", "monthly_charges", "prediction", "pro
 # MAGIC ## Register
 # MAGIC
 # MAGIC A registered model has numbered versions, each of which knows the run that it comes from. An *alias* is a name
-# MAGIC that points to one version and can be moved: whoever loads `models:/<name>@challenger` need not change anything
+# MAGIC that points to one version and can be moved: what loads `models:/<name>@challenger` need not change anything
 # MAGIC when a better version comes. The example `registry_deploy` goes on from here: a gate decides which version
 # MAGIC becomes `champion`.
 

@@ -289,7 +289,7 @@ display(segments[["tenure", "monthly_charges", "segment", "segment_name", "segme
 # MAGIC
 # MAGIC A registered model has numbered versions, each of which knows the run that it comes from. An *alias* is a name
 # MAGIC that points to one version and can be moved. Numbers of segments have no meaning across versions: segment 0 of
-# MAGIC the next version may be another one, so whoever uses them should load one version, by a fixed alias.
+# MAGIC the next version may be another one, so code that uses them should load one version, by a fixed alias.
 
 # COMMAND ----------
 

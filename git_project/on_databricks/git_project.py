@@ -184,7 +184,7 @@ print(mlflow.artifacts.load_dict(f"runs:/{reproduced.run_id}/report.json")["verd
 # MAGIC ## Register
 # MAGIC
 # MAGIC The run of `predict` has recorded which model is best. A registered model has numbered versions; its tag says
-# MAGIC here which commit the version comes from, so that whoever uses it in a year can find the code.
+# MAGIC here which commit the version comes from, so that you can find the code a year later.
 
 # COMMAND ----------
 

@@ -203,7 +203,7 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # MAGIC %md
 # MAGIC ## Aliases
 # MAGIC
-# MAGIC An alias is a name that you choose, and one line of MLflow moves it. Whoever loads by alias gets the version to
+# MAGIC An alias is a name that you choose, and one line of MLflow moves it. What loads by alias gets the version to
 # MAGIC which it points at that moment; the code of the user does not change.
 
 # COMMAND ----------
@@ -244,7 +244,7 @@ display(mlflow.artifacts.load_image(f"runs:/{judged.run_id}/gate.png"))
 # MAGIC %md
 # MAGIC ## Rename
 # MAGIC
-# MAGIC Versions, aliases, tags and history go along; whoever loads by the old name does not. It is therefore named
+# MAGIC Versions, aliases, tags and history go along; what loads by the old name does not. It is therefore named
 # MAGIC back at once.
 
 # COMMAND ----------

@@ -8,7 +8,7 @@ import gc
 
 # Imports make a million objects that stay. To look through them for garbage costs a fifth of a run's processor time.
 gc.set_threshold(100_000, 50, 100)
-atexit.register(gc.freeze)  # registered first, hence called last: nothing is looked through at the end
+atexit.register(gc.freeze)  # registered first, so called last: nothing is looked through at the end
 
 import logging
 import math
