@@ -6,8 +6,8 @@
 # MAGIC (`churn`) : un réseau de neurones, un arbre de décision, un classifieur bayésien naïf, un gradient boosting,
 # MAGIC les k plus proches voisins, une régression logistique, une forêt aléatoire et une machine à vecteurs de
 # MAGIC support. MLflow enregistre chaque entraînement comme une *exécution* (*run*) : ses paramètres, ses métriques,
-# MAGIC ses images et son modèle. Vous comparez les exécutions, vous laissez le meilleur modèle prédire la classe de nouveaux
-# MAGIC clients, puis vous l’inscrivez au registre.
+# MAGIC ses images et son modèle. Vous comparez les exécutions, vous laissez le meilleur modèle prédire la classe
+# MAGIC de nouveaux clients, puis vous l’inscrivez au registre.
 # MAGIC
 # MAGIC Le notebook demande un cluster muni d’un runtime Databricks ML (de 15.4 LTS à 17.3 LTS, sans GPU) ou du calcul
 # MAGIC serverless, et un accès à Internet pour les paquets. Exécutez-le cellule par cellule, de haut en bas.
