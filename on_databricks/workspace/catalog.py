@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tracking import Tracking
 
 from answers import Refusal, fields, required
+from tracking import Tracking
 
 API = "/api/2.0/mlflow"
 KEY_REFUSED = re.compile(r"[.,\-=/:]")

@@ -37,9 +37,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tracking import Tracking
 
 from answers import Refusal, refuse
+from tracking import Tracking
 
 HOST = "127.0.0.1"
 READY = 120.0  # seconds that the MLflow server may take to start
