@@ -72,7 +72,7 @@ lacking:
 	@echo $(LACKING)
 
 check: .venv/everything.installed
-	ruff check .
+	ruff check --no-cache . # its cache does not notice a module that is new, or gone
 	ruff format --check .
 	mypy *.py on_databricks/*.py
 	mypy --explicit-package-bases on_databricks/mlflow_databricks_jobs

@@ -150,6 +150,7 @@ def scores(
     counted = every if positive is None else every[[classes.index(positive)]]
     tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
     members, scored = truth[:, None] == counted, probabilities[:, counted]
+    judged, label = (probabilities, None) if positive is None else (scored[:, 0], counted[0])
     found = {
         "accuracy": float(accuracy_score(truth, predicted)),
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
@@ -163,14 +164,7 @@ def scores(
         "roc_auc": float(roc_auc_score(members, scored, average="macro")),
         "average_precision": float(average_precision_score(members, scored, average="macro")),
         "log_loss": float(log_loss(truth, probabilities, labels=every)),
-        "brier_score_loss": float(
-            brier_score_loss(
-                truth,
-                probabilities if positive is None else scored[:, 0],
-                labels=every,
-                pos_label=None if positive is None else counted[0],
-            )
-        ),
+        "brier_score_loss": float(brier_score_loss(truth, judged, labels=every, pos_label=label)),
     }
     if positive is None:
         found |= dict(zip(metric_names(classes, "recall_"), _rates(tp, tp + fn), strict=True))
