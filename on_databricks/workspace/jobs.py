@@ -200,8 +200,15 @@ class Jobs:
             if token:
                 self._tokens[token] = run_id
             self._save(run)
-        threading.Thread(target=self._work, args=(run, settings, parameters), daemon=True).start()
+        threading.Thread(target=self._guarded, args=(run, settings, parameters), daemon=True).start()
         return JSONResponse({"run_id": run_id})
+
+    def _guarded(self, run: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str]) -> None:
+        """Run the tasks; a fault of this workspace itself ends the run with what it says."""
+        try:
+            self._work(run, settings, parameters)
+        except Exception as error:  # otherwise a client would wait for ever
+            self._end(run, "INTERNAL_ERROR", "FAILED", f"A fault of the local workspace: {error!r}")
 
     def _work(self, run: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str]) -> None:
         """Run the tasks one after the other, each after those that it depends on, and keep how each ended."""

@@ -150,7 +150,7 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 ON_A_CLUSTER = {"new_cluster": CLUSTER, "libraries": []}
-SAME = {
+SAME: dict[str, tuple[str, str, dict[str, str], str | None, dict[str, Any]]] = {
     "classification": ("{git}#classification", "gaussian_nb", {}, "v1", ON_A_CLUSTER),
     "clustering": (str(COLLECTION / "clustering"), "kmeans", {"n_init": "1"}, None, {}),
     "foreign": ("{git}#foreign", "main", {"alpha": "0.7"}, None, {"existing_cluster_id": EXISTING}),
