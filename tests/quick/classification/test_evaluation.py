@@ -1,0 +1,172 @@
+"""Metrics, their intervals, thresholds and warnings, against scikit-learn and textbook formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from examples import module
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from support.bootstrap import METRICS, metrics_when_drawn, resampled_metrics
+
+evaluation = module("classification", "evaluation")
+CLASSES = ["24/7/", "A*", "A+"]
+
+
+@pytest.fixture
+def three() -> tuple[np.ndarray, np.ndarray]:
+    """True classes of 200 rows and probabilities that tell something of them; one class is rarely found."""
+    random = np.random.default_rng(0)
+    truth = random.choice(3, size=200, p=[0.6, 0.3, 0.1])
+    scores = random.random((200, 3)) + 0.5 * np.eye(3)[truth]
+    return truth, scores / scores.sum(axis=1, keepdims=True)
+
+
+def test_metrics_of_three_classes_are_the_means_that_scikit_learn_gives(three: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, probabilities = three
+    predicted = probabilities.argmax(axis=1)
+    found = evaluation.scores(pd.Series(np.array(CLASSES)[truth]), probabilities, CLASSES, None)
+    mean = {"average": "macro", "zero_division": 0}
+    of_each = [(truth == one, predicted == one) for one in range(3)]
+    assert found["recall"] == pytest.approx(recall_score(truth, predicted, **mean))
+    assert found["precision"] == pytest.approx(precision_score(truth, predicted, **mean))
+    assert found["f1"] == pytest.approx(f1_score(truth, predicted, **mean))
+    assert found["specificity"] == pytest.approx(np.mean([recall_score(~is_one, ~said) for is_one, said in of_each]))
+    assert found["npv"] == pytest.approx(np.mean([precision_score(~is_one, ~said) for is_one, said in of_each]))
+    assert found["fpr"] == pytest.approx(1 - found["specificity"])
+    assert found["fdr"] == pytest.approx(1 - found["precision"])
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(truth, probabilities, multi_class="ovr"))
+    assert found["log_loss"] == pytest.approx(log_loss(truth, probabilities))
+
+
+def test_each_of_three_classes_has_a_recall_whatever_its_name(three: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, probabilities = three
+    found = evaluation.scores(pd.Series(np.array(CLASSES)[truth]), probabilities, CLASSES, None)
+    of_classes = [value for name, value in found.items() if name.startswith("recall_")]
+    assert of_classes == pytest.approx(recall_score(truth, probabilities.argmax(axis=1), average=None))
+
+
+@pytest.mark.parametrize("counted", [[1], [0, 1, 2]])
+def test_the_resample_that_draws_each_row_once_has_the_metrics_themselves(
+    counted: list[int], three: tuple[np.ndarray, np.ndarray]
+) -> None:
+    truth, probabilities = three
+    if counted == [1]:
+        truth, probabilities = (truth == 0).astype(int), np.column_stack([1 - probabilities[:, 0], probabilities[:, 0]])
+        probabilities = probabilities.round(1).clip(0.01, 0.99)  # many rows with one score
+    predicted = probabilities.argmax(axis=1)
+    found = metrics_when_drawn(np.ones((1, len(truth))), truth, probabilities, predicted, counted)
+    members, scored = truth[:, None] == counted, probabilities[:, counted]
+    mean = {"labels": counted, "average": "macro"}
+    expected = {
+        "roc_auc": roc_auc_score(members, scored),
+        "average_precision": average_precision_score(members, scored),
+        "accuracy": accuracy_score(truth, predicted),
+        "balanced_accuracy": balanced_accuracy_score(truth, predicted),
+        "f1": f1_score(truth, predicted, **mean),
+        "recall": recall_score(truth, predicted, **mean),
+        "precision": precision_score(truth, predicted, **mean),
+        "log_loss": log_loss(truth, probabilities),
+        "brier_score_loss": ((scored - members) ** 2).sum(axis=1).mean(),
+    }
+    assert {name: values[0] for name, values in found.items()} == pytest.approx(expected)
+
+
+def test_resamples_are_as_many_as_said_and_the_same_for_every_classifier(three: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, probabilities = three
+    predicted = probabilities.argmax(axis=1)
+    one, other = (resampled_metrics(truth, probabilities, predicted, [0, 1, 2], seed=0) for _ in range(2))
+    assert {len(values) for values in one.values()} == {500}
+    assert all(np.array_equal(one[name], other[name]) for name in METRICS)
+    # The standard error of a share is known: the resamples spread as it says.
+    share = (predicted == truth).mean()
+    assert one["accuracy"].std() == pytest.approx(np.sqrt(share * (1 - share) / len(truth)), rel=0.15)
+
+
+def result(roc_auc: float, draws: np.ndarray, metric: str = "roc_auc") -> Any:
+    nothing = np.empty(0)
+    return evaluation.Result(None, None, nothing, nothing, {metric: roc_auc}, {metric: draws})
+
+
+def test_classifiers_that_differ_alike_in_every_resample_are_told_apart() -> None:
+    spread = np.random.default_rng(0).normal(0, 0.05, 500)
+    best = result(0.85, 0.85 + spread)
+    assert not result(0.84, 0.84 + spread).may_equal(best)  # wide intervals, and yet always worse
+    assert result(0.84, 0.84 + spread[::-1]).may_equal(best)
+    assert best.may_equal(best)
+
+
+def churn(tmp_path: Path, rows: int = 400, **columns: list) -> Any:
+    """A table with one column that tells a little of who leaves, and others."""
+    random = np.random.default_rng(0)
+    left = random.random(rows) < 0.25
+    table = pd.DataFrame({"spend": (left + random.normal(0, 1, rows)).round(3), "left": np.where(left, "yes", "no")})
+    table.assign(**columns).to_csv(tmp_path / "t.csv", index=False)
+    features = module("classification", "features")
+    return features.load_split(str(tmp_path / "t.csv"), "left", "", "", "", "", 0.25, 0)
+
+
+def fitted(split: Any, threshold: str = "", name: str = "gaussian_nb") -> Any:
+    build = module("classification", "classifiers").build
+    return evaluation.fit_and_evaluate(build(name, {}, 0), split, threshold)
+
+
+def test_a_threshold_moves_the_decision_and_not_the_probabilities(tmp_path: Path) -> None:
+    split = churn(tmp_path)
+    usual, low = fitted(split), fitted(split, "0.1")
+    positive = split.classes.index("yes")
+    assert ((low.predicted == positive) == (low.probabilities[:, positive] >= 0.1)).all()
+    assert low.metrics["recall"] > usual.metrics["recall"]
+    assert low.metrics["roc_auc"] == usual.metrics["roc_auc"]
+    assert low.metrics["threshold"] == 0.1
+
+
+@pytest.mark.parametrize("wanted", ["f1", "recall>=0.8"])
+def test_a_threshold_is_chosen_on_the_training_rows(wanted: str, tmp_path: Path) -> None:
+    split = churn(tmp_path)
+    chosen = fitted(split, wanted)
+    X, y = split.X_train, split.y_train == "yes"
+    scored = chosen.model.predict_proba(X)[:, 1]
+    if wanted == "f1":
+        assert f1_score(y, scored >= chosen.threshold) > f1_score(y, scored >= 0.5)
+    else:
+        assert recall_score(y, scored >= chosen.threshold) == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_class_that_is_never_predicted_is_said_with_a_cure(tmp_path: Path) -> None:
+    split = churn(tmp_path)
+    [warning] = evaluation.cautions({"gaussian_nb": fitted(split, "0.999")}, split)
+    assert warning == ("gaussian_nb: class 'yes' is never predicted. Try class_weight=balanced or threshold=f1.")
+
+
+def test_a_class_that_is_predicted_and_never_found_is_said(tmp_path: Path) -> None:
+    split = churn(tmp_path)
+    usual = fitted(split)
+    wrong = np.where(split.truth == split.classes.index("yes"), 0, 1)
+    mistaken = evaluation.Result(None, None, usual.probabilities, wrong, {"roc_auc": 0.5}, {})
+    assert any("its recall is 0" in text for text in evaluation.cautions({"knn": mistaken}, split))
+
+
+def test_a_column_that_tells_the_answer_is_named_among_columns_that_do_not(tmp_path: Path) -> None:
+    left = pd.read_csv(next(iter([churn(tmp_path).source])))["left"]
+    assert evaluation.cautions({}, churn(tmp_path)) == []
+    for column in (
+        [f"code {value}" for value in left],
+        [5 if value == "yes" else number % 5 for number, value in enumerate(left)],
+    ):
+        [warning] = evaluation.cautions({}, churn(tmp_path, closed_on=column))
+        assert "column 'closed_on' alone reaches a roc_auc of 1.0000" in warning
+        assert "drop" in warning

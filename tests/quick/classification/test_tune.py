@@ -1,0 +1,72 @@
+"""When a search may say that it has found something better, and what it begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from examples import module
+
+tune = module("classification", "tune")
+SPREAD = np.random.default_rng(0).normal(0, 0.01, 500)
+
+
+def reached(metric: str, value: float, draws: np.ndarray) -> Any:
+    nothing = np.empty(0)
+    return tune.Result(None, None, nothing, nothing, {metric: value}, {metric: draws})
+
+
+def verdict(metric: str, tuned: float, first: float, alike: bool = True) -> tuple[bool, str]:
+    """Of a tuned knn; `alike`: both do better and worse on the same test rows, so that little chance is left."""
+    search = tune.Search("knn", metric, 5, 50, 0, "", "local", 1, 0)
+    by_default = {"svm": reached(metric, first, first + SPREAD), "ann": reached(metric, 0.5, 0.5 + SPREAD)}
+    draws = tuned + (SPREAD if alike else SPREAD[::-1])
+    return tune.verdict(search, "knn", reached(metric, tuned, draws), by_default)
+
+
+def test_better_than_every_default() -> None:
+    beats, sentence = verdict("roc_auc", 0.81, 0.80)
+    assert beats
+    assert sentence == (
+        "The tuned knn, with roc_auc 0.8100, beats every default; the best defaults, svm's, with 0.8000."
+    )
+
+
+def test_worse_than_the_best_default() -> None:
+    beats, sentence = verdict("roc_auc", 0.79, 0.80)
+    assert not beats
+    assert "does not beat the best defaults, svm's, with 0.8000." in sentence
+
+
+def test_a_difference_that_chance_explains_is_not_called_one() -> None:
+    beats, sentence = verdict("roc_auc", 0.81, 0.80, alike=False)
+    assert not beats
+    assert "is not told apart from the best defaults" in sentence
+    assert "chance" in sentence
+
+
+@pytest.mark.parametrize(("tuned", "expected"), [(0.39, True), (0.41, False)])
+def test_less_is_better_for_a_loss(tuned: float, expected: bool) -> None:
+    assert verdict("log_loss", tuned, 0.40)[0] is expected
+
+
+def test_a_search_begins_with_the_defaults_of_every_classifier() -> None:
+    objective = module("classification", "objective")
+    choices = objective.first_choices("all", rows=1000)
+    defaults = {name: each.defaults for name, each in tune.CLASSIFIERS.items()}
+    assert [choice["classifier"] for choice in choices] == list(defaults)
+    for choice in choices:
+        name, values = objective.split_name(choice, "all")
+        assert values == {key: defaults[name][key] for key in values}
+        assert values
+
+
+def test_neighbours_are_no_more_than_the_rows_of_a_fold() -> None:
+    objective = module("classification", "objective")
+    assert objective.first_choices("knn", rows=20) == []
+    study = tune.optuna.create_study()
+    for _ in range(20):
+        _, values = objective.suggest(study.ask(), "knn", rows=20)
+        assert 1 <= values["n_neighbors"] <= 20
+        assert ("p" in values) == (values["metric"] == "minkowski")
