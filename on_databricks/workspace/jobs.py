@@ -217,7 +217,7 @@ class Jobs:
         while waiting := [task for task in run["tasks"] if task["task_key"] not in ended]:
             task = next(each for each in waiting if all(on["task_key"] in ended for on in each.get("depends_on") or []))
             known = {"job.id": str(run["job_id"]), "job.run_id": str(run["run_id"])}
-            known |= {f"job.parameters.{name}": value for name, value in parameters.items()}
+            known |= {f"job.parameters.{name}": str(value) for name, value in parameters.items()}
             filled = fill_in(task, known)
             if not _may_run(filled, ended):
                 how = Ended("SKIPPED", "EXCLUDED", "")
