@@ -51,6 +51,7 @@ def run_command(command: click.Command) -> NoReturn:
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
     for name in ("mlflow.utils.environment", "mlflow.pyfunc"):  # what they say, nobody can act on
         logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it says "Downloading" of what lies here
     if os.environ.get("MLFLOW_TRACKING_URI", "").startswith(
         "http"
     ):  # `say_where_to_look` prints one link, not MLflow two
