@@ -55,7 +55,7 @@ def deploy(said: dict[str, Any]) -> int:
 
 def test_a_job_runs_the_entry_point_that_its_parameter_names(connected: Workspace, job_id: int) -> None:
     sdk = WorkspaceClient()
-    sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmeans", "n_init": "1", "columns": "tenure,total_charges"})
+    sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmeans", "n_init": "1", "columns": "monthly_charges,tenure"})
     wrong = sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmean"}).bind()["run_id"]
     assert connected.wait(wrong)["state"]["result_state"] == "FAILED"
     assert "'kmean' is no value of entry_point; choose from: main, kmeans, predict" in connected.log(wrong)
@@ -65,4 +65,4 @@ def test_a_job_runs_the_entry_point_that_its_parameter_names(connected: Workspac
     experiment = MlflowClient().get_experiment_by_name("/Shared/bundle")
     assert experiment
     [run] = MlflowClient().search_runs([experiment.experiment_id])
-    assert (run.info.status, run.data.params["columns"]) == ("FINISHED", "tenure,total_charges")
+    assert (run.info.status, run.data.params["columns"]) == ("FINISHED", "monthly_charges,tenure")
