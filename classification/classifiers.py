@@ -5,6 +5,10 @@ To add one, add an entry to CLASSIFIERS, and an entry point of the same name to 
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread of OpenMP that waits leaves its core to others
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from features import Split, with_preprocessing
+from features import Split, with_preprocessing, without_idle_options
 from support.bootstrap import resampled_metrics
 from support.parameters import Threshold, option
 from support.table import bad
@@ -79,6 +79,7 @@ def fit_and_evaluate(classifier: BaseEstimator, split: Split, threshold: str) ->
     chosen = _choose_threshold(model, split, threshold)
     started = time.perf_counter()
     model.fit(split.X_train, split.y_train)
+    without_idle_options(model)
     fitted = time.perf_counter()
     probabilities = model.predict_proba(split.X_test)
     seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}

@@ -185,6 +185,15 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
     return Pipeline([("preprocessing", preprocessing), ("classifier", classifier)])
 
 
+def without_idle_options(model: Pipeline) -> Pipeline:
+    """A fitted Pipeline whose encoder says `ignore` where it found no rare category: the same, and ONNX knows it."""
+    encoder = model[0].named_transformers_["categories"]
+    rare = getattr(encoder, "infrequent_categories_", [])
+    if all(each is None for each in rare):
+        encoder.set_params(handle_unknown="ignore")
+    return model
+
+
 def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
     """The classes of the rows: text, integers or booleans. Raises click.BadParameter where they are none."""
     name = str(y.name)
