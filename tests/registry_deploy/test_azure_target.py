@@ -560,20 +560,3 @@ def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
         "index": [5, 7],
         "data": [[0.1 + 0.2, "x", 1, True], [None, None, 2, False]],
     }
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "same"),
-    [
-        ([1.0, 2.0], [1.0, 2.0 + 1e-9], True),
-        ([1.0, 2.0], [1.0, 2.1], False),
-        ([1.0], [1.0, 1.0], False),
-        ([[0.25, 0.75]], [[0.25, 0.75]], True),
-        ([{"yes": 0.5}], [{"no": 0.5}], False),
-        ([float("nan")], [float("nan")], True),
-        (["yes"], ["no"], False),
-        ([None], [1.0], False),
-    ],
-)
-def test_predictions_are_compared(left: list, right: list, same: bool) -> None:
-    assert azure_target._same(left, right) is same
