@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 import time
 import warnings
@@ -32,7 +31,6 @@ from pictures import evaluation_figure
 from support.kinds import to_metadata
 from support.table import dataset_source, short_name
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of files that are here already
 MOST_KNOWN = 1000  # categories of a column that are stored with a model, so that `predict` points out others
 
 

@@ -13,7 +13,6 @@ import pytest
 from running import COLLECTION, Outcome, Store, datasets, model_uri
 
 CLASSIFICATION = COLLECTION / "classification"
-CLASSIFIERS = ["ann", "decision_tree", "gaussian_nb", "knn", "logistic_regression", "random_forest", "svm"]
 
 # The least ROC AUC that a working classifier reaches on the table.
 TABLES: dict[str, tuple[dict[str, object], float]] = {
@@ -47,13 +46,8 @@ def trained(store: Store, paths: dict[str, Path]) -> Trained:
     return train
 
 
-# Every classifier as an entry point of its own, every table with the classifiers of several kinds: `main`, in the tests
-# below, has all of them on the bundled table and several on the others.
-TRAINED = [
-    *((classifier, "churn") for classifier in CLASSIFIERS),
-    ("random_forest", "credit"),
-    ("ann", "penguins"),
-]
+# Every table with a classifier of another kind; test_main.py has all classifiers on the bundled table.
+TRAINED = [("hist_gradient_boosting", "churn"), ("random_forest", "credit"), ("ann", "penguins")]
 
 
 @pytest.mark.parametrize(("classifier", "table"), TRAINED)
@@ -120,32 +114,3 @@ def test_main_compares_on_any_table_with_classes(table: str, store: Store, paths
     assert outcome.code == 0, outcome.output
     assert [run.data.tags["classifier"] for run in store.children(outcome.run)] == kinds
     assert outcome.run.data.metrics["best_roc_auc"] >= least
-
-
-def test_column_kinds_are_inferred_and_useless_ones_left_out(store: Store, tmp_path: Path) -> None:
-    rows = 60
-    table = pd.DataFrame(
-        {
-            "row_number": range(rows),
-            "account": [f"A-{number:05}" for number in range(rows)],
-            "country": "FR",
-            "member": [number % 3 == 0 for number in range(rows)],
-            "amount (€)": [number % 7 for number in range(rows)],
-            "left": [number % 2 for number in range(rows)],
-        }
-    )
-    table.to_csv(tmp_path / "table.csv", index=False, sep=";")
-    outcome = store.mlflow_run(
-        CLASSIFICATION, "decision_tree", {"data": tmp_path / "table.csv", "target": "left", "min_samples_leaf": 1}
-    )
-    assert outcome.code == 0, outcome.output
-    for name, reason in [("row_number", "identifier"), ("account", "identifier"), ("country", "constant")]:
-        warning = next(line for line in outcome.output.splitlines() if f"Warning: column {name!r}" in line)
-        assert reason in warning
-    model = store.model(outcome.run)
-    signature = (Path(model.artifact_location) / "MLmodel").read_text().split("signature:")[1]
-    assert '"boolean", "name": "member"' in signature
-    assert '"double"' in signature
-    assert "row_number" not in signature
-    assert outcome.run.data.tags["positive"] == "1"
-    assert json.loads(str(datasets(outcome.run)[0].profile))["num_rows"] in (15, 45)

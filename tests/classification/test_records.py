@@ -94,6 +94,13 @@ def test_model_says_what_it_takes_and_what_it_needs(store: Store, tree: Run) -> 
     assert not list(_model(store, tree).glob("*.pkl"))
 
 
+def test_the_decision_on_the_columns_is_stored_with_the_model(store: Store, tree: Run) -> None:
+    metadata = get_model_info(str(_model(store, tree))).metadata or {}
+    assert metadata["kinds"]["tenure"] == {"kind": "number"}
+    assert metadata["kinds"]["contract"] == {"kind": "category"}
+    assert metadata["categories"]["contract"] == ["Month-to-month", "One year", "Two year"]
+
+
 def test_picture_of_the_evaluation(store: Store, tree: Run) -> None:
     assert "evaluation.png" in store.artifacts(tree)
     assert store.artifact(tree, "evaluation.png").read_bytes().startswith(b"\x89PNG")

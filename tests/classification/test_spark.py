@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables to predict: the same rows as CSV of two kinds, and some that are refused or pointed out."""
     folder = tmp_path_factory.mktemp("spark")
     churn = pd.read_csv(CHURN).head(300)
-    churn.to_csv(folder / "semicolon.csv", sep=";", decimal=",", index=False)
+    churn.to_csv(folder / "semicolon.csv", sep=";", index=False)
     churn.assign(monthly_charges=churn["monthly_charges"].astype(object).where(churn.index != 170, "dear")).to_csv(
         folder / "wrong.csv", index=False
     )
@@ -147,4 +147,4 @@ def test_without_pyspark_or_java_one_line_says_what_to_install(store: Store, tre
 
 def finished(store: Store, outcome: Outcome) -> Run:
     """The run that a script without `mlflow run` before it points to."""
-    return store.client.get_run(outcome.output.rsplit("/runs/", 1)[1].split()[0])
+    return store.client.get_run(outcome.output.rsplit("/runs/", 1)[1].split("?")[0])
