@@ -57,9 +57,10 @@ def run_command(command: click.Command) -> NoReturn:
     ):  # `say_where_to_look` prints one link, not MLflow two
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     _handle_signals()
-    run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
+    run_id = None
     try:
-        _refuse_relative_store()
+        _refuse_relative_store()  # before there is a run to leave a note at: it would go to the wrong store
+        run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
         ended = command.main(standalone_mode=False)
         sys.exit(ended if isinstance(ended, int) else 0)  # click returns the code of its Exit
     except click.ClickException as error:

@@ -59,10 +59,12 @@ def test_a_relative_store_is_refused_under_mlflow_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setattr("mlflow.MlflowClient.set_tag", lambda *arguments: None)
+    written: list[object] = []
+    monkeypatch.setattr("mlflow.MlflowClient.set_tag", lambda *arguments: written.append(arguments))
     code, said = ended(None, capsys)
     assert code == 2
     assert "sqlite:////full/path/mlflow.db" in said
+    assert not written  # it would have gone into the wrong store
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "abc"])
