@@ -12,16 +12,22 @@ import os
 import sys
 
 sys.path[0] = os.getcwd()  # as for the scripts of the example
-entry_point = importlib.import_module("support.entry_point")
 
-found = []
-for module, name, arguments in json.load(sys.stdin):
-    command = getattr(importlib.import_module(module), name)
-    sys.argv = [f"{module}.py", *arguments]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            entry_point.run_command(command)
-        except SystemExit as end:
-            found.append([end.code, printed.getvalue()])
-print(json.dumps(found))
+
+def main() -> None:
+    entry_point = importlib.import_module("support.entry_point")
+    found = []
+    for module, name, arguments in json.load(sys.stdin):
+        command = getattr(importlib.import_module(module), name)
+        sys.argv = [f"{module}.py", *arguments]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                entry_point.run_command(command)
+            except SystemExit as end:
+                found.append([end.code, printed.getvalue()])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":  # workers that a script spawns read this file again
+    main()
