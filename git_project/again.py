@@ -232,8 +232,9 @@ def last_cause(lines: list[str]) -> str:
     told = [line for line in lines if line.strip() and not LOG.match(line)]
     if not told:
         return ""
-    last = next((number for number, line in enumerate(told) if "╰─▶" in line), len(told) - 1)  # uv folds its lines
-    said = " ".join(" ".join(told[last:]).split()).removeprefix("╰─▶ ").removeprefix("Caused by: ")
+    folded = [number for number, line in enumerate(told) if re.match(r"\s*(╰─▶|cause:|Caused by:)", line)]  # by uv
+    last = folded[-1] if folded else len(told) - 1
+    said = re.sub(r"^(╰─▶|cause:|Caused by:) ", "", " ".join(" ".join(told[last:]).split()))
     return said if len(said) <= 300 else f"{said[:297]}..."
 
 
