@@ -163,7 +163,8 @@ def _guid(name: str) -> str:
 def build(output: Path) -> None:
     """Write the French notebooks, and the .dbc archives of all examples to the folder OUTPUT (default: dist)."""
     output.mkdir(parents=True, exist_ok=True)
-    examples = sorted(path.parent.parent for path in COLLECTION.glob("*/on_databricks/*.fr.md"))
+    texts = COLLECTION.glob("*/on_databricks/*.fr.md")  # a twin that stage.py wrote has them too, under another name
+    examples = sorted(path.parent.parent for path in texts if path.name == f"{path.parent.parent.name}.fr.md")
     for example in examples:
         write_french(example)
     archives = {example.name: notebooks_of(example) for example in examples}

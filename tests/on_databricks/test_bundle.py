@@ -55,7 +55,8 @@ def deploy(said: dict[str, Any]) -> int:
 
 def test_a_job_runs_the_entry_point_that_its_parameter_names(connected: Workspace, job_id: int) -> None:
     sdk = WorkspaceClient()
-    sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmeans", "n_init": "1", "columns": "monthly_charges,tenure"})
+    columns = "monthly_charges,tenure"
+    sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmeans", "n_init": "1", "columns": columns})
     wrong = sdk.jobs.run_now(job_id, job_parameters={"entry_point": "kmean"}).bind()["run_id"]
     assert connected.wait(wrong)["state"]["result_state"] == "FAILED"
     assert "'kmean' is no value of entry_point; choose from: main, kmeans, predict" in connected.log(wrong)
