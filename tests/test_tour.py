@@ -136,7 +136,7 @@ def test_ctrl_c_takes_the_deployment_down(stand_ins: Path, tmp_path_factory: pyt
     wait_until(lambda: not store.client.search_runs(["0"], "attributes.status = 'RUNNING'"))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until something is so; fails when it is not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
