@@ -308,10 +308,9 @@ def test_the_command_waits_and_ctrl_c_cancels_once_and_for_all(connected: Worksp
     read_until(process, "WAITING")
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # while the first is answered, or, on a fast machine, after it
     printed, _ = process.communicate(timeout=60)
     assert process.returncode != 0, printed
-    assert "Please wait." in printed
     assert connected.runs()[0]["state"]["result_state"] == "CANCELED"
     assert connected.token not in printed
     nothing_left(connected)
