@@ -178,7 +178,7 @@ def _pickled(value: Any, above: tuple[int, ...]) -> Any:
         reduce = copyreg.dispatch_table.get(type(value))
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
         parts = reduced if isinstance(reduced, str) else [_listed(part) for part in reduced]
-    except Exception:
+    except Exception:  # a foreign object may raise anything; what cannot be looked into counts as not compared
         return Unseen(type(value).__qualname__)
     return plain(parts, above)
 
