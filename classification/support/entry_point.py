@@ -57,10 +57,9 @@ def run_command(command: click.Command) -> NoReturn:
     ):  # `say_where_to_look` prints one link, not MLflow two
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     _handle_signals()
-    run_id = None
+    _refuse_relative_store()
+    run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
-        _refuse_relative_store()  # before there is a run to leave a note at: it would go to the wrong store
-        run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
         ended = command.main(standalone_mode=False)
         sys.exit(ended if isinstance(ended, int) else 0)  # click returns the code of its Exit
     except click.ClickException as error:
@@ -156,13 +155,16 @@ def _in_mlflow(frame: FrameType | None) -> bool:
 
 
 def _refuse_relative_store() -> None:
+    """Exit where the store is another one here than it was for `mlflow run`; a note would go to the wrong one."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     database = uri.removeprefix("sqlite:///")
     if database != uri and "MLFLOW_RUN_ID" in os.environ and not Path(database).is_absolute():
-        raise click.UsageError(
-            f"MLFLOW_TRACKING_URI={uri} is relative: in the project's folder it names another database. "
-            f"Give its full path: sqlite:////full/path/{database}."
+        click.echo(
+            f"Error: MLFLOW_TRACKING_URI={uri} is relative: in the project's folder it names another database. "
+            f"Give its full path: sqlite:////full/path/{database}.",
+            err=True,
         )
+        sys.exit(2)
 
 
 def _end(line: str, run_id: str | None, code: int) -> NoReturn:

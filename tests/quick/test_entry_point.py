@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -59,6 +60,8 @@ def test_a_relative_store_is_refused_under_mlflow_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    earlier = SimpleNamespace(info=SimpleNamespace(run_id="1" * 32))
+    monkeypatch.setattr("mlflow.last_active_run", lambda: earlier)  # a run of this process in another store
     written: list[object] = []
     monkeypatch.setattr("mlflow.MlflowClient.set_tag", lambda *arguments: written.append(arguments))
     code, said = ended(None, capsys)
