@@ -57,8 +57,7 @@ def labels(values: np.ndarray) -> Any:
 
 def compared(name: str, pair: Pair, n_resamples: int = 1000) -> Any:
     """What the gate makes of a pair."""
-    metric = {**gate.METRICS["classifier"], **gate.METRICS["regressor"]}[name]
-    return gate.Comparison(name, metric, *pair, gate.Bootstrap(n_resamples=n_resamples))
+    return gate.Comparison(name, *pair, n_resamples=n_resamples)
 
 
 def promoted(models: Any) -> bool:

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -65,12 +65,6 @@ class Asked:
         self.loaded.predict(given)
         return 1000 * (time.perf_counter() - started)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
 
 class AskedElsewhere:
     """The same in another environment, with no credentials in its variables.
@@ -109,10 +103,8 @@ class AskedElsewhere:
             raise RuntimeError((self.log.read_text().strip().splitlines() or [f"exit code {code}"])[-1])
         return line
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End its process."""
         self.process.kill()
         self.process.communicate()
 
@@ -128,17 +120,14 @@ def as_input(X: pd.DataFrame, schema: Any) -> Any:
 
 
 def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answers:
-    if labels is None:
-        return Answers(_one_a_row(loaded.predict(given), rows).tolist(), [], [])
-    known = (loaded.metadata.metadata or {}).get("classes") or []
     output = loaded.predict(given)
-    classes, probabilities = _probabilities(loaded, given, rows, output, known)
+    named, probabilities = ([], None) if labels is None else _probabilities(loaded, given, rows, output)
     if probabilities is None:
         return Answers(_one_a_row(output, rows).tolist(), [], [])
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
-    named = {str(label): label for label in labels}
-    classes = [named.get(str(each), each) for each in classes or known or range(probabilities.shape[1])]
+    truth = {str(label): label for label in labels or []}
+    classes = [truth.get(str(each), each) for each in named or range(probabilities.shape[1])]
     if len(classes) != probabilities.shape[1]:
         raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
     if _is_probability(np.asarray(_values(output), dtype=object).reshape(rows, -1), loaded):
@@ -148,10 +137,9 @@ def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answer
     return Answers(predictions, classes, probabilities.astype(float).tolist())
 
 
-def _probabilities(
-    loaded: Any, given: Any, rows: int, output: Any, known: list[Any]
-) -> tuple[list[Any], np.ndarray | None]:
-    """The probabilities of a classifier (rows, classes or 1) and the names of their columns; None where it has none."""
+def _probabilities(loaded: Any, given: Any, rows: int, output: Any) -> tuple[list[Any], np.ndarray | None]:
+    """The names of the classes and the probabilities (rows, classes or 1) of a classifier, None where it has none."""
+    known = (loaded.metadata.metadata or {}).get("classes") or []
     # The models of this collection give probabilities when asked by this inference parameter.
     params = loaded.metadata.get_params_schema()
     if params is not None and "predict_method" in [param.name for param in params.params]:
@@ -159,11 +147,12 @@ def _probabilities(
         return known or list(getattr(found, "columns", [])), np.asarray(found, dtype=float)
     raw = raw_model(loaded)
     if hasattr(raw, "predict_proba"):  # scikit-learn, XGBoost, LightGBM, CatBoost
-        return np.asarray(getattr(raw, "classes_", known)).tolist(), np.asarray(raw.predict_proba(given), dtype=float)
+        classes = np.asarray(getattr(raw, "classes_", known)).tolist()
+        return classes or known, np.asarray(raw.predict_proba(given), dtype=float)
     if isinstance(output, pd.DataFrame) and "prediction" in output:
         beside = output.drop(columns="prediction").select_dtypes("number")
         found = beside.to_numpy(dtype=float)
-        return (list(beside), found) if _sums_to_one(found) else ([], None)
+        return list(beside), found if _sums_to_one(found) else None
     values = np.asarray(_values(output), dtype=object).reshape(rows, -1)
     if not _is_probability(values, loaded):
         return [], None
@@ -212,10 +201,7 @@ def _values(output: Any) -> Any:
 
 
 def _one_a_row(output: Any, rows: int) -> np.ndarray:
-    """One answer for each row.
-
-    Raises ValueError where there are more or fewer.
-    """
+    """One answer for each row; ValueError where there are more or fewer."""
     values = np.asarray(_values(output))
     if values.size != rows or (values.ndim > 1 and values.shape[0] != rows):
         shape = " x ".join(map(str, values.shape))

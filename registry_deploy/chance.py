@@ -8,12 +8,11 @@ placement values (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-import pandas as pd
+from scipy.stats import binomtest, norm, rankdata
 
 CHUNK = 5_000_000  # values that are drawn at a time: 40 MB
 POWER = 0.8  # how surely a difference of the size observed is seen with the number of rows that `rows_needed` names
@@ -21,9 +20,8 @@ POWER = 0.8  # how surely a difference of the size observed is seen with the num
 
 @dataclass(frozen=True)
 class Improvement:
-    """How much better a candidate is than the champion; positive is better.
+    """How much better a candidate is than the champion, in the units of the metric; positive is better.
 
-    value: the improvement on all rows, in the units of the metric.
     low, high: its interval.
     p_value: chance of at least this improvement where both models are equally good (one-sided).
     """
@@ -43,28 +41,22 @@ def auc_parts(member: np.ndarray, scored: np.ndarray) -> np.ndarray:
     negative = rows - positive
     if not positive or not negative:
         return np.full(rows, np.nan)
-    among_all = _ranks(scored)
+    among_all = rankdata(scored)  # equal scores share the mean of their ranks
     parts = np.empty(rows)
-    parts[member] = (among_all[member] - _ranks(scored[member])) / negative
-    parts[~member] = 1 - (among_all[~member] - _ranks(scored[~member])) / positive
+    parts[member] = (among_all[member] - rankdata(scored[member])) / negative
+    parts[~member] = 1 - (among_all[~member] - rankdata(scored[~member])) / positive
     auc = parts[member].mean()
     return auc + (parts - auc) * np.where(member, rows / positive, rows / negative)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return pd.Series(values).rank().to_numpy()  # equal values share the mean of their ranks
-
-
 def replicates(differences: np.ndarray, n_resamples: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard error (n_resamples,) of the differences (rows,) in resamples drawn with replacement."""
-    rows = len(differences)
-    generator = np.random.default_rng(random_state)
-    means, errors = [], []
-    for draws in _chunks(n_resamples, rows):
-        drawn = differences[generator.integers(rows, size=(draws, rows))]
-        means.append(drawn.mean(axis=1))
-        errors.append(drawn.std(axis=1, ddof=1) / math.sqrt(rows))
-    return np.concatenate(means), np.concatenate(errors)
+    rows, generator = len(differences), np.random.default_rng(random_state)
+    means, errors = np.empty((2, n_resamples))
+    for some in _chunks(n_resamples, rows):
+        drawn = differences[generator.integers(rows, size=(some.stop - some.start, rows))]
+        means[some], errors[some] = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / math.sqrt(rows)
+    return means, errors
 
 
 def bootstrap_interval(
@@ -80,8 +72,7 @@ def bootstrap_interval(
     means, errors = replicates(differences, n_resamples, random_state)
     away = means - mean
     distance = np.divide(away, errors, out=np.sign(away) * 1e9, where=errors > 0)
-    tail = (1 - confidence) / 2
-    high, low = np.quantile(distance, [tail, 1 - tail])
+    high, low = np.quantile(distance, [(1 - confidence) / 2, (1 + confidence) / 2])
     return mean - float(low) * error, mean - float(high) * error
 
 
@@ -89,18 +80,22 @@ def sign_flip_p(differences: np.ndarray, n_resamples: int, random_state: int) ->
     """Chance of a mean at least as large where each difference could as well have the other sign.
 
     The randomisation test of R. A. Fisher (The Design of Experiments, 1935, section 21): valid with a handful of rows
-    that differ. What is returned is the upper 95 % limit of the p-value, so that few draws never make it look smaller.
+    that differ, and with few draws (Phipson and Smyth, Statistical Applications in Genetics 9, 2010).
     """
     differing = differences[differences != 0]
-    if not len(differing):
-        return 1.0
     generator = np.random.default_rng(random_state)
-    observed = differing.sum()
-    reached = 0
-    for draws in _chunks(n_resamples, len(differing)):
-        flipped = generator.integers(2, size=(draws, len(differing)), dtype=np.int8).astype(float)
+    observed, reached = differing.sum(), 0
+    for some in _chunks(n_resamples, max(1, len(differing))):
+        flipped = generator.integers(2, size=(some.stop - some.start, len(differing)), dtype=np.int8).astype(float)
         reached += int((observed - 2 * flipped @ differing >= observed - 1e-12 * abs(observed)).sum())
-    return min(1.0, (1 + reached + 1.645 * math.sqrt(reached)) / (1 + n_resamples))
+    return (1 + reached) / (1 + n_resamples)
+
+
+def _chunks(draws: int, rows: int) -> Iterator[slice]:
+    """Which draws to make at a time."""
+    step = max(1, CHUNK // rows)
+    for start in range(0, draws, step):
+        yield slice(start, min(start + step, draws))
 
 
 def mcnemar_p(better: int, worse: int) -> float:
@@ -108,8 +103,7 @@ def mcnemar_p(better: int, worse: int) -> float:
 
     The exact test of McNemar (Psychometrika 12, 1947), one-sided.
     """
-    rows = better + worse
-    return sum(math.comb(rows, count) for count in range(better, rows + 1)) / 2**rows
+    return float(binomtest(better, better + worse, alternative="greater").pvalue) if better + worse else 1.0
 
 
 def tango_interval(better: int, worse: int, rows: int, confidence: float) -> tuple[float, float]:
@@ -117,7 +111,7 @@ def tango_interval(better: int, worse: int, rows: int, confidence: float) -> tup
 
     better: rows on which only the candidate is right. worse: rows on which only the champion is right.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z, observed = norm.ppf((1 + confidence) / 2), (better - worse) / rows
 
     def distance(difference: float) -> float:
         a = 2 * rows
@@ -127,15 +121,13 @@ def tango_interval(better: int, worse: int, rows: int, confidence: float) -> tup
         spread = rows * (2 * wrong + difference * (1 - difference))
         return (better - worse - rows * difference) / math.sqrt(spread) if spread > 0 else 0.0
 
-    middle = (better - worse) / rows
-    return _crossing(distance, -1, middle, z), _crossing(distance, middle, 1, -z)
+    def crossing(low: float, high: float, wanted: float) -> float:
+        for _ in range(60):  # by halves, because the distance jumps at the ends
+            middle = (low + high) / 2
+            low, high = (middle, high) if distance(middle) > wanted else (low, middle)
+        return low
 
-
-def _crossing(falling: Callable[[float], float], low: float, high: float, wanted: float) -> float:
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > wanted else (low, middle)
-    return (low + high) / 2
+    return crossing(-1, observed, z), crossing(observed, 1, -z)
 
 
 def rows_needed(differences: np.ndarray, bound: float, confidence: float) -> int | None:
@@ -145,36 +137,15 @@ def rows_needed(differences: np.ndarray, bound: float, confidence: float) -> int
     from the bound), squared.
     """
     distance = abs(float(differences.mean()) - bound)
-    normal = NormalDist()
-    factor = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(POWER)
+    factor = norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)
     # Rows that all agree still leave room for one that does not: as if half a row differed.
     deviation = max(float(differences.std()), math.sqrt(0.5) / len(differences))
     return math.ceil((factor * deviation / distance) ** 2) if distance > 1e-12 else None
 
 
-def median_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The interval of a median by order statistics, whatever the distribution (Conover 1999)."""
-    ordered, count = np.sort(values), len(values)
-    below, place = 0.0, -1
-    while below + math.comb(count, place + 1) / 2**count <= (1 - confidence) / 2:
-        place += 1
-        below += math.comb(count, place) / 2**count
-    place = max(place, 0)
-    return float(ordered[place]), float(ordered[count - 1 - place])
-
-
 def holm(p_values: list[float]) -> list[float]:
     """The p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        adjusted[place] = largest
-    return adjusted
-
-
-def _chunks(draws: int, rows: int) -> Iterator[int]:
-    """The number of draws to make at a time; they add up to `draws`."""
-    step = max(1, CHUNK // rows)
-    for start in range(0, draws, step):
-        yield min(step, draws - start)
+    order, adjusted = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    return [float(each) for each in adjusted]

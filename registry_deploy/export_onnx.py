@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,24 +42,11 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}  # the first in which trees take float64
 MISSING = "\0missing"  # for a missing text, which ONNX does not have: no table holds this
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A Pipeline in ONNX.
+def convert(pipeline: BaseEstimator, signature: ModelSignature) -> tuple[bytes, ModelSignature]:
+    """Convert a fitted Pipeline to ONNX: the file's content, and the signature of that form.
 
-    onnx: the file's content.
-    signature: one tensor a column: numbers as float64, text and booleans as objects; the outputs are the Pipeline's.
-    classes: in the order of the probabilities; empty where the Pipeline gives none.
-    """
-
-    onnx: bytes
-    signature: ModelSignature
-    classes: list[Any]
-
-
-def convert(pipeline: BaseEstimator, signature: ModelSignature) -> Converted:
-    """Convert a fitted Pipeline.
-
-    signature: that of the logged Pipeline, with named columns.
+    signature: that of the logged Pipeline, with named columns. The other has one tensor a column, numbers as float64,
+    text and booleans as objects; the outputs are the same.
 
     Raises ValueError, in one line that names the step, where a step cannot be converted.
     """
@@ -73,17 +59,13 @@ def convert(pipeline: BaseEstimator, signature: ModelSignature) -> Converted:
     try:
         onnx = _to_onnx(prepared, types, {id(prepared[-1]): {"zipmap": False}} if probabilities else None)
     except Exception as error:  # each converter has errors of its own
-        reason = "has no converter" if "shape calculator" in str(error) else f"is not converted: {_reason(error)}"
-        raise ValueError(f"step {_culprit(prepared, types, error)} {reason}") from None
-    tensors: list[Any] = [
-        TensorSpec(np.dtype("float64" if number else object), (-1,), name) for name, number in numbers.items()
-    ]
-    method = ParamSchema([ParamSpec("predict_method", "string", "predict")])
-    return Converted(
-        onnx.SerializeToString(),
-        ModelSignature(Schema(tensors), signature.outputs, method if probabilities else None),  # type: ignore[arg-type]
-        np.asarray(pipeline.classes_).tolist() if probabilities else [],
-    )
+        why = f"is not converted: {reason(error).split('. ')[0].split(' with name=')[0]}"
+        why = "has no converter" if "shape calculator" in str(error) else why
+        raise ValueError(f"step {_culprit(prepared, types, error)} {why}") from None
+    dtypes = {name: np.dtype("float64" if number else object) for name, number in numbers.items()}
+    tensors: list[Any] = [TensorSpec(dtype, (-1,), name) for name, dtype in dtypes.items()]
+    params = ParamSchema([ParamSpec("predict_method", "string", "predict")]) if probabilities else None
+    return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)  # type: ignore[arg-type]
 
 
 def difference(pipeline: BaseEstimator, exported: Any, X: pd.DataFrame) -> str:
@@ -117,12 +99,8 @@ def as_tensors(X: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def with_gaps(X: pd.DataFrame) -> pd.DataFrame:
     """The same rows with a tenth of the values missing."""
-    gaps = np.random.default_rng(0).random(X.shape) < 0.1
-    emptied = {}
-    for place, (name, column) in enumerate(X.items()):
-        kept = column if pd.api.types.is_float_dtype(column) else column.astype(object)
-        emptied[name] = kept.where(~gaps[:, place], np.nan)
-    return pd.DataFrame(emptied)
+    others = X.columns[[not pd.api.types.is_float_dtype(dtype) for dtype in X.dtypes]]
+    return X.astype(dict.fromkeys(others, object)).mask(np.random.default_rng(0).random(X.shape) < 0.1)
 
 
 def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersion, int]:
@@ -146,30 +124,44 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
     X = instances(table, all_rows(table), info.signature.inputs, info.metadata)
     try:
         pipeline = mlflow.sklearn.load_model(uri)
-        converted = convert(pipeline, info.signature)
+        onnx, signature = convert(pipeline, info.signature)
     except ValueError as error:
         raise bad("model_uri", uri, f"cannot become ONNX: {reason(error).rstrip('.')}.") from None
 
     with mlflow.start_run(nested=True, run_name=f"ONNX of {original.name} version {original.version}"):
         log_working_tree()
-        logged = _checked_and_logged(pipeline, converted, X, uri)
-    description = (
-        f"ONNX form of version {original.version}: equal predictions on all {len(X):,} rows of {Path(data).name}"
-        f"{f', probabilities within {TOLERANCE:g}' if converted.classes else ''}."
-    )
+        logged = _checked_and_logged(pipeline, onnx, signature, X, uri)
+    within = f", probabilities within {TOLERANCE:g}" if signature.params else ""
+    equal = f"equal predictions on all {len(X):,} rows of {Path(data).name}{within}."
+    description = f"ONNX form of version {original.version}: {equal}"
     version = register_version(f"models:/{logged.model_id}", original.name, description, ALIAS)
     for key, value in {"format": "onnx", "converted_from": str(original.version)}.items():
         MlflowClient().set_model_version_tag(version.name, version.version, key, value)
     return original, version, len(X)
 
 
-def _checked_and_logged(pipeline: BaseEstimator, converted: Converted, X: pd.DataFrame, uri: str) -> ModelInfo:
+def _checked_and_logged(
+    pipeline: BaseEstimator, onnx: bytes, signature: ModelSignature, X: pd.DataFrame, uri: str
+) -> ModelInfo:
     """Log the exported form in the active run, once it has given the same answers.
 
     Raises click.BadParameter where it answers differently: nothing is logged.
     """
+    classes = np.asarray(pipeline.classes_).tolist() if signature.params else []
+    whole = X.dropna().head(2)
+    packages = ["mlflow", "numpy", "onnxruntime", "pandas"]
+    packages += [name for name in ("httptools", "uvloop") if find_spec(name)]  # the scoring server answers faster
     with tempfile.TemporaryDirectory() as folder:
-        form = _form(converted, X, Path(folder))
+        Path(folder, "model.onnx").write_bytes(onnx)
+        form: dict[str, Any] = {
+            "python_model": str(Path(__file__).with_name("onnx_model.py")),
+            "artifacts": {"onnx": f"{folder}/model.onnx"},
+            "model_config": {"missing": MISSING, "classes": classes},
+            "signature": signature,
+            "input_example": as_tensors(whole if len(whole) else X.head(2)),
+            "metadata": {"classes": classes} if classes else None,
+            "pip_requirements": [f"{name}=={installed(name)}" for name in packages],
+        }
         mlflow.pyfunc.save_model(f"{folder}/model", **form)
         exported = mlflow.pyfunc.load_model(f"{folder}/model")
         found = difference(pipeline, exported, X)
@@ -180,23 +172,6 @@ def _checked_and_logged(pipeline: BaseEstimator, converted: Converted, X: pd.Dat
             step = _last_step(pipeline)
             raise bad("model_uri", uri, f"answers differently as ONNX: {found}; its last step is {step}.")
         return mlflow.pyfunc.log_model(name="model", **form)
-
-
-def _form(converted: Converted, X: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    """What MLflow saves or logs."""
-    (folder / "model.onnx").write_bytes(converted.onnx)
-    whole = X.dropna().head(2)
-    packages = ["mlflow", "numpy", "onnxruntime", "pandas"]
-    packages += [name for name in ("httptools", "uvloop") if find_spec(name)]  # the scoring server answers faster
-    return {
-        "python_model": str(Path(__file__).with_name("onnx_model.py")),
-        "artifacts": {"onnx": str(folder / "model.onnx")},
-        "model_config": {"missing": MISSING, "classes": converted.classes},
-        "signature": converted.signature,
-        "input_example": as_tensors(whole if len(whole) else X.head(2)),
-        "metadata": {"classes": converted.classes} if converted.classes else None,
-        "pip_requirements": [f"{name}=={installed(name)}" for name in packages],
-    }
 
 
 def _takes_gaps(pipeline: BaseEstimator, X: pd.DataFrame) -> bool:
@@ -212,10 +187,6 @@ def _is_number(column: Any) -> bool:
     if kind not in ("double", "float", "long", "integer", "boolean", "string"):
         raise ValueError(f"column {column.name!r} is of type {kind}")
     return kind not in ("boolean", "string")
-
-
-def _reason(error: Exception) -> str:
-    return reason(error).split(". ")[0].split(" with name=")[0]
 
 
 def _to_onnx(estimator: BaseEstimator, types: list[tuple[str, Any]], options: dict[int, Any] | None = None) -> Any:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.models import EvaluationResult, MetricThreshold, ModelSignature
 from mlflow.models.evaluation.validation import ModelValidationFailedException
+from scipy.stats import quantile_test
 
 import chance
 from answers import Answers
@@ -40,11 +41,6 @@ class Metric:
         """The metric of all rows."""
         return float(self.parts(truth, answers).mean())
 
-    def differences(self, truth: np.ndarray, candidate: Answers, champion: Answers) -> np.ndarray:
-        """How much better the candidate is on each row (rows,)."""
-        better = self.parts(truth, candidate) - self.parts(truth, champion)
-        return better if self.greater_is_better else -better
-
 
 def _roc_auc(truth: np.ndarray, answers: Answers) -> np.ndarray:
     """Of more than two classes, the mean of each against the rest."""
@@ -58,6 +54,10 @@ def _log_loss(truth: np.ndarray, answers: Answers) -> np.ndarray:
     places = {label: place for place, label in enumerate(answers.classes)}
     of_truth = np.asarray(answers.probabilities)[np.arange(len(truth)), [places[label] for label in truth.tolist()]]
     return -np.log(np.clip(of_truth, np.finfo(float).eps, 1))
+
+
+def _hits(truth: np.ndarray, answers: Answers) -> np.ndarray:
+    return (np.asarray(answers.predictions) == truth).astype(float)
 
 
 def _errors(truth: np.ndarray, answers: Answers) -> np.ndarray:
@@ -76,11 +76,7 @@ METRICS = {
     "classifier": {
         "roc_auc": Metric(_roc_auc, greater_is_better=True, needs_probabilities=True, relative=False),
         "log_loss": Metric(_log_loss, needs_probabilities=True),
-        "accuracy_score": Metric(
-            lambda truth, answers: (np.asarray(answers.predictions) == truth).astype(float),
-            greater_is_better=True,
-            relative=False,
-        ),
+        "accuracy_score": Metric(_hits, greater_is_better=True, relative=False),
     },
     "regressor": {
         "mean_absolute_error": Metric(lambda truth, answers: np.abs(_errors(truth, answers))),
@@ -88,15 +84,6 @@ METRICS = {
         "root_mean_squared_error": Metric(_root_squared),
     },
 }
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How an interval is worked out: its confidence, the number of draws, their seed."""
-
-    confidence: float = 0.95
-    n_resamples: int = 1000
-    random_state: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,69 +102,89 @@ class Row:
     rows_needed: int | None = None
     lever: str = field(default="", repr=False)
 
+    @property
+    def counts(self) -> bool:
+        """Whether it has a say: a group too small to be judged is listed, and stops nothing."""
+        return not (self.verdict == UNDECIDED and self.check.startswith("slice "))
+
 
 def verdict_of(rows: Iterable[Row]) -> str:
-    """The verdict of all checks together. A group too small to be judged is listed, and stops nothing."""
-    verdicts = {row.verdict for row in rows if not (row.verdict == UNDECIDED and row.check.startswith("slice "))}
+    """The verdict of all checks together."""
+    verdicts = {row.verdict for row in rows if row.counts}
     return FAIL if FAIL in verdicts else UNDECIDED if UNDECIDED in verdicts else PASS
+
+
+def judged(low: float, high: float, bound: float) -> str:
+    """The verdict on a quantity that must not lie below a bound, by its interval."""
+    return PASS if low >= bound else FAIL if high < bound else UNDECIDED
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models that have answered the same rows, and the metric on which they are compared.
+    """Two models that have answered the same rows, and the name of the metric on which they are compared.
 
-    truth: (rows,). how: how intervals are worked out.
+    truth: (rows,). confidence, n_resamples, random_state: how intervals are worked out.
     """
 
     name: str
-    metric: Metric
     truth: np.ndarray
     candidate: Answers
     champion: Answers
-    how: Bootstrap
+    confidence: float = 0.95
+    n_resamples: int = 1000
+    random_state: int = 0
 
-    def of(self, member: np.ndarray, how: Bootstrap) -> Comparison:
+    def of(self, member: np.ndarray) -> Comparison:
         """The same for some of the rows: member (rows,) says which."""
-        answers = self.candidate.of(member), self.champion.of(member)
-        return Comparison(self.name, self.metric, self.truth[member], *answers, how)
+        candidate, champion = self.candidate.of(member), self.champion.of(member)
+        return replace(self, truth=self.truth[member], candidate=candidate, champion=champion)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of that name."""
+        return (METRICS["classifier"] | METRICS["regressor"])[self.name]
+
+    @cached_property
+    def theirs(self) -> float:
+        """The metric of the champion."""
+        return self.metric.value(self.truth, self.champion)
 
     @cached_property
     def differences(self) -> np.ndarray:
         """How much better the candidate is on each row (rows,)."""
-        return self.metric.differences(self.truth, self.candidate, self.champion)
+        better = self.metric.parts(self.truth, self.candidate) - self.metric.parts(self.truth, self.champion)
+        return better if self.metric.greater_is_better else -better
 
     def improvement(self, sign: int = 1) -> chance.Improvement:
         """How much better the candidate is; with sign -1, how much worse."""
-        differences, how = sign * self.differences, self.how
-        mean = float(differences.mean())
+        differences, drawn = sign * self.differences, (self.n_resamples, self.random_state)
         if self.name == "accuracy_score":  # differences are -1, 0 and 1: there are exact methods
             better, worse = int((differences > 0).sum()), int((differences < 0).sum())
-            interval = chance.tango_interval(better, worse, len(differences), how.confidence)
-            return chance.Improvement(mean, *interval, chance.mcnemar_p(better, worse))
-        interval = chance.bootstrap_interval(differences, how.confidence, how.n_resamples, how.random_state)
-        p_value = chance.sign_flip_p(differences, how.n_resamples, how.random_state)
-        return chance.Improvement(mean, *interval, p_value)
+            interval = chance.tango_interval(better, worse, len(differences), self.confidence)
+            p_value = chance.mcnemar_p(better, worse)
+        else:
+            interval = chance.bootstrap_interval(differences, self.confidence, *drawn)
+            p_value = chance.sign_flip_p(differences, *drawn)
+        return chance.Improvement(float(differences.mean()), *interval, p_value)
 
     def bound(self, margin: float) -> float:
         """What the improvement must not lie below: the margin, of a loss as a share of the champion's value."""
-        return 0 - margin * (self.metric.value(self.truth, self.champion) if self.metric.relative else 1)
+        return 0 - margin * (self.theirs if self.metric.relative else 1)
 
 
-def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_rows: int) -> Row | None:
-    """An undecided check where the validation data are too few for any verdict, otherwise None.
+def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_rows: int) -> list[Row]:
+    """An undecided check where the validation data are too few for any verdict, otherwise none.
 
     min_rows: of the whole table. min_class_rows: of each class.
     """
     if len(truth) < min_rows:
         lever = "give more validation rows, or lower min_rows"
-        return Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)
-    if classifier:
-        counts = pd.Series(truth).value_counts()
-        if counts.iloc[-1] < min_class_rows:
-            needed = -(-len(truth) * min_class_rows // int(counts.iloc[-1]))
-            check, lever = f"rows of class {counts.index[-1]}", "give more rows of it, or lower min_class_rows"
-            return Row(check, f"{counts.iloc[-1]}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)
-    return None
+        return [Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)]
+    rarest, count = list(pd.Series(truth).value_counts().items())[-1]
+    if classifier and count < min_class_rows:
+        needed, lever = -(-len(truth) * min_class_rows // count), "give more rows of it, or lower min_class_rows"
+        return [Row(f"rows of class {rarest}", f"{count}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)]
+    return []
 
 
 def compared_row(models: Comparison, margin: float) -> tuple[Row, chance.Improvement]:
@@ -186,24 +193,18 @@ def compared_row(models: Comparison, margin: float) -> tuple[Row, chance.Improve
     It passes where the whole interval of its improvement lies above -margin. With margin 0 the exact test must say so
     too: chance must not explain the improvement. Where the interval holds the bound, more rows must decide.
     """
-    found, bound, theirs = (
-        models.improvement(),
-        models.bound(margin),
-        models.metric.value(models.truth, models.champion),
-    )
+    found, bound = models.improvement(), models.bound(margin)
     if margin:
-        better, worse, required = found.low >= bound, found.high < bound, f">= {shown(bound)}"
-        required += f" ({margin:g} x {shown(theirs)})" if models.metric.relative else ""
+        verdict, required = judged(found.low, found.high, bound), f">= {shown(bound)}"
+        required += f" ({margin:g} x {shown(models.theirs)})" if models.metric.relative else ""
     else:
-        better = found.low > 0 and found.p_value <= (1 - models.how.confidence) / 2
+        better = found.low > 0 and found.p_value <= (1 - models.confidence) / 2
         worse, required = found.high < 0 or not models.differences.any(), "> 0, not by chance"
-    verdict = PASS if better else FAIL if worse else UNDECIDED
-    needed = chance.rows_needed(models.differences, bound, models.how.confidence) if verdict == UNDECIDED else None
-    check = f"{models.name} improvement, {100 * models.how.confidence:g} % interval"
-    lever = (
-        "give more validation rows, or raise margin" if verdict == UNDECIDED else "improve the model, or raise margin"
-    )
-    return Row(check, told(found), shown(theirs), required, verdict, needed, lever), found
+        verdict = PASS if better else FAIL if worse else UNDECIDED
+    needed = chance.rows_needed(models.differences, bound, models.confidence) if verdict == UNDECIDED else None
+    lever = f"{'give more validation rows' if verdict == UNDECIDED else 'improve the model'}, or raise margin"
+    check = f"{models.name} improvement, {100 * models.confidence:g} % interval"
+    return Row(check, told(found), shown(models.theirs), required, verdict, needed, lever), found
 
 
 def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float, min_class_rows: int) -> list[Row]:
@@ -215,8 +216,8 @@ def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float,
     groups together (Holm). A group with too few rows is undecided.
     """
     # So many draws that a p-value can be small enough when it is corrected for the number of groups.
-    how = replace(models.how, n_resamples=max(models.how.n_resamples, 100 * len(groups)))
-    parts = {group: models.of(member, how) for group, member in groups.items()}
+    models = replace(models, n_resamples=max(models.n_resamples, 100 * len(groups)))
+    parts = {group: models.of(member) for group, member in groups.items()}
     large = [group for group, part in parts.items() if _can_be_judged(part, min_class_rows)]
     p_values = dict(zip(large, chance.holm([parts[group].improvement(-1).p_value for group in large]), strict=True))
     rows = []
@@ -228,19 +229,14 @@ def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float,
         found, bound = part.improvement(), part.bound(margin)
         worse = found.value < bound and p_values[group] <= 0.05
         verdict = FAIL if worse else PASS if found.low >= bound else UNDECIDED
-        theirs = shown(part.metric.value(part.truth, part.champion))
         lever = "improve the model for this group, or raise slice_margin"
-        rows.append(Row(f"slice {group}", told(found), theirs, f">= {shown(bound)}", verdict, None, lever))
+        rows.append(Row(f"slice {group}", told(found), shown(part.theirs), f">= {shown(bound)}", verdict, lever=lever))
     return rows
 
 
 def _can_be_judged(part: Comparison, min_class_rows: int) -> bool:
-    if len(part.truth) < min_class_rows:
-        return False
-    if part.name != "roc_auc":
-        return True
-    counts = [int((part.truth == label).sum()) for label in part.candidate.classes]
-    return min(counts) >= min_class_rows
+    counted = [part.truth == label for label in part.candidate.classes] if part.name == "roc_auc" else []
+    return min([len(part.truth), *map(np.sum, counted)]) >= min_class_rows
 
 
 def told(found: chance.Improvement) -> str:
@@ -250,47 +246,33 @@ def told(found: chance.Improvement) -> str:
 
 def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
     """The groups of rows that a column makes: each value, or quarters of numbers; missing values."""
-    values = column
-    if pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS:
-        values = pd.qcut(column, 4, duplicates="drop")
-    named = values.astype(object).map(
-        lambda each: f"{each:g}" if isinstance(each, float) else str(each), na_action="ignore"
-    )
+    many = pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS
+    values = (pd.qcut(column, 4, duplicates="drop") if many else column).astype(object)
+    named = values.map(lambda each: f"{each:g}" if isinstance(each, float) else str(each), na_action="ignore")
     groups = {f"{column.name}={each}": (named == each).to_numpy() for each in sorted(named.dropna().unique())}
     missing = column.isna().to_numpy()
     return groups | ({f"{column.name} missing": missing} if missing.any() else {})
 
 
 def latency_rows(milliseconds: list[np.ndarray], max_latency: float, max_slowdown: float) -> list[Row]:
-    """Judge the time for one row.
+    """Judge the time for one row: medians, with intervals by order statistics, whatever the distribution.
 
     milliseconds: of the candidate and, where there is one, of the champion: (rows,) each, the same rows asked in turns.
     max_latency: bound for the median; 0 for none. max_slowdown: bound for the ratio to the champion's time.
     """
-    candidate = milliseconds[0]
-    mine, rows = f"{np.median(candidate):.3g} ms", []
-    low, high = chance.median_interval(candidate, 0.95)
+    candidate, rows = milliseconds[0], []
+
+    def row(values: np.ndarray, unit: str, bound: float, champion: str, required: str, lever: str) -> Row:
+        low, high = quantile_test(values, p=0.5).confidence_interval(0.95)
+        measured = f"{np.median(values):.3g} {unit} ({low:.3g} to {high:.3g})"
+        return Row("latency", measured, champion, required, judged(-high, -low, -bound), lever=f"raise {lever}")
+
     if max_latency:
-        verdict = PASS if high <= max_latency else FAIL if low > max_latency else UNDECIDED
-        rows.append(
-            Row(
-                "latency",
-                f"{mine} ({low:.3g} to {high:.3g})",
-                "-",
-                f"<= {max_latency:g} ms",
-                verdict,
-                lever="raise max_latency",
-            )
-        )
-    if len(milliseconds) < 2:
-        return rows or [Row("latency", mine, "-", "no bound", PASS)]
-    champion = milliseconds[1]
-    ratios = candidate / champion
-    low, high = chance.median_interval(ratios, 0.95)
-    verdict = PASS if high <= max_slowdown else FAIL if low > max_slowdown else UNDECIDED
-    ratio, theirs = f"{np.median(ratios):.2f} x ({low:.2f} to {high:.2f})", f"{np.median(champion):.3g} ms"
-    required = f"<= {max_slowdown:g} x the champion's"
-    return [*rows, Row("latency", ratio, theirs, required, verdict, lever="raise max_slowdown")]
+        rows.append(row(candidate, "ms", max_latency, "-", f"<= {max_latency:g} ms", "max_latency"))
+    if len(milliseconds) > 1:
+        theirs, required = f"{np.median(milliseconds[1]):.3g} ms", f"<= {max_slowdown:g} x the champion's"
+        rows.append(row(candidate / milliseconds[1], "x", max_slowdown, theirs, required, "max_slowdown"))
+    return rows or [Row("latency", f"{np.median(candidate):.3g} ms", "-", "no bound", PASS)]
 
 
 def parse_thresholds(text: str) -> dict[str, MetricThreshold]:
@@ -316,12 +298,18 @@ def threshold_row(
         verdict = PASS
     except ModelValidationFailedException:
         verdict = FAIL
-    mine, theirs = float(candidate.metrics[name]), champion.metrics.get(name) if champion else None
-    beside = [threshold.threshold, *([theirs] if theirs is not None else [])]
-    required = f"{'>=' if threshold.greater_is_better else '<='} {shown(threshold.threshold, mine)}"
-    beside_it = "-" if theirs is None else shown(theirs, mine)
+    mine, bound = float(candidate.metrics[name]), threshold.threshold
+    theirs = [champion.metrics[name]] if champion and name in champion.metrics else []
+    required = f"{'>=' if threshold.greater_is_better else '<='} {shown(bound, mine)}"
     lever = f"improve the model, or change {name} in thresholds"
-    return Row(name, shown(mine, *beside), beside_it, required, verdict, None, lever)
+    beside = shown(*theirs, mine) if theirs else "-"
+    return Row(name, shown(mine, bound, *theirs), beside, required, verdict, lever=lever)
+
+
+def signature_row(candidate: ModelSignature, champion: ModelSignature) -> Row:
+    """Judge whether those who call the champion could call the candidate instead."""
+    mismatch = incompatibility(candidate, champion)
+    return Row("signature", mismatch or "compatible", "-", "takes and gives the same", FAIL if mismatch else PASS)
 
 
 def incompatibility(candidate: ModelSignature, champion: ModelSignature) -> str:
@@ -365,25 +353,23 @@ def shown(value: float, *beside: float) -> str:
     return texts[0]
 
 
-def improvement_figure(means: np.ndarray, found: chance.Improvement, bound: float, title: str) -> Figure:
-    """The improvement over the resamples, its interval, and the line that its lower end must not fall below."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
+def improvement_figure(found: chance.Improvement, bound: float, title: str) -> Figure:
+    """The improvement, its interval, and the line that its lower end must not fall below."""
+    figure = Figure(figsize=(8, 2.5), layout="constrained")
     axes = figure.subplots()
-    axes.hist(means, bins=40, color="#9ecae1")
-    interval = f"interval {found.low:+.3g} to {found.high:+.3g}"
-    axes.axvspan(found.low, found.high, color="#1f77b4", alpha=0.15, label=interval)
+    interval = [[found.value - found.low], [found.high - found.value]]
+    axes.errorbar([found.value], [0], xerr=np.clip(interval, 0, None), fmt="o", capsize=6, label=told(found))
     axes.axvline(bound, color="#d62728", linestyle="--", label=f"required: not below {shown(bound)}")
-    axes.set(title=title.replace("$", r"\$"), xlabel="improvement over the champion", ylabel="resamples")
+    axes.set(title=title.replace("$", r"\$"), xlabel="improvement over the champion", yticks=[])
     axes.legend(fontsize="small")
     return figure
 
 
-def table(rows: list[Row]) -> str:
-    """The reasons as text."""
-    return frame(rows).to_string(index=False)
-
-
 def frame(rows: list[Row]) -> pd.DataFrame:
-    """The reasons as a table."""
-    columns = ["check", "candidate", "champion", "required", "verdict"]
-    return pd.DataFrame([[getattr(row, name) for name in columns] for row in rows], columns=columns)
+    """The table of reasons."""
+    return pd.DataFrame(rows)[["check", "candidate", "champion", "required", "verdict"]]
+
+
+def table(rows: list[Row]) -> str:
+    """The table of reasons as text."""
+    return frame(rows).to_string(index=False)

@@ -64,9 +64,7 @@ def _converted(cells: list[Any], column: Any, parameter: str) -> pd.Series:
             what = f"in column {column.name!r}, row {row}, is no {kind(column.type)}"
             raise bad(parameter, cell, f"{what}: {error}.") from None
     if _is_whole(column):
-        if None not in values:
-            return pd.Series(values, dtype=column.type.to_numpy())
-        return pd.Series(values, dtype="float64")
+        return pd.Series(values, dtype="float64" if None in values else column.type.to_numpy())
     return pd.Series(values, dtype="datetime64[ns]" if column.type is DataType.datetime else object)
 
 
@@ -78,9 +76,7 @@ def _value(cell: Any, column: Any) -> Any:
     empty = cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and np.isnan(cell))
     if empty:
         if _is_whole(column) and column.required:
-            raise ValueError(
-                "it is missing, and whole numbers cannot be; the model must be logged with float64 columns"
-            )
+            raise ValueError("it is missing, and whole numbers cannot be; log the model with float64 columns")
         return None
     if _is_whole(column):
         number = int(cell) if isinstance(cell, int) or str(cell).strip().lstrip("+-").isdigit() else float(cell)

@@ -15,6 +15,8 @@ from mlflow.models.flavor_backend_registry import get_flavor_backend
 
 from target import DeploymentError
 
+REGISTERED = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")  # name, alias, version
+
 
 def download(uri: str, folder: Path) -> Path:
     """Download a model into a folder that is made for it; returns the folder that holds its MLmodel.
@@ -33,7 +35,7 @@ def pin(model_uri: str) -> tuple[str, str, str]:
 
     Raises DeploymentError where an alias is not in the registry.
     """
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model_uri)
+    parts = REGISTERED.fullmatch(model_uri)
     if parts is None:  # models:/<model id>, runs:/<id>/model, a folder
         return model_uri, "", ""
     name, alias, version = parts.groups()

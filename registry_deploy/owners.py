@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -93,7 +94,7 @@ def _tagged(key: str, names: Collection[str]) -> list[ModelVersion]:
     """The versions with a tag; in Unity Catalog those of the registered models that are named."""
     if in_unity_catalog():
         return [version for name in sorted(names) for version in versions(name) if key in version.tags]
-    return list(MlflowClient().search_model_versions(f"tags.`{key}` LIKE '%'"))
+    return list(mlflow.search_model_versions(filter_string=f"tags.`{key}` LIKE '%'"))
 
 
 def clear(record_name: str) -> list[str]:
@@ -102,7 +103,7 @@ def clear(record_name: str) -> list[str]:
     Raises click.BadParameter where no version has exactly this record.
     """
     key = tag_key(DEPLOYED + record_name)
-    names = [model.name for model in MlflowClient().search_registered_models()] if in_unity_catalog() else []
+    names = [model.name for model in mlflow.search_registered_models()] if in_unity_catalog() else []
     found = _tagged(key, names) if record_name else []
     if not found:
         raise bad("force", record_name, "is the record of no version: give its exact name, as `list` shows it.")

@@ -47,7 +47,10 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
 
     Raises click.BadParameter where there is no such model or the name cannot be one.
     """
-    info = _model_info(model_uri)
+    try:
+        info = mlflow.models.get_model_info(model_uri)
+    except (MlflowException, OSError) as error:
+        raise bad("model_uri", model_uri, f"is no logged model: {reason(error)}") from None
     # MLflow leaves ModelVersion.model_id empty, and the source names the model; in Unity Catalog it may be the reverse.
     source = f"models:/{info.model_id}" if info.model_id else model_uri
     client = MlflowClient()
@@ -74,13 +77,6 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
         if alias:
             client.set_registered_model_alias(name, alias, version.version)
     return client.get_model_version(name, version.version)
-
-
-def _model_info(model_uri: str) -> ModelInfo:
-    try:
-        return mlflow.models.get_model_info(model_uri)
-    except (MlflowException, OSError) as error:
-        raise bad("model_uri", model_uri, f"is no logged model: {reason(error)}") from None
 
 
 def _is_of(version: ModelVersion, info: ModelInfo, source: str) -> bool:

@@ -42,49 +42,36 @@ version_option = click.option(
 
 def table_of_versions(name: str, metric: str) -> pd.DataFrame:
     """One row a version, the newest first: aliases, when it was registered, a metric, what uses it."""
-    model = find_model(name)
-    rows = []
-    for version in versions(name):
-        tags = tags_of(version)
-        rows.append(
-            {
-                "name": name,
-                "version": version.version,
-                "aliases": ", ".join(a for a, number in model.aliases.items() if str(number) == str(version.version)),
-                "registered": _moment(version.creation_timestamp),
-                metric: tags.get(f"metric.{metric}", ""),
-                "deployed": ", ".join(records(version)),
-                "archived": tags.get("archived_at", ""),
-            }
-        )
-    return pd.DataFrame(rows)
+    named = find_model(name).aliases.items()
+    return pd.DataFrame(
+        {
+            "name": name,
+            "version": version.version,
+            "aliases": ", ".join(alias for alias, number in named if str(number) == str(version.version)),
+            "registered": _moment(version.creation_timestamp),
+            metric: tags_of(version).get(f"metric.{metric}", ""),
+            "deployed": ", ".join(records(version)),
+            "archived": tags_of(version).get("archived_at", ""),
+        }
+        for version in versions(name)
+    )
 
 
 def reigns(name: str) -> pd.DataFrame:
     """The history of champions, oldest first, from the tags that `promote` and `rollback` leave on the model."""
     model = find_model(name)
-    entries = [
-        (key.removeprefix(HISTORY), json.loads(value))
-        for key, value in tags_of(model).items()
-        if key.startswith(HISTORY)
-    ]
-    entries.sort(key=lambda entry: entry[0])
-    rows = [
-        {
-            "version": entry["version"],
-            "from": at,
-            "until": following[0] if following else "",
-            "how": "promoted" if entry["run"] else "rolled back",
-            "by": entry["by"],
-            "evaluation_run": entry["run"] or "",
-        }
-        for (at, entry), following in zip(entries, [*entries[1:], None], strict=True)
-    ]
+    noted = {key.removeprefix(HISTORY): value for key, value in tags_of(model).items() if key.startswith(HISTORY)}
+    begun = sorted(noted)
+    rows = []
+    for at, until in zip(begun, [*begun[1:], ""], strict=True):
+        entry = json.loads(noted[at])
+        how, run = "promoted" if entry["run"] else "rolled back", entry["run"] or ""
+        rows.append([entry["version"], at, until, how, entry["by"], run])
     today = str(model.aliases.get(CHAMPION, ""))
-    if today != (rows[-1]["version"] if rows else ""):
+    if today != (rows[-1][0] if rows else ""):
         how = "alias moved by other means" if today else "alias removed by other means"
-        rows.append({"version": today or "none", "from": "?", "until": "", "how": how, "by": "?", "evaluation_run": ""})
-    return pd.DataFrame(rows)
+        rows.append([today or "none", "?", "", how, "?", ""])
+    return pd.DataFrame(rows, columns=["version", "from", "until", "how", "by", "evaluation_run"])
 
 
 def description_of(version: ModelVersion) -> str:
@@ -138,20 +125,9 @@ def registry() -> None:
 def list_versions(name: str, metric: str) -> None:
     """List the versions of one registered model, or of all."""
     with explained():
-        names = [name] if name else [model.name for model in _all_models()]
+        names = [name] if name else [model.name for model in mlflow.search_registered_models()]
         tables = [table for table in (table_of_versions(each, metric) for each in names) if len(table)]
         click.echo(pd.concat(tables).to_string(index=False) if tables else "No version is registered.")
-
-
-def _all_models() -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = MlflowClient().search_registered_models(page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 @registry.command()
@@ -178,19 +154,14 @@ def load(model_uri: str) -> None:
             raise bad("model_uri", model_uri, f"cannot be loaded here: {reason(error)}") from None
         what = type(raw_model(model) or model.unwrap_python_model()).__name__
         click.echo(f'{uri}: mlflow.pyfunc.load_model("{model_uri}") gives a {what}.')
-        if answer is None:
-            click.echo("It has no input example to try it on.")
+        if isinstance(answer, pd.DataFrame):
+            answer = answer.to_dict("list")
+        if isinstance(answer, dict):
+            plain: Any = {key: np.asarray(each).tolist() for key, each in answer.items()}
         else:
-            click.echo(f"Its answer to its own input example: {_as_text(answer)}")
-
-
-def _as_text(answer: Any) -> str:
-    """An answer in one line, whatever holds it."""
-    if isinstance(answer, pd.DataFrame):
-        return str(answer.to_dict(orient="list"))
-    if isinstance(answer, dict):
-        return str({name: np.asarray(values).tolist() for name, values in answer.items()})
-    return str(np.asarray(answer).tolist())
+            plain = np.asarray(answer).tolist()
+        said = f"Its answer to its own input example: {plain}"
+        click.echo("It has no input example to try it on." if answer is None else said)
 
 
 @registry.command()

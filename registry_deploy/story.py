@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
+from textwrap import indent
 from threading import Event
 from typing import Any
 
@@ -24,11 +25,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import convert_input_example_to_serving_input, infer_signature
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
@@ -48,7 +49,6 @@ from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 
 TRAINING, VALIDATION, TARGET = "data/churn_training.csv", "data/churn_validation.csv", "churn"
 STORY = "story"  # the tag of a registered model that this story made
-STEPS = 10
 CLIENTS = 4  # that send requests at the same time
 
 
@@ -61,17 +61,11 @@ def features_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_preprocessing(classifier: BaseEstimator) -> Pipeline:
     """A Pipeline that takes the raw columns: missing numbers become the median, text is one-hot encoded."""
-    columns = ColumnTransformer(
-        [
-            ("numbers", SimpleImputer(strategy="median"), make_column_selector(dtype_include="number")),
-            (
-                "text",
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-                make_column_selector(dtype_include=object),
-            ),
-        ]
+    columns = make_column_transformer(
+        (SimpleImputer(strategy="median"), make_column_selector(dtype_include="number")),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), make_column_selector(dtype_include=object)),
     )
-    return Pipeline([("columns", columns), ("classifier", classifier)])
+    return make_pipeline(columns, classifier)
 
 
 def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, dataset: Any) -> str:
@@ -106,7 +100,7 @@ def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, d
 @contextmanager
 def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[Counter[str]]:
     """Send requests from several clients for as long as the block runs; counts the answers by version."""
-    body = convert_input_example_to_serving_input(rows)
+    body, headers = convert_input_example_to_serving_input(rows), {"Content-Type": "application/json"}
     counts: Counter[str] = Counter()
     stop = Event()
 
@@ -116,9 +110,7 @@ def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[Counter[s
             session.trust_env = False
             while not stop.is_set():
                 try:
-                    reply = session.post(
-                        status.scoring_uri, data=body, headers={"Content-Type": "application/json"}, timeout=120
-                    )
+                    reply = session.post(status.scoring_uri, data=body, headers=headers, timeout=120)
                     answered = reply.status_code == 200 and len(reply.json()["predictions"]) == len(rows)
                 except (requests.RequestException, ValueError):
                     answered = False
@@ -136,20 +128,14 @@ def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[Counter[s
                 counts += each.result()
 
 
-class Teller:
-    """Says what is being done, numbered, and what came of it."""
+def begin(step: int, what: str) -> None:
+    """Announce a step."""
+    click.echo(f"\n[{step}/10] {what}")
 
-    def __init__(self) -> None:
-        self.step = 0
 
-    def begin(self, what: str) -> None:
-        """Announce the next step."""
-        self.step += 1
-        click.echo(f"\n[{self.step}/{STEPS}] {what}")
-
-    def result(self, what: str) -> None:
-        """Show what came of it."""
-        click.echo("\n".join(f"    {line}" for line in what.splitlines()))
+def result(what: str) -> None:
+    """Show what came of it."""
+    click.echo(indent(what, "    "))
 
 
 def fresh_start(name: str) -> None:
@@ -173,100 +159,95 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
 
     directory: for the deployment; empty again at the end.
     """
-    say = Teller()
     fresh_start(name)
     training = pd.read_csv(absolute(TRAINING))
     X, y = features_of(training), training[TARGET]
-    first, second = two_versions(name, X, y, random_state, say)
-    pass_the_gate(name, first, second, env_manager, say)
+    first, second = two_versions(name, X, y, random_state)
+    pass_the_gate(name, first, second, env_manager)
     target = LocalTarget(name, directory=directory, port=free_port(), env_manager=env_manager)
     try:
-        serve_and_roll_back(target, name, X.head(3), say)
-        say.begin("The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")
+        serve_and_roll_back(target, name, X.head(3))
+        begin(10, "The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")
     finally:
         take_down(target)
-    say.result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
+    result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
 
 
-def two_versions(
-    name: str, X: pd.DataFrame, y: pd.Series, random_state: int, say: Teller
-) -> tuple[ModelVersion, ModelVersion]:
+def two_versions(name: str, X: pd.DataFrame, y: pd.Series, random_state: int) -> tuple[ModelVersion, ModelVersion]:
     """Train a decision tree and gradient-boosted trees, and register both."""
     dataset = from_pandas(X.assign(**{TARGET: y}), source=absolute(TRAINING), targets=TARGET, name=Path(TRAINING).stem)
-    say.begin(f"Two models learn from {len(X):,} customers who will leave.")
+    begin(1, f"Two models learn from {len(X):,} customers who will leave.")
     tree = train("decision_tree", DecisionTreeClassifier(max_depth=3, random_state=random_state), X, y, dataset)
     boosted = train("gradient_boosting", GradientBoostingClassifier(random_state=random_state), X, y, dataset)
-    say.result(f"a decision tree: {tree}\ngradient-boosted trees: {boosted}")
+    result(f"a decision tree: {tree}\ngradient-boosted trees: {boosted}")
 
-    say.begin("Both are registered. Registering a model again changes nothing.")
+    begin(2, "Both are registered. Registering a model again changes nothing.")
     first = register_version(tree, name, "A decision tree, three questions deep.")
     second = register_version(boosted, name, "Gradient-boosted trees: more exact, slower.")
     again = register_version(tree, name)
-    say.result(f"{name} versions {first.version} and {second.version}; the tree once more: version {again.version}")
+    result(f"{name} versions {first.version} and {second.version}; the tree once more: version {again.version}")
 
-    say.begin(f"What the registry knows of version {first.version}.")
+    begin(3, f"What the registry knows of version {first.version}.")
     known = description_of(find_version(f"models:/{name}/{first.version}")).splitlines()
     shown = [line[:110] for line in known if line.startswith(("model ", "description", "dataset", "git_", "source"))]
-    say.result("\n".join(shown))
+    result("\n".join(shown))
     return first, second
 
 
-def pass_the_gate(name: str, first: ModelVersion, second: ModelVersion, env_manager: str, say: Teller) -> None:
+def pass_the_gate(name: str, first: ModelVersion, second: ModelVersion, env_manager: str) -> None:
     """Make the first version champion, refuse the second under a rule too strict, and promote it by the ordinary ones.
 
     Raises click.ClickException where the gate does not promote a version that the story needs as champion.
     """
 
-    def judge(version: ModelVersion, run_name: str, **rules: Any) -> Judged:
-        rules |= {
-            "env_manager": env_manager,
-            "max_slowdown": 10.0,
-        }  # boosted trees are slower: the story is not of that
-        judged = promote_version(f"models:/{name}/{version.version}", VALIDATION, TARGET, Rules(**rules), run_name)
+    def judge(version: ModelVersion, run_name: str, thresholds: str = Rules.thresholds) -> Judged:
+        # Boosted trees are slower than one tree: the story is not about that.
+        rules = Rules(thresholds=thresholds, env_manager=env_manager, max_slowdown=10.0)
+        judged = promote_version(f"models:/{name}/{version.version}", VALIDATION, TARGET, rules, run_name)
         if judged is None:
             raise click.ClickException(f"version {version.version} of {name} is {CHAMPION} already: tell it once more.")
-        if rules.get("thresholds") is None and not judged.promoted:
+        if thresholds == Rules.thresholds and not judged.promoted:
             raise click.ClickException(f"the gate did not promote version {version.version}: {judged.reasons}.")
         return judged
 
-    say.begin(f"The first {CHAMPION}: the gate knows no champion yet, so only the thresholds count.")
+    begin(4, f"The first {CHAMPION}: the gate knows no champion yet, so only the thresholds count.")
     judged = judge(first, "first champion")
-    say.result(f"{gate.table(judged.rows)}\n{name}@{CHAMPION} -> version {first.version}")
+    result(f"{gate.table(judged.rows)}\n{name}@{CHAMPION} -> version {first.version}")
 
-    say.begin(f"Version {second.version} is compared with it, under a rule that nobody can fulfil.")
-    judged = judge(second, "too strict", thresholds="roc_auc>=0.99")
-    say.result(f"{gate.table(judged.rows)}\nrefused, nothing has moved: {judged.reasons}")
+    begin(5, f"Version {second.version} is compared with it, under a rule that nobody can fulfil.")
+    judged = judge(second, "too strict", "roc_auc>=0.99")
+    result(f"{gate.table(judged.rows)}\nrefused, nothing has moved: {judged.reasons}")
 
-    say.begin(f"The gate judges version {second.version} by the ordinary rules.")
+    begin(6, f"The gate judges version {second.version} by the ordinary rules.")
     judged = judge(second, "challenger")
     moved = aliases(name)
     lines = f"{name}@{CHAMPION} -> version {moved[CHAMPION]}, {name}@{PREVIOUS} -> version {moved[PREVIOUS]}"
-    say.result(f"{gate.table(judged.rows)}\n{lines}")
+    result(f"{gate.table(judged.rows)}\n{lines}")
 
 
-def serve_and_roll_back(target: LocalTarget, name: str, rows: pd.DataFrame, say: Teller) -> None:
+def serve_and_roll_back(target: LocalTarget, name: str, rows: pd.DataFrame) -> None:
     """Deploy the previous champion, switch to the champion under load, and roll back."""
-    say.begin(f"{name}@{PREVIOUS} is deployed on this machine.")
+    begin(7, f"{name}@{PREVIOUS} is deployed on this machine.")
     status = target.deploy(f"models:/{name}@{PREVIOUS}")
     record(target)
     version = aliases(name)[PREVIOUS]
-    say.result(f"version {version} answers at {status.scoring_uri}: {', '.join(target.score(rows))}")
+    result(f"version {version} answers at {status.scoring_uri}: {', '.join(target.score(rows))}")
 
-    say.begin(f"While {CLIENTS} clients send requests, {name}@{CHAMPION} takes over, first with 20 %, then with all.")
+    begin(8, f"While {CLIENTS} clients send requests, {name}@{CHAMPION} takes over, first with 20 %, then with all.")
     with requests_under_way(status, rows) as counts:
         target.deploy(f"models:/{name}@{CHAMPION}", canary=20)
         time.sleep(2)
         target.deploy(f"models:/{name}@{CHAMPION}")
         record(target)
         time.sleep(1)
-        say.result("both versions are up: the old one stays for a way back")
+        result("both versions are up: the old one stays for a way back")
 
-        say.begin("Second thoughts: one command rolls back, the alias goes along, and still the requests come in.")
+        begin(9, "Second thoughts: one command rolls back, the alias goes along, and still the requests come in.")
         roll_back(target, move_alias=True, say=lambda _: None)
         time.sleep(1)
     answered = ", ".join(f"{count:,} by {what}" for what, count in sorted(counts.items()) if what != "lost")
     champion = f"{name}@{CHAMPION} -> version {aliases(name)[CHAMPION]}"
-    say.result(f"{champion}\nanswers: {answered}; lost: {counts['lost']}")
+    result(f"{champion}\nanswers: {answered}; lost: {counts['lost']}")
     mlflow.log_metrics({"requests_answered": counts.total() - counts["lost"], "requests_lost": counts["lost"]})
 
 

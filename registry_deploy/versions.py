@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from model_files import reason
+from model_files import REGISTERED, reason
 from support.table import bad
 
 CHAMPION = "champion"
@@ -92,35 +92,34 @@ def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
 
     Raises click.BadParameter where there is none.
     """
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model_uri)
+    parts = REGISTERED.fullmatch(model_uri)
     if parts is None:
         raise bad(parameter, model_uri, "names no version: give models:/<name>@<alias> or models:/<name>/<version>.")
     name, alias, number = parts.groups()
     client = MlflowClient()
-    try:
-        found = client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        raise _unknown(parameter, model_uri, error) from None
-    return found
+    with _known(parameter, model_uri):
+        return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
 
 
-def find_model(name: str, parameter: str = "name") -> Any:
+def find_model(name: str) -> Any:
     """A registered model with its aliases and tags.
 
     Raises click.BadParameter where there is none.
     """
-    try:
+    with _known("name", name):
         return MlflowClient().get_registered_model(name)
+
+
+@contextmanager
+def _known(parameter: str, value: str) -> Iterator[None]:
+    """One line for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
+    try:
+        yield
     except MlflowException as error:
-        raise _unknown(parameter, name, error) from None
-
-
-def _unknown(parameter: str, value: str, error: MlflowException) -> Exception:
-    """The error for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
-    if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            raise
         hint = "; promote a version first" if value.endswith(f"@{CHAMPION}") else ""
-        return bad(parameter, value, f"is not in the registry: {reason(error).rstrip('.')}{hint}.")
-    return error
+        raise bad(parameter, value, f"is not in the registry: {reason(error).rstrip('.')}{hint}.") from None
 
 
 def aliases(name: str) -> dict[str, str]:
@@ -131,17 +130,9 @@ def aliases(name: str) -> dict[str, str]:
 def versions(name: str) -> list[ModelVersion]:
     """All versions of a registered model, the newest first, with their tags."""
     quote = '"' if "'" in name else "'"  # MLflow knows no escape
-    found: list[ModelVersion] = []
-    token = None
-    client = MlflowClient()
-    while True:
-        page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
+    found = mlflow.search_model_versions(filter_string=f"name={quote}{name}{quote}")
     if in_unity_catalog():  # what a search finds there has neither tags nor aliases nor the model's id
-        found = [client.get_model_version(name, version.version) for version in found]
+        found = [MlflowClient().get_model_version(name, version.version) for version in found]
     return sorted(found, key=lambda version: -int(version.version))
 
 
@@ -172,19 +163,18 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
     while True:
         taken = time.time()
         client.set_registered_model_tag(name, key, json.dumps({"what": what, "by": who(), "at": taken}))
-        others = _locks(name, key)
-        if not others:
+        other = _holder(name, key)
+        if not other:
             break
         client.delete_registered_model_tag(name, key)
         if time.monotonic() > deadline:
-            raise click.ClickException(f"{others[0]} of {name} is under way: try again when it has ended.")
+            raise click.ClickException(f"{other} of {name} is under way: try again when it has ended.")
         time.sleep(random.uniform(0.1, 0.5))
 
     def still_held() -> None:
         if time.time() - taken > LOCK_SECONDS / 2 or key not in client.get_registered_model(name).tags:
-            raise click.ClickException(
-                f"{what} of {name} took too long and lost its lock: nothing has moved, try again."
-            )
+            lost = "took too long and lost its lock: nothing has moved, try again."
+            raise click.ClickException(f"{what} of {name} {lost}")
 
     try:
         yield still_held
@@ -193,19 +183,18 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
             client.delete_registered_model_tag(name, key)
 
 
-def _locks(name: str, own: str) -> list[str]:
-    """Who else holds a lock; stale ones are removed."""
-    client = MlflowClient()
-    held = []
+def _holder(name: str, own: str) -> str:
+    """Who else holds a lock, empty where nobody does; stale locks are removed."""
+    client, held = MlflowClient(), ""
     for key, value in client.get_registered_model(name).tags.items():
         if key.startswith(tag_key(LOCK)) and key != own:
-            record = json.loads(value)
-            if time.time() - record["at"] > LOCK_SECONDS:
-                click.echo(f"Warning: {record['what']} by {record['by']} left a lock on {name}: removed.", err=True)
-                with suppress(MlflowException):  # another process has removed it
-                    client.delete_registered_model_tag(name, key)
-            else:
-                held.append(f"{record['what']} by {record['by']}")
+            lock = json.loads(value)
+            if time.time() - lock["at"] <= LOCK_SECONDS:
+                held = f"{lock['what']} by {lock['by']}"
+                continue
+            click.echo(f"Warning: {lock['what']} by {lock['by']} left a lock on {name}: removed.", err=True)
+            with suppress(MlflowException):  # another process has removed it
+                client.delete_registered_model_tag(name, key)
     return held
 
 
@@ -229,27 +218,33 @@ def move_champion(name: str, version: str, *, judged_against: str | None, run_id
                 "nothing has moved, promote again."
             )
         still_held()
-        at, by = now(), who()
         try:
             if former is not None:
                 client.set_registered_model_alias(name, PREVIOUS, former)
             client.set_registered_model_alias(name, CHAMPION, version)  # last: the one step that requests can see
         except BaseException:
             with suppress(MlflowException, requests.RequestException):
-                if former is not None:
-                    _put_alias(client, name, PREVIOUS, before.get(PREVIOUS))
+                if PREVIOUS in before:
+                    client.set_registered_model_alias(name, PREVIOUS, before[PREVIOUS])
+                elif former is not None:
+                    client.delete_registered_model_alias(name, PREVIOUS)
             raise
         if before.get(CHALLENGER) == version:
             client.delete_registered_model_alias(name, CHALLENGER)
-        entry = {"version": version, "former": former, "by": by, "run": run_id}
-        client.set_registered_model_tag(name, tag_key(f"{HISTORY}{at}"), json.dumps(entry))
-        # A roll back brings no evaluation: what `promote` has noted stays.
-        gained, lost = ("promoted", "replaced") if run_id else ("restored", "rolled_back")
-        for number, verb, tag in ((version, gained, "evaluation_run"), (former, lost, "replaced_in_run")):
-            if number is not None:
-                noted = {f"{verb}_at": at, f"{verb}_by": by} | ({tag: run_id} if run_id else {})
-                for key, value in noted.items():
-                    client.set_model_version_tag(name, number, key, value)
+        _note(name, version, former, run_id)
+
+
+def _note(name: str, version: str, former: str | None, run_id: str) -> None:
+    """Write who became champion and who no longer is: on the registered model and on both versions."""
+    client, at, by = MlflowClient(), now(), who()
+    entry = {"version": version, "former": former, "by": by, "run": run_id}
+    client.set_registered_model_tag(name, tag_key(f"{HISTORY}{at}"), json.dumps(entry))
+    # A roll back brings no evaluation: what `promote` has noted stays.
+    gained, lost = ("promoted", "replaced") if run_id else ("restored", "rolled_back")
+    for number, verb, tag in ((version, gained, "evaluation_run"), (former, lost, "replaced_in_run")):
+        if number is not None:
+            for key, value in ({f"{verb}_at": at, f"{verb}_by": by} | ({tag: run_id} if run_id else {})).items():
+                client.set_model_version_tag(name, number, key, value)
 
 
 def step_back(name: str, version: str, left: str) -> bool:
@@ -262,10 +257,3 @@ def step_back(name: str, version: str, left: str) -> bool:
     move_champion(name, version, judged_against=left, run_id="")
     MlflowClient().delete_registered_model_alias(name, PREVIOUS)
     return True
-
-
-def _put_alias(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
-    if version is None:
-        client.delete_registered_model_alias(name, alias)
-    else:
-        client.set_registered_model_alias(name, alias, version)
