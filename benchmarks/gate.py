@@ -91,6 +91,8 @@ CASES = [
         ("mean_absolute_error", 500, 1),
     ),
 ]
+GROUPED = [("accuracy_score", 2000, 0.02), ("accuracy_score", 5000, 0.02), ("accuracy_score", 2000, 0.2)]
+GROUPED += [("roc_auc", 2000, 1.0), ("mean_absolute_error", 2000, 1.0)]
 
 
 def main(pairs: int) -> None:
@@ -99,10 +101,10 @@ def main(pairs: int) -> None:
     for name, rows, share in CASES:
         what = f"promoted though equal: {name}, {rows} rows, {share:.1%} differ"
         rate(what, pairs, lambda: promoted(compared(name, equal_pair(name, rows, share, generator))))  # noqa: B023
-    for name, rows, share in (("accuracy_score", 5000, 0.02), ("roc_auc", 2000, 1.0)):
+    for name, rows, share in GROUPED:
         what = f"refused for a group though equal: {name}, {rows} rows, {share:.0%} differ"
         rate(what, pairs, lambda: refused_for_a_group(compared(name, equal_pair(name, rows, share, generator))))  # noqa: B023
-    for rows in (2000, 5000):
+    for rows in (2000, 3500, 5000):
         what = f"caught: accuracy lower by 0.05 in a tenth of {rows} rows"
         rate(what, pairs, lambda: refused_for_a_group(compared("accuracy_score", hurt_pair(rows, 0.05, generator))))  # noqa: B023
 

@@ -143,9 +143,22 @@ def rows_needed(differences: np.ndarray, bound: float, confidence: float) -> int
     return math.ceil((factor * deviation / distance) ** 2) if distance > 1e-12 else None
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """The p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
-    order, adjusted = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
-    return [float(each) for each in adjusted]
+def losses_p(members: list[np.ndarray], losses: list[np.ndarray], n_resamples: int, random_state: int) -> list[float]:
+    """For each of several groups of rows, the chance that any of them loses as surely, where none really loses.
+
+    members: whether a row belongs to the group (rows,). losses: of its rows, how much worse the candidate is.
+
+    The minP method of Westfall and Young (Resampling-Based Multiple Testing, 1993), by the same flipped signs for all
+    groups: it costs less than Bonferroni or Holm, most of all where few rows of a group differ.
+    """
+    generator, rows = np.random.default_rng(random_state), len(members[0]) if members else 1
+    sums = np.empty((1 + n_resamples, len(members)))  # as observed, then as drawn
+    sums[0] = [loss.sum() for loss in losses]
+    for some in _chunks(n_resamples, rows):
+        signs = 2.0 * generator.integers(2, size=(some.stop - some.start, rows), dtype=np.int8) - 1
+        for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
+            sums[1 + some.start : 1 + some.stop, place] = signs[:, member] @ loss
+    rounded = np.round(sums / np.maximum(np.abs(sums).max(axis=0), 1e-300), 9)  # sums that are equal but for rounding
+    p_values = rankdata(-rounded, method="max", axis=0) / (1 + n_resamples)
+    smallest = p_values.min(axis=1, initial=1)
+    return [float((smallest <= p_value).mean()) for p_value in p_values[0]]

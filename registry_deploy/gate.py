@@ -155,9 +155,9 @@ class Comparison:
         better = self.metric.parts(self.truth, self.candidate) - self.metric.parts(self.truth, self.champion)
         return better if self.metric.greater_is_better else -better
 
-    def improvement(self, sign: int = 1) -> chance.Improvement:
-        """How much better the candidate is; with sign -1, how much worse."""
-        differences, drawn = sign * self.differences, (self.n_resamples, self.random_state)
+    def improvement(self) -> chance.Improvement:
+        """How much better the candidate is."""
+        differences, drawn = self.differences, (self.n_resamples, self.random_state)
         if self.name == "accuracy_score":  # differences are -1, 0 and 1: there are exact methods
             better, worse = int((differences > 0).sum()), int((differences < 0).sum())
             interval = chance.tango_interval(better, worse, len(differences), self.confidence)
@@ -213,13 +213,14 @@ def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float,
     groups: by name, whether a row belongs to it (rows,).
 
     A group fails where it is worse by more than the margin and chance does not explain that it is worse, at 5 % for all
-    groups together (Holm). A group with too few rows is undecided.
+    groups together (Westfall and Young). A group with too few rows is undecided.
     """
-    # So many draws that a p-value can be small enough when it is corrected for the number of groups.
-    models = replace(models, n_resamples=max(models.n_resamples, 100 * len(groups)))
     parts = {group: models.of(member) for group, member in groups.items()}
     large = [group for group, part in parts.items() if _can_be_judged(part, min_class_rows)]
-    p_values = dict(zip(large, chance.holm([parts[group].improvement(-1).p_value for group in large]), strict=True))
+    members, losses = [groups[group] for group in large], [-parts[group].differences for group in large]
+    # So many draws that a chance can be small enough in the largest number of groups.
+    n_resamples = max(models.n_resamples, 100 * len(large))
+    p_values = dict(zip(large, chance.losses_p(members, losses, n_resamples, models.random_state), strict=True))
     rows = []
     for group, part in parts.items():
         if group not in p_values:
