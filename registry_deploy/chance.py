@@ -80,7 +80,7 @@ def sign_flip_p(differences: np.ndarray, n_resamples: int, random_state: int) ->
     """Chance of a mean at least as large where each difference could as well have the other sign.
 
     The randomisation test of R. A. Fisher (The Design of Experiments, 1935, section 21): valid with a handful of rows
-    that differ, and with few draws (Phipson and Smyth, Statistical Applications in Genetics 9, 2010).
+    that differ.
     """
     differing = differences[differences != 0]
     generator = np.random.default_rng(random_state)
@@ -88,7 +88,15 @@ def sign_flip_p(differences: np.ndarray, n_resamples: int, random_state: int) ->
     for some in _chunks(n_resamples, max(1, len(differing))):
         flipped = generator.integers(2, size=(some.stop - some.start, len(differing)), dtype=np.int8).astype(float)
         reached += int((observed - 2 * flipped @ differing >= observed - 1e-12 * abs(observed)).sum())
-    return (1 + reached) / (1 + n_resamples)
+    return _upper_limit(1 + reached, n_resamples)
+
+
+def _upper_limit(reached: int, n_resamples: int) -> float:
+    """The upper 95 % limit of a p-value that was found by draws: few draws never make it look smaller.
+
+    reached: how often a value as large was found, the observed one included.
+    """
+    return min(1.0, (reached + 1.645 * math.sqrt(reached - 1)) / (1 + n_resamples))
 
 
 def _chunks(draws: int, rows: int) -> Iterator[slice]:
@@ -161,4 +169,4 @@ def losses_p(members: list[np.ndarray], losses: list[np.ndarray], n_resamples: i
     rounded = np.round(sums / np.maximum(np.abs(sums).max(axis=0), 1e-300), 9)  # sums that are equal but for rounding
     p_values = rankdata(-rounded, method="max", axis=0) / (1 + n_resamples)
     smallest = p_values.min(axis=1, initial=1)
-    return [float((smallest <= p_value).mean()) for p_value in p_values[0]]
+    return [_upper_limit(int((smallest <= p_value).sum()), n_resamples) for p_value in p_values[0]]

