@@ -232,7 +232,7 @@ def test_of_six_rivals_one_wins_each_time(
     client.set_registered_model_alias(name, "champion", champion)
     command, environment = [f"{forks()}/python", str(PROGRAMS / "rival.py"), str(EXAMPLE), name], store.environment
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    rivals = {
+    rivals: dict[str, Any] = {
         number: subprocess.Popen([*command, number], env=environment | {"MLFLOW_TRACKING_URI": uri}, **pipes)
         for number in numbers
     }
