@@ -1,0 +1,149 @@
+"""Train a regressor on the table of this project and record it: `mlflow run . -P max_iter=200`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import click
+import matplotlib.pyplot as plt
+import mlflow
+import pandas as pd
+import skops.io
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.models import infer_signature
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+
+from features import TABLE_OPTIONS, with_preprocessing
+from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.inputs import to_frame
+from support.kinds import Kind, decide, to_metadata
+from support.names import pick_names
+from support.parameters import option
+from support.table import bad, dataset_source, open_table, short_name
+from support.texts import on_picture
+
+OPTIONS = [
+    *[each for each in TABLE_OPTIONS if each.name != "positive"],
+    option("learning_rate", FiniteRange(min=0, min_open=True), 0.05, "How far a tree corrects those before it."),
+    option("max_iter", click.IntRange(min=1), 100, "Trees."),
+    option("max_leaf_nodes", click.IntRange(min=2), 31, "Of a tree."),
+]
+
+
+@click.command(params=OPTIONS)
+def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state: int, **table: Any) -> None:
+    """Read, split, fit, evaluate, log, say."""
+    split = load_split(random_state=random_state, **table)
+    regressor = HistGradientBoostingRegressor(
+        learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes, random_state=random_state
+    )
+    with mlflow.start_run() as run:
+        name_run("train")
+        if not run.data.params:  # `mlflow run` has logged them
+            mlflow.log_params(click.get_current_context().params)
+        log_working_tree()
+        model = with_preprocessing(regressor, split.kinds).fit(split.X_train, split.y_train)
+        predicted = model.predict(split.X_test)
+        metrics = scores(split.y_test, predicted)
+        log_result(model, metrics, predicted, split)
+
+        always = DummyRegressor().fit(split.X_train, split.y_train).predict(split.X_test)
+        beside = scores(split.y_test, always)["mean_absolute_error"]
+        click.echo("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        click.echo(f"For comparison: always answering the mean has a mean_absolute_error of {beside:.4g}.")
+        click.echo(f"Model: runs:/{run.info.run_id}/model")
+        say_where_to_look()
+
+
+@dataclass(frozen=True)
+class Split:
+    """A table divided for training and testing: features as raw columns, the target as float64.
+
+    kinds: what each column of X is. source: path or URL of the table.
+    """
+
+    X_train: pd.DataFrame
+    X_test: pd.DataFrame
+    y_train: pd.Series
+    y_test: pd.Series
+    kinds: dict[str, Kind]
+    source: str
+
+
+def load_split(
+    data: str, target: str, drop: str, kinds: str, missing_values: str, test_size: float, random_state: int
+) -> Split:
+    """Read a table, decide what its columns are, say what is learnt, and split it.
+
+    The parameters are those of OPTIONS. Raises click.BadParameter where the table or the target does not allow it.
+    """
+    table = open_table(data)
+    dropped = pick_names("drop", drop, table.names)
+    [target] = pick_names("target", [target], table.names)
+    if target in dropped:
+        raise bad("drop", target, "is the target.")
+    decided = decide(table, kinds, missing_values, drop=dropped, asked=[target])
+    for note in table.notes:
+        click.echo(note, err=True)
+    learnt = {name: kind for name, kind in decided.items() if kind.learnable and name != target}
+    if not learnt:
+        raise bad("data", data, "has no column to learn from.")
+    if decided[target].kind != "number":
+        raise bad("target", target, "does not hold numbers.")
+
+    frame = to_frame(table, learnt | {target: decided[target]})
+    y = frame.pop(target)
+    if y.isna().any():
+        raise bad("target", target, f"has {int(y.isna().sum())} missing values: every row needs a number.")
+    if len(y) < 4 or not 2 <= round(test_size * len(y)) <= len(y) - 2:
+        raise bad("data", data, f"has {len(y)} rows: test_size={test_size} needs more.")
+    X_train, X_test, y_train, y_test = train_test_split(frame, y, test_size=test_size, random_state=random_state)
+    click.echo(f"{len(y):,} rows, {len(learnt)} columns to learn from; {len(y_test):,} of the rows are for the test.")
+    return Split(X_train, X_test, y_train, y_test, learnt, data)
+
+
+def scores(y: pd.Series, predicted: Any) -> dict[str, float]:
+    """The metrics of predicted numbers (rows,), under scikit-learn's names."""
+    return {
+        "r2": float(r2_score(y, predicted)),
+        "mean_absolute_error": float(mean_absolute_error(y, predicted)),
+        "root_mean_squared_error": float(root_mean_squared_error(y, predicted)),
+    }
+
+
+def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split: Split) -> None:
+    """Log a fitted regressor to the active run: datasets, model, metrics tied to both, a picture."""
+    source, name, target = dataset_source(split.source), short_name(split.source), str(split.y_train.name)
+    train_rows, test_rows = (
+        from_pandas(X.assign(**{target: y}), source=source, targets=target, name=f"{name}-{part}")
+        for X, y, part in ((split.X_train, split.y_train, "train"), (split.X_test, split.y_test, "test"))
+    )
+    mlflow.log_inputs(datasets=[train_rows, test_rows], contexts=["training", "test"], tags_list=[None, None])
+    info = mlflow.sklearn.log_model(
+        model,
+        name="model",
+        input_example=split.X_train.head(5),
+        signature=infer_signature(split.X_train, predicted),
+        metadata={"target": target, "kinds": to_metadata(split.kinds)},
+        serialization_format="skops",  # no pickle
+        skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
+        pip_requirements=[
+            f"{each}=={version(each)}" for each in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")
+        ],
+    )
+    mlflow.log_metrics(metrics, dataset=test_rows, model_id=info.model_id)
+    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    axes.scatter(split.y_test, predicted, s=8, alpha=0.5)
+    axes.axline((float(split.y_test.mean()),) * 2, slope=1, color="black", linewidth=1)
+    axes.set(xlabel=f"{on_picture(target)}: true", ylabel="predicted", title=f"r2 {metrics['r2']:.3f} on the test rows")
+    mlflow.log_figure(figure, "evaluation.png")
+
+
+if __name__ == "__main__":
+    run_command(train)
