@@ -1,6 +1,7 @@
 """The eight classifiers: the estimator of each, and what a user may set of it, under the estimator's own names.
 
-To add one, add an entry to CLASSIFIERS, and an entry point of the same name to MLproject.
+To add one, add an entry to CLASSIFIERS and an entry point of the same name to MLproject. For `tune` to search its
+parameters, add their ranges to RANGES in objective.py.
 """
 
 from __future__ import annotations
@@ -29,25 +30,23 @@ from support.parameters import Or, option
 
 @dataclass(frozen=True)
 class Classifier:
-    """How to make an estimator, and what may be set of it.
-
-    make: makes the estimator, not fitted, from the values of all options by name.
-    options: each has a type, which refuses a wrong value by name, and a default.
-    """
+    """An estimator (`make` gives one that is not fitted), and the type and the default of each of its parameters."""
 
     make: Callable[..., BaseEstimator]
-    options: list[click.Option]
+    parameters: dict[str, tuple[click.ParamType, Any]]
+
+    @property
+    def options(self) -> list[click.Option]:
+        return [option(name, kind, default) for name, (kind, default) in self.parameters.items()]
 
     @property
     def defaults(self) -> dict[str, Any]:
-        return {str(option.name): option.default for option in self.options}
+        return {name: default for name, (_, default) in self.parameters.items()}
 
 
 def neural_network(**parameters: Any) -> BaseEstimator:
     """A dense neural network in Keras."""
-    from ann import (
-        NeuralNetwork,  # late: TensorFlow takes seconds to load, and only this classifier needs it
-    )
+    from ann import NeuralNetwork  # late: TensorFlow takes seconds to load, and only this classifier needs it
 
     return NeuralNetwork(**parameters)
 
@@ -65,82 +64,45 @@ def svm(**parameters: Any) -> BaseEstimator:
 
 POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
+LEAVES = click.IntRange(min=2)
 DEPTH = Or(COUNT, "an integer of 1 or more", "none")
 CRITERION = click.Choice(["gini", "entropy", "log_loss"])
 METRIC = click.Choice(["minkowski", "euclidean", "manhattan", "chebyshev", "cosine"])
 KERNEL = click.Choice(["rbf", "linear", "poly", "sigmoid"])
 GAMMA = Or(POSITIVE, "a number above 0", "scale", "auto")
-CLASS_WEIGHT = option("class_weight", Or(click.Choice(["balanced"]), "balanced", "none"), None, "Or balanced.")
+WEIGHT = {"class_weight": (Or(click.Choice(["balanced"]), "balanced", "none"), None)}
 
 CLASSIFIERS = {
     "ann": Classifier(
         neural_network,
-        [
-            option("epochs", COUNT, 15),
-            option("batch_size", COUNT, 64),
-            option("units", COUNT, 32, "Units of each of the two hidden layers."),
-            option("learning_rate", POSITIVE, 0.0005),
-        ],
+        {"epochs": (COUNT, 15), "batch_size": (COUNT, 64), "units": (COUNT, 32), "learning_rate": (POSITIVE, 0.0005)},
     ),
     "decision_tree": Classifier(
         DecisionTreeClassifier,
-        [
-            option("criterion", CRITERION, "gini"),
-            option("max_depth", DEPTH, 5),
-            option("min_samples_leaf", COUNT, 20),
-            CLASS_WEIGHT,
-        ],
+        {"criterion": (CRITERION, "gini"), "max_depth": (DEPTH, 5), "min_samples_leaf": (COUNT, 20), **WEIGHT},
     ),
-    "gaussian_nb": Classifier(GaussianNB, [option("var_smoothing", FiniteRange(min=0), 1e-9)]),
+    "gaussian_nb": Classifier(GaussianNB, {"var_smoothing": (FiniteRange(min=0), 1e-9)}),
     "hist_gradient_boosting": Classifier(
         HistGradientBoostingClassifier,
-        [
-            option("learning_rate", POSITIVE, 0.05),
-            option("max_iter", COUNT, 100, "Trees, each of which corrects those before it."),
-            option("max_leaf_nodes", click.IntRange(min=2), 31),
-            CLASS_WEIGHT,
-        ],
+        {"learning_rate": (POSITIVE, 0.05), "max_iter": (COUNT, 100), "max_leaf_nodes": (LEAVES, 31), **WEIGHT},
     ),
     "knn": Classifier(
         KNeighborsClassifier,
-        [
-            option("n_neighbors", COUNT, 25),
-            option("metric", METRIC, "minkowski"),
-            option("p", FiniteRange(min=1), 2.0, "Power of the Minkowski metric."),
-        ],
+        {"n_neighbors": (COUNT, 25), "metric": (METRIC, "minkowski"), "p": (FiniteRange(min=1), 2.0)},
     ),
     "logistic_regression": Classifier(
         logistic_regression,
-        [
-            option("C", POSITIVE, 1.0, "Inverse of the strength of the penalty."),
-            option("l1_ratio", FiniteRange(0, 1), 0.0, "Share of L1 in the penalty; 0 is pure L2."),
-            option("max_iter", COUNT, 1000),
-            CLASS_WEIGHT,
-        ],
+        {"C": (POSITIVE, 1.0), "l1_ratio": (FiniteRange(0, 1), 0.0), "max_iter": (COUNT, 1000), **WEIGHT},
     ),
     "random_forest": Classifier(
         RandomForestClassifier,
-        [
-            option("n_estimators", COUNT, 200),
-            option("criterion", CRITERION, "gini"),
-            option("max_depth", DEPTH, 8),
-            CLASS_WEIGHT,
-        ],
+        {"n_estimators": (COUNT, 200), "criterion": (CRITERION, "gini"), "max_depth": (DEPTH, 8), **WEIGHT},
     ),
-    "svm": Classifier(
-        svm,
-        [
-            option("C", POSITIVE, 1.0, "Inverse of the strength of the penalty."),
-            option("kernel", KERNEL, "rbf"),
-            option("gamma", GAMMA, "scale"),
-            CLASS_WEIGHT,
-        ],
-    ),
+    "svm": Classifier(svm, {"C": (POSITIVE, 1.0), "kernel": (KERNEL, "rbf"), "gamma": (GAMMA, "scale"), **WEIGHT}),
 }
 
 
 def build(name: str, values: Mapping[str, Any], random_state: int) -> BaseEstimator:
     """A classifier that is not fitted, with these values and the defaults for the others."""
-    classifier = CLASSIFIERS[name]
-    estimator = classifier.make(**{**classifier.defaults, **values})
+    estimator = CLASSIFIERS[name].make(**{**CLASSIFIERS[name].defaults, **values})
     return estimator.set_params(random_state=random_state) if "random_state" in estimator.get_params() else estimator

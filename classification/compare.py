@@ -8,99 +8,85 @@ import click
 import mlflow
 import pandas as pd
 
-from classifiers import CLASS_WEIGHT, CLASSIFIERS, COUNT, build
+from classifiers import CLASSIFIERS, COUNT, WEIGHT, build
 from evaluation import THRESHOLD, Result, cautions, fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, warn
 from pictures import curves_figure, leaderboard_figure
 from support.bootstrap import METRICS
-from support.entry_point import (
-    log_working_tree,
-    name_run,
-    run_command,
-    say_where_to_look,
-)
+from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
 from support.parameters import Or, option
 from support.table import bad
 from support.texts import in_markdown
-from tracking import log_datasets, log_picture, log_result, record_of
+from tracking import log_datasets, log_result, record_of
 
 # What the leaderboard shows; it is sorted by the first.
 SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]
-MODELS = option("models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated.")
-MAX_DEPTH = option("max_depth", Or(COUNT, "an integer of 1 or more", "none", ""), help="Of the tree models.")
+OPTIONS = [
+    *TABLE_OPTIONS,
+    THRESHOLD,
+    option("models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated."),
+    option("max_depth", Or(COUNT, "an integer of 1 or more", "none", ""), help="Of the tree models."),
+    option("class_weight", *WEIGHT["class_weight"], help="Or balanced."),
+]
 
 
-@click.command(params=[*TABLE_OPTIONS, MODELS, MAX_DEPTH, CLASS_WEIGHT, THRESHOLD])
-def compare(models: str, threshold: str, random_state: int, **given: Any) -> None:
+@click.command(params=OPTIONS)
+def compare(models: str, threshold: str, max_depth: Any, class_weight: str | None, **table: Any) -> None:
     """Train the named classifiers on one split of a table and rank them."""
-    shared = {key: given.pop(key) for key in ("max_depth", "class_weight")}
-    values = {name: values_of(name, shared) for name in names_of(models)}
-    split = load_split(random_state=random_state, **given)
-    refuse_neighbours(values, len(split.X_train))
+    chosen = choose(models, {"max_depth": max_depth, "class_weight": class_weight})
+    split = load_split(**table)
+    if "knn" in chosen and (asked := chosen["knn"]["n_neighbors"]) > (rows := len(split.X_train)):
+        raise bad("models", "knn", f"asks for {asked} neighbours, and there are {rows} training rows: leave it out.")
 
     with mlflow.start_run() as parent:
         name_run("compare")
         if not parent.data.params:  # `mlflow run` has logged them
-            more = {"models": models, "threshold": threshold, "random_state": random_state}
-            mlflow.log_params({**given, **shared, **more})
+            mlflow.log_params(click.get_current_context().params)
         log_working_tree()
         record = record_of(split)
         log_datasets(record)
         results, run_ids = {}, {}
-        for number, name in enumerate(values, start=1):
+        for number, (name, values) in enumerate(chosen.items(), start=1):
             with mlflow.start_run(run_name=name, nested=True) as child:
-                mlflow.log_params({"classifier": name, **values[name]})
-                result = fit_and_evaluate(build(name, values[name], random_state), split, threshold)
+                mlflow.log_params({"classifier": name, **values})
+                result = fit_and_evaluate(build(name, values, split.random_state), split, threshold)
                 log_result(name, result, split, record)
             results[name], run_ids[name] = result, child.info.run_id
-            say(f"[{number}/{len(values)}] {name:<22}", result)
+            say(f"[{number}/{len(chosen)}] {name:<22}", result)
 
         board, warnings = leaderboard(results, run_ids), cautions(results, split)
         best = str(board["classifier"][0])
         best_uri = f"runs:/{run_ids[best]}/model"
-        mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
-        log_picture(leaderboard_figure(board, split), "leaderboard.png")
-        log_picture(curves_figure({name: results[name] for name in board["classifier"]}, split), "curves.png")
         mlflow.log_metric("best_roc_auc", results[best].metrics["roc_auc"], dataset=record.test)
         mlflow.set_tags({"best_classifier": best, "best_model_uri": best_uri})
         mlflow.set_tag("mlflow.note.content", as_markdown(board, warnings))
+        mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
+        mlflow.log_figure(leaderboard_figure(board, split), "leaderboard.png")
+        mlflow.log_figure(curves_figure({name: results[name] for name in board["classifier"]}, split), "curves.png")
         say_leaderboard(board, warnings)
         click.echo(f"\nBest model: {best}, {best_uri}")
         say_where_to_look()
 
 
-def names_of(models: str) -> list[str]:
-    """The classifiers in a comma-separated list. Raises click.BadParameter where there is none, or another name."""
-    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
-    for name in names or [models]:
+def choose(models: str, shared: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of each classifier in a comma-separated list: its defaults, or what is given for all that have it.
+
+    shared: what is given; "" for each one's default. Raises click.BadParameter where there is no name, or a wrong one.
+    """
+    chosen = {}
+    for name in [name.strip() for name in models.split(",") if name.strip()] or [models]:
         if name not in CLASSIFIERS:
             raise bad("models", name, f"is not a classifier; choose from: {', '.join(CLASSIFIERS)}.")
-    return names
-
-
-def values_of(name: str, shared: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a classifier: its defaults, and what is given for all that have it."""
-    defaults = CLASSIFIERS[name].defaults
-    return defaults | {key: value for key, value in shared.items() if key in defaults and value != ""}
-
-
-def refuse_neighbours(values: dict[str, dict[str, Any]], rows: int) -> None:
-    """Refuse by click.BadParameter nearest neighbours where there are fewer training rows."""
-    for name, parameters in values.items():
-        if parameters.get("n_neighbors", 0) > rows:
-            right = (
-                f"asks for {parameters['n_neighbors']} neighbours, and there are {rows} training rows: leave it out."
-            )
-            raise bad("models", name, right)
+        defaults = CLASSIFIERS[name].defaults
+        chosen[name] = defaults | {key: value for key, value in shared.items() if key in defaults and value != ""}
+    return chosen
 
 
 def say(start: str, result: Result) -> None:
     """Print one line on a classifier."""
     low, high = result.interval("roc_auc")
-    interval = f"[{low:.4f}, {high:.4f}]"
-    click.echo(
-        f"{start} roc_auc {result.metrics['roc_auc']:.4f} {interval}  fitted in {result.metrics['fit_seconds']:.2f} s"
-    )
+    reached = f"roc_auc {result.metrics['roc_auc']:.4f} [{low:.4f}, {high:.4f}]"
+    click.echo(f"{start} {reached}  fitted in {result.metrics['fit_seconds']:.2f} s")
 
 
 def leaderboard(results: dict[str, Result], run_ids: dict[str, str]) -> pd.DataFrame:
@@ -141,8 +127,7 @@ def say_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
     """Print the leaderboard, what chance may explain, and the warnings."""
     shown = board[["classifier", *SHOWN, "fit_seconds"]]
     click.echo("\n" + shown.to_string(index=False, float_format="{:.4f}".format))
-    click.echo(on_chance(board))
-    click.echo("The 95 % interval of every metric is in leaderboard.csv.")
+    click.echo(f"{on_chance(board)}\nThe 95 % interval of every metric is in leaderboard.csv.")
     for text in warnings:
         warn(text)
 

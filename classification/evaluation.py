@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,12 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
-    brier_score_loss,
-    f1_score,
     log_loss,
     multilabel_confusion_matrix,
     precision_recall_curve,
     roc_auc_score,
 )
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
@@ -32,13 +30,8 @@ from support.texts import metric_names, shown
 
 FOLDS = 5  # of the training rows, on which a threshold is chosen
 TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
-
-
-THRESHOLD = option(
-    "threshold",
-    Threshold(),
-    help="Predict the positive class from this probability on: a number, f1 or recall>=0.8 (by training folds).",
-)
+MEANT = "Predict the positive class from this probability on: a number, f1 or recall>=0.8 (by training folds)."
+THRESHOLD = option("threshold", Threshold(), help=MEANT)
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,7 @@ class Result:
     model: the Pipeline, from raw columns to classes.
     threshold: the probability from which on it predicts the positive class; None: the most probable class.
     probabilities: (test rows, classes); predicted: for each test row the position of a class in `split.classes`.
-    metrics: see `scores`, and the seconds that it took.
-    draws: the metrics that have an interval on resamples of the test rows, the same for all classifiers.
+    metrics: see `scores`, and the seconds that it took; draws: those on resamples of the test rows, the same for all.
     """
 
     model: Pipeline
@@ -57,7 +49,7 @@ class Result:
     probabilities: np.ndarray
     predicted: np.ndarray
     metrics: dict[str, float]
-    draws: dict[str, np.ndarray] = field(repr=False)
+    draws: dict[str, np.ndarray]
 
     def interval(self, metric: str) -> tuple[float, float]:
         """The bounds between which the metric lies with 95 % confidence, were other test rows drawn."""
@@ -73,23 +65,25 @@ class Result:
 def fit_and_evaluate(classifier: BaseEstimator, split: Split, threshold: str) -> Result:
     """Fit a classifier with its preprocessing on the training rows, and score it on the test rows.
 
-    threshold: as the option of that name.
+    threshold: as the option of that name; the fitted model predicts by it.
     """
     model = with_preprocessing(classifier, split.kinds)
     chosen = _choose_threshold(model, split, threshold)
+    if chosen is not None:
+        by = {"threshold": chosen, "pos_label": split.positive, "response_method": "predict_proba"}
+        model.set_params(classifier=FixedThresholdClassifier(classifier, **by))
     started = time.perf_counter()
-    model.fit(split.X_train, split.y_train)
-    without_idle_options(model)
+    without_idle_options(model.fit(split.X_train, split.y_train))
     fitted = time.perf_counter()
     probabilities = model.predict_proba(split.X_test)
     seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}
 
     predicted = decide(probabilities, split.classes, split.positive, chosen)
-    metrics = scores(split.y_test, probabilities, split.classes, split.positive, chosen)
+    metrics = scores(split.y_test, probabilities, split.classes, split.positive, chosen) | seconds
     if chosen is not None:
         metrics["threshold"] = chosen
     draws = resampled_metrics(split.truth, probabilities, predicted, split.counted, split.random_state)
-    return Result(model, chosen, probabilities, predicted, metrics | seconds, draws)
+    return Result(model, chosen, probabilities, predicted, metrics, draws)
 
 
 def decide(probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None) -> np.ndarray:
@@ -111,17 +105,16 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
         raise bad("threshold", wanted, f"needs a target with two classes; this one has {len(split.classes)}.")
     if wanted != "f1" and not wanted.startswith("recall"):
         return float(wanted)
-    rarest = split.y_train.value_counts()
-    if rarest.min() < FOLDS:
+    counts = split.y_train.value_counts()
+    if counts.min() < FOLDS:
         right = (
-            f"needs {FOLDS} training rows of each class; there are {rarest.min()} of class {shown(rarest.idxmin())}."
+            f"needs {FOLDS} training rows of each class; there are {counts.min()} of class {shown(counts.idxmin())}."
         )
         raise bad("threshold", wanted, right)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=split.random_state)
     held_out = cross_val_predict(model, split.X_train, split.y_train, cv=folds, method="predict_proba")
-    truth = np.asarray(split.y_train == split.positive)
     scored = held_out[:, split.classes.index(split.positive)]
-    precision, recall, thresholds = precision_recall_curve(truth, scored)
+    precision, recall, thresholds = precision_recall_curve(split.y_train == split.positive, scored)
     precision, recall = precision[:-1], recall[:-1]  # the last point of the curve has no threshold
     if wanted == "f1":
         return float(thresholds[np.argmax(precision * recall / np.maximum(precision + recall, 1e-12))])
@@ -129,11 +122,7 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
 
 
 def scores(
-    y: pd.Series,
-    probabilities: np.ndarray,
-    classes: list,
-    positive: object | None,
-    threshold: float | None = None,
+    y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None = None
 ) -> dict[str, float]:
     """The metrics of predicted probabilities, under scikit-learn's names.
 
@@ -149,31 +138,22 @@ def scores(
     truth, predicted = pd.Index(classes).get_indexer(y), decide(probabilities, classes, positive, threshold)
     every = np.arange(len(classes))
     counted = every if positive is None else every[[classes.index(positive)]]
-    tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
     members, scored = truth[:, None] == counted, probabilities[:, counted]
-    judged, label = (probabilities, None) if positive is None else (scored[:, 0], counted[0])
-    found = {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
-        "f1": float(f1_score(truth, predicted, labels=counted, average="macro", zero_division=0)),
-        "recall": _rates(tp, tp + fn).mean(),
-        "specificity": _rates(tn, tn + fp).mean(),
-        "precision": _rates(tp, tp + fp).mean(),
-        "npv": _rates(tn, tn + fn).mean(),
-        "fpr": _rates(fp, fp + tn).mean(),
-        "fdr": _rates(fp, fp + tp).mean(),
-        "roc_auc": float(roc_auc_score(members, scored, average="macro")),
-        "average_precision": float(average_precision_score(members, scored, average="macro")),
-        "log_loss": float(log_loss(truth, probabilities, labels=every)),
-        "brier_score_loss": float(brier_score_loss(truth, judged, labels=every, pos_label=label)),
+    tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
+    rates = {"f1": (2 * tp, fp + fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}
+    rates |= {"npv": (tn, fn), "fpr": (fp, tn), "fdr": (fp, tp)}
+    found = {name: part / np.maximum(part + others, 1) for name, (part, others) in rates.items()}
+    of_each = {} if positive is not None else dict(zip(metric_names(classes, "recall_"), found["recall"], strict=True))
+    means = {
+        "accuracy": accuracy_score(truth, predicted),
+        "balanced_accuracy": balanced_accuracy_score(truth, predicted),
+        **{name: values.mean() for name, values in found.items()},
+        "roc_auc": roc_auc_score(members, scored, average="macro"),
+        "average_precision": average_precision_score(members, scored, average="macro"),
+        "log_loss": log_loss(truth, probabilities, labels=every),
+        "brier_score_loss": ((scored - members) ** 2).sum(axis=1).mean(),
     }
-    if positive is None:
-        found |= dict(zip(metric_names(classes, "recall_"), _rates(tp, tp + fn), strict=True))
-    return {name: float(value) for name, value in found.items()}
-
-
-def _rates(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) > 0)
+    return {name: float(value) for name, value in (means | of_each).items()}
 
 
 def cautions(results: dict[str, Result], split: Split) -> list[str]:
@@ -188,9 +168,8 @@ def cautions(results: dict[str, Result], split: Split) -> list[str]:
         if missed and position in split.counted:
             found.append(f"{', '.join(missed)}: no row of class {shown(label)} is found, its recall is 0. {cure}")
     telling = _columns_that_tell(split)
-    for name, reached in telling.items():
-        doubt = "Is it known when you predict? If not, leave it out by drop."
-        found.append(f"column {name!r} alone reaches a roc_auc of {reached:.4f}. {doubt}")
+    doubt = "Is it known when you predict? If not, leave it out by drop."
+    found += [f"column {name!r} alone reaches a roc_auc of {reached:.4f}. {doubt}" for name, reached in telling.items()]
     good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
     if good and not telling:
         doubt = "Are there columns that are only known afterwards, or made from the target? Leave them out by drop."

@@ -45,12 +45,10 @@ class Split:
     """A table divided for training and testing.
 
     X_train, X_test: features as raw columns: float64, text (object) or boolean, missing values as NaN or None.
-    y_train, y_test: classes as the table writes them.
-    classes: the classes in scikit-learn's order (sorted).
+    y_train, y_test: classes as the table writes them; classes: all of them, sorted.
     positive: the class whose probability is scored, None with more than two classes.
     kinds: for each column of X what it is: a number, a category or a boolean, and how it is written in the table.
-    source: path or URL of the table.
-    random_state: seed of the split, and of all that comes after it.
+    source: path or URL of the table. random_state: seed of the split, and of all that comes after it.
     """
 
     X_train: pd.DataFrame
@@ -92,9 +90,7 @@ def load_split(
 ) -> Split:
     """Read a table, decide what its columns are, say what is learnt, and split it with the classes in equal shares.
 
-    The parameters are those of TABLE_OPTIONS.
-
-    Raises click.BadParameter where the table, the target or a name does not allow it.
+    The parameters are those of TABLE_OPTIONS. Raises click.BadParameter where the table or one of them does not fit.
     """
     table = open_table(data)
     dropped = pick_names("drop", drop, table.names)
@@ -110,53 +106,41 @@ def load_split(
 
     frame = to_frame(table, learnt | {target: decided[target]})
     y = _classes_of(frame.pop(target), decided[target], test_size)
-    X_train, X_test, y_train, y_test = train_test_split(
-        frame[[*_of_kind(learnt, "number"), *_of_kind(learnt, "category"), *_of_kind(learnt, "boolean")]],
-        y,
-        test_size=test_size,
-        random_state=random_state,
-        stratify=y,
-    )
+    X = frame[_of_kind(learnt, "number", "category", "boolean")]
+    parts: Any = train_test_split(X, y, test_size=test_size, random_state=random_state, stratify=y)
     classes = sorted(y.unique().tolist())
     chosen = _positive_class(y, classes, positive)
-    parts = (X_train, X_test, y_train, y_test)
     split = Split(*parts, learnt, classes, chosen, target, absolute(data), random_state)
     _say(split)
     return split
 
 
-def _of_kind(kinds: dict[str, Kind], kind: str) -> list[str]:
-    return [name for name, each in kinds.items() if each.kind == kind]
+def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
+    return [name for kind in wanted for name, each in kinds.items() if each.kind == kind]
 
 
 def _say(split: Split) -> None:
     """Print what is learnt, and warn where the test rows tell little."""
     rows, tested = pd.concat([split.y_train, split.y_test]), split.y_test.value_counts()
-    shares = rows.value_counts(normalize=True)
-    share_of = shares.to_dict()
-    columns = f"{len(split.kinds)} columns"
+    shares, columns = rows.value_counts(normalize=True), f"{len(split.kinds)} columns"
     click.echo(f"{len(rows):,} rows, {columns} to learn from; {len(split.y_test):,} of the rows are kept for the test.")
     if split.positive is None:
         listed = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(10).items())
         click.echo(f"{len(split.classes)} classes of {split.target}: {listed}{' ...' * (len(shares) > 10)}")
     else:
-        click.echo(f"Positive class of {split.target}: {split.positive}, {share_of[split.positive]:.1%} of the rows.")
-    most = f"always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}"
-    click.echo(f"For comparison: {most}.")
+        share = (rows == split.positive).mean()
+        click.echo(f"Positive class of {split.target}: {split.positive}, {share:.1%} of the rows.")
+    click.echo(f"For comparison: always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}.")
 
     if len(split.y_test) < 100 or tested.min() < 20:
         few = f"{len(split.y_test)} test rows, {tested.min()} of class {shown(tested.idxmin())}, are few: "
         warn(f"{few}the metrics depend on chance. A larger test_size helps, or more rows.")
-    one, other = (
-        pd.util.hash_pandas_object(X.assign(**{split.target: y}), index=False)
-        for X, y in ((split.X_train, split.y_train), (split.X_test, split.y_test))
-    )
+    parts = ((split.X_train, split.y_train), (split.X_test, split.y_test))
+    one, other = (pd.util.hash_pandas_object(X.assign(**{split.target: y}), index=False) for X, y in parts)
     twins = int(other.isin(one).sum())
     if twins > len(other) / 100:
-        why = (
-            "If they are copies, remove them from the table: a model that knows them by heart looks better than it is."
-        )
-        warn(f"{twins:,} of the {len(other):,} test rows are equal to a training row. {why}")
+        why = "remove them from the table: a model that knows them by heart looks better than it is."
+        warn(f"{twins:,} of the {len(other):,} test rows are equal to a training row. If they are copies, {why}")
 
 
 def warn(text: str) -> None:
@@ -177,7 +161,7 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
     preprocessing = ColumnTransformer(
         [
             ("numbers", numbers, _of_kind(kinds, "number")),
-            ("categories", categories, _of_kind(kinds, "category") + _of_kind(kinds, "boolean")),
+            ("categories", categories, _of_kind(kinds, "category", "boolean")),
         ],
         # Many categories are mostly zeros. Of the classifiers, only this one is faster when they are not written down.
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
@@ -188,8 +172,7 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
 def without_idle_options(model: Pipeline) -> Pipeline:
     """A fitted Pipeline whose encoder says `ignore` where it found no rare category: the same, and ONNX knows it."""
     encoder = model[0].named_transformers_["categories"]
-    rare = getattr(encoder, "infrequent_categories_", [])
-    if all(each is None for each in rare):
+    if all(rare is None for rare in getattr(encoder, "infrequent_categories_", [])):
         encoder.set_params(handle_unknown="ignore")
     return model
 
@@ -206,15 +189,13 @@ def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
             raise bad("target", name, f"{right} kinds={named(name, 'category')} makes each number a class.")
         y = y.astype("int64")
     counts = y.value_counts()
+    rarest = shown(counts.idxmin())
     if len(counts) == 1:
-        raise bad("target", name, f"has the one class {shown(counts.index[0])}: at least two are needed.")
+        raise bad("target", name, f"has the one class {rarest}: at least two are needed.")
     needed = int(np.ceil(max(1 / test_size, ROWS_PER_CLASS / (1 - test_size))))
     if counts.min() < needed:
-        raise bad(
-            "target",
-            name,
-            f"has {counts.min()} rows of class {shown(counts.idxmin())}: test_size={test_size} needs {needed} a class.",
-        )
+        right = f"has {counts.min()} rows of class {rarest}: test_size={test_size} needs {needed} a class."
+        raise bad("target", name, right)
     return y
 
 
@@ -223,12 +204,10 @@ def _positive_class(y: pd.Series, classes: list[object], positive: str) -> objec
         if positive:
             raise bad("positive", positive, f"needs a target with two classes; this one has {len(classes)}.")
         return None
-    if positive:
-        for label in classes:
-            if str(label) == positive:
-                return label
-        raise bad("positive", positive, f"is not a class of the target; it has: {', '.join(map(str, classes))}.")
+    wanted = [positive] if positive else ["yes", "true", "1"]
     for label in classes:
-        if str(label).lower() in ("yes", "true", "1"):
+        if (str(label) if positive else str(label).lower()) in wanted:
             return label
+    if positive:
+        raise bad("positive", positive, f"is not a class of the target; it has: {', '.join(map(str, classes))}.")
     return y.value_counts().idxmin()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
-import time
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,14 +13,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import skops.io
-from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
-from mlflow.entities import Metric
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ParamSchema, ParamSpec
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 
 from evaluation import Result
@@ -59,20 +53,17 @@ def record_of(split: Split) -> Record:
         dataset = from_pandas(rows, source=source, targets=split.target, name=f"{name}_{part}")
         dataset.schema = from_pandas(_of_every_kind(rows), source=source).schema
         datasets[part] = dataset
-    categories = {
+    found = {
         name: split.X_train[name].dropna().unique() for name, kind in split.kinds.items() if kind.kind == "category"
     }
-    known = {name: sorted(values) for name, values in categories.items() if len(values) <= MOST_KNOWN}
-    return Record(
-        **datasets,
-        signature=infer_signature(_of_every_kind(split.X_train), np.asarray(split.y_train[:1])),
-        metadata={
-            "target": split.target,
-            "classes": split.classes,
-            "categories": known,
-            "kinds": to_metadata(split.kinds),
-        },
-    )
+    metadata = {
+        "target": split.target,
+        "classes": split.classes,
+        "categories": {name: sorted(values) for name, values in found.items() if len(values) <= MOST_KNOWN},
+        "kinds": to_metadata(split.kinds),
+    }
+    signature = infer_signature(_of_every_kind(split.X_train), np.asarray(split.y_train[:1]))
+    return Record(**datasets, signature=signature, metadata=metadata)
 
 
 def _of_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
@@ -81,8 +72,7 @@ def _of_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
     MLflow looks at every text in turn to find a column's type: minutes for a million rows, which tell no more.
     """
     missing = frame.isna().to_numpy()
-    rows = {*missing.argmin(axis=0), *missing.argmax(axis=0)}  # the first row of each
-    return frame.iloc[sorted(rows)]
+    return frame.iloc[sorted({*missing.argmin(axis=0), *missing.argmax(axis=0)})]  # the first row of each
 
 
 def log_datasets(record: Record) -> None:
@@ -93,76 +83,47 @@ def log_datasets(record: Record) -> None:
 def log_result(name: str, result: Result, split: Split, record: Record) -> None:
     """Log a fitted classifier to the active run: datasets, model, metrics tied to both, picture."""
     log_datasets(record)
-    info = _log_model(result, split, record)
+    decision = {} if result.threshold is None else {"positive": split.positive, "threshold": result.threshold}
+    shared = {"name": "model", "input_example": split.X_train.head(5), "metadata": record.metadata | decision}
+    network = getattr(result.model[-1], "estimator_", result.model[-1])  # within the threshold, where there is one
+    if hasattr(network, "network_"):
+        config = {"classes": split.classes, **({"decision": decision} if decision else {})}
+        info = _log_network(result.model[:-1], network, config, record, shared)
+    else:
+        info = mlflow.sklearn.log_model(
+            result.model,
+            signature=record.signature,
+            serialization_format="skops",  # on Databricks the default is a pickle
+            # What skops asks about: as it was fitted here, scikit-learn's and numpy's own.
+            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(result.model)),
+            pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
+            **shared,
+        )
     mlflow.log_metrics(result.metrics, dataset=record.test, model_id=info.model_id)
-    if hasattr(result.model[-1], "history_"):
-        _log_epochs(info.run_id, result.model[-1].history_)
-    log_picture(evaluation_figure(name, result, split), "evaluation.png")
+    mlflow.log_figure(evaluation_figure(name, result, split), "evaluation.png")
     mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
 
 
-def log_picture(figure: Figure, artifact_file: str) -> None:
-    """Log a figure to the active run, packed lightly: 6 % larger, in half the time."""
-    mlflow.log_figure(figure, artifact_file, save_kwargs={"pil_kwargs": {"compress_level": 2}})
-
-
-def _log_model(result: Result, split: Split, record: Record) -> ModelInfo:
-    """Log the Pipeline as `model`, in a form that is no pickle; with a threshold, it predicts by it everywhere."""
-    decision = {} if result.threshold is None else {"positive": split.positive, "threshold": result.threshold}
-    alike: dict[str, Any] = {
-        "name": "model",
-        "input_example": split.X_train.head(5),
-        "metadata": record.metadata | decision,
-    }
-    pipeline = result.model
-    if hasattr(pipeline[-1], "network_"):
-        return _log_network(
-            pipeline, {"classes": split.classes} | ({"decision": decision} if decision else {}), record, alike
-        )
-    if decision:
-        fitted = FrozenEstimator(pipeline[-1])
-        decides = FixedThresholdClassifier(
-            fitted, threshold=result.threshold, pos_label=split.positive, response_method="predict_proba"
-        )
-        X, y = pipeline[:-1].transform(split.X_train.head()), split.y_train.head()
-        pipeline = Pipeline([*pipeline.steps[:-1], ("classifier", decides.fit(X, y))])
-    return mlflow.sklearn.log_model(
-        pipeline,
-        signature=record.signature,
-        serialization_format="skops",  # on Databricks the default is a pickle
-        skops_trusted_types=_types(pipeline),
-        pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy"),
-        **alike,
-    )
-
-
-def _log_network(pipeline: Pipeline, config: dict[str, Any], record: Record, alike: dict[str, Any]) -> ModelInfo:
-    """Log a Pipeline that ends in a neural network as two files, which `ann.py` reads where it is loaded."""
+def _log_network(
+    preprocessing: Pipeline, network: Any, config: dict[str, Any], record: Record, shared: dict[str, Any]
+) -> ModelInfo:
+    """Log a neural network with its preprocessing as two files, which `ann.py` reads where it is loaded."""
+    for epoch, losses in enumerate(zip(*network.history_.values(), strict=True), start=1):
+        names = [key if key.startswith("val_") else f"train_{key}" for key in network.history_]
+        mlflow.log_metrics(dict(zip(names, losses, strict=True)), step=epoch)
     methods = ParamSchema([ParamSpec("predict_method", "string", "predict")])
     with tempfile.TemporaryDirectory() as folder:
         files = {"preprocessing": f"{folder}/preprocessing.skops", "network": f"{folder}/network.keras"}
-        skops.io.dump(pipeline[:-1], files["preprocessing"])
-        pipeline[-1].network_.save(files["network"])
+        skops.io.dump(preprocessing, files["preprocessing"])
+        network.network_.save(files["network"])
         return mlflow.pyfunc.log_model(
             python_model=str(Path(__file__).with_name("ann.py")),
             artifacts=files,
             model_config=config,
             signature=ModelSignature(record.signature.inputs, record.signature.outputs, methods),
             pip_requirements=_pins("mlflow", "scikit-learn", "skops", "pandas", "numpy", "keras", "tensorflow"),
-            **alike,
+            **shared,
         )
-
-
-def _types(pipeline: Pipeline) -> list[str]:
-    """The types in a pipeline that skops asks about: as it was fitted here, scikit-learn's and numpy's own.
-
-    The trees of a forest are alike: one is looked through, because to write them all takes half a second.
-    """
-    last = copy.copy(pipeline[-1])
-    if hasattr(last, "estimators_"):
-        last.estimators_ = last.estimators_[:1]
-    looked_through = Pipeline([*pipeline.steps[:-1], ("last", last)])
-    return skops.io.get_untrusted_types(data=skops.io.dumps(looked_through))
 
 
 def _pins(*packages: str) -> list[str]:
@@ -173,15 +134,3 @@ def _pins(*packages: str) -> list[str]:
         except PackageNotFoundError:  # TensorFlow for Linux comes as tensorflow-cpu
             pins.append(f"{package}-cpu=={version(f'{package}-cpu')}")
     return pins
-
-
-def _log_epochs(run_id: str, history: dict[str, list[float]]) -> None:
-    """Log the curves of a training in few calls, as train_loss, train_accuracy, val_loss and val_accuracy."""
-    now = int(time.time() * 1000)
-    points = [
-        Metric(key if key.startswith("val_") else f"train_{key}", value, now, epoch)
-        for key, values in history.items()
-        for epoch, value in enumerate(values, start=1)
-    ]
-    for start in range(0, len(points), 1000):  # the most that a call takes
-        mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + 1000])

@@ -11,34 +11,24 @@ import mlflow
 from classifiers import CLASSIFIERS, build
 from evaluation import THRESHOLD, cautions, fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, warn
-from support.entry_point import (
-    log_working_tree,
-    name_run,
-    run_command,
-    say_where_to_look,
-)
+from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
 from support.table import bad
 from tracking import log_result, record_of
 
 
-def train_one(name: str, threshold: str, random_state: int, **given: Any) -> None:
-    """Train a classifier.
-
-    name: of the classifier.
-    given: the values of TABLE_OPTIONS and of the classifier's own options.
-    """
+def train_one(name: str, threshold: str, **given: Any) -> None:
+    """Train the classifier of a name; given: the values of TABLE_OPTIONS and of the classifier's own options."""
     values = {key: given.pop(key) for key in CLASSIFIERS[name].defaults}
-    split = load_split(random_state=random_state, **given)
+    split = load_split(**given)
     if values.get("n_neighbors", 0) > len(split.X_train):
         raise bad("n_neighbors", values["n_neighbors"], f"is more than the {len(split.X_train)} training rows.")
-    classifier = build(name, values, random_state)
     with mlflow.start_run() as run:
         name_run(name)
         if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params({**given, **values, "threshold": threshold, "random_state": random_state})
+            mlflow.log_params(click.get_current_context().params)
         mlflow.log_param("classifier", name)
         log_working_tree()
-        result = fit_and_evaluate(classifier, split, threshold)
+        result = fit_and_evaluate(build(name, values, split.random_state), split, threshold)
         log_result(name, result, split, record_of(split))
         for text in cautions({name: result}, split):
             warn(text)
@@ -50,13 +40,10 @@ def train_one(name: str, threshold: str, random_state: int, **given: Any) -> Non
         say_where_to_look()
 
 
-train = click.Group(
-    "train",
-    [
-        click.Command(name, params=[*TABLE_OPTIONS, THRESHOLD, *one.options], callback=partial(train_one, name))
-        for name, one in CLASSIFIERS.items()
-    ],
-)
+train = click.Group("train")
+for name, classifier in CLASSIFIERS.items():
+    options: list[click.Parameter] = [*TABLE_OPTIONS, THRESHOLD, *classifier.options]
+    train.add_command(click.Command(name, params=options, callback=partial(train_one, name)))
 
 if __name__ == "__main__":
     run_command(train)
