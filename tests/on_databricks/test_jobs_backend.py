@@ -21,7 +21,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
 from mlflow.projects import SubmittedRun
-from mlflow_databricks_jobs import backend
 from running import COLLECTION, Store, metrics_without_times
 
 HERE = Path(__file__).parent
@@ -41,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def submit(connected: Workspace, small: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
     """Runs an entry point of the small project; afterwards no job is active and no run is RUNNING."""
-    monkeypatch.setattr(backend, "PATIENCE", 3)
+    monkeypatch.setattr("mlflow_databricks_jobs.backend.PATIENCE", 3)  # looked up now: the plugin as it is loaded
 
     def call(entry_point: str = "main", project: object = small, **more: Any) -> SubmittedRun:
         given = {"parameters": {}, "experiment_name": EXPERIMENT, **more}
