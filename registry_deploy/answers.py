@@ -53,10 +53,14 @@ class Asked:
     def __init__(self, model: str, X: pd.DataFrame, labels: list[Any] | None) -> None:
         self.loaded = mlflow.pyfunc.load_model(model)
         self.schema = self.loaded.metadata.get_input_schema()
-        self.X = X
-        self.answers = _ask(self.loaded, as_input(X, self.schema), len(X), labels)
+        self.X, self.labels = X, labels
+        self.answers = self.answer(X)
         for row in range(min(3, len(X))):  # the first calls are slower than the others
             self.milliseconds(row)
+
+    def answer(self, X: pd.DataFrame) -> Answers:
+        """What it says to a table."""
+        return _ask(self.loaded, as_input(X, self.schema), len(X), self.labels)
 
     def milliseconds(self, row: int) -> float:
         """The time that it takes to answer one row, without the network."""

@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from mlflow.data.pandas_dataset import from_pandas
+from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import EvaluationMetric, EvaluationResult, Model, ModelSignature, make_metric
 
@@ -123,29 +123,28 @@ class Contestant:
             raise bad("model_uri", self.uri, f"cannot answer the validation data: {why}{hint}.") from None
         check_answers(self.uri, self.answers, validation)
 
-    def evaluate(self, validation: Validation) -> None:
-        """Evaluate its answers by MLflow in a child run, tied to the model and to the validation data."""
-        truth, target, answer = validation.truth, validation.target, "prediction"
+    def dataset(self, validation: Validation) -> PandasDataset:
+        """The validation data with its answers, as MLflow records them: other data or answers have another digest."""
+        target, answer = validation.target, "prediction"
         while answer in self.X or answer == target:
             answer += "_"
-        added = pd.DataFrame({target: truth, answer: self.answers.predictions}, index=self.X.index)
-        dataset = from_pandas(
-            pd.concat([self.X, added], axis=1),
-            source=dataset_source(validation.data),
-            targets=target,
-            predictions=answer,
-            name=short_name(validation.data),
-        )
+        added = pd.DataFrame({target: validation.truth, answer: self.answers.predictions}, index=self.X.index)
+        source, name = dataset_source(validation.data), short_name(validation.data)
+        answered = pd.concat([self.X, added], axis=1)
+        return from_pandas(answered, source=source, targets=target, predictions=answer, name=name)
+
+    def evaluate(self, validation: Validation) -> None:
+        """Evaluate its answers by MLflow in a child run, tied to the model and to the validation data."""
         # MLflow works these out only from a model that it runs itself.
         metrics = [
-            _known_metric(name, metric.value(truth, self.answers), metric.greater_is_better)
+            _known_metric(name, metric.value(validation.truth, self.answers), metric.greater_is_better)
             for name, metric in gate.METRICS[validation.model_type].items()
             if metric.needs_probabilities and self.answers.probabilities
         ]
         average = {"average": "macro"} if len(validation.labels or []) > 2 else {}
         with mlflow.start_run(nested=True, run_name=f"{self.role}: version {self.version.version}"):
             self.evaluated = mlflow.models.evaluate(
-                data=dataset,
+                data=self.dataset(validation),
                 model_type=validation.model_type,
                 evaluators=["default"],
                 evaluator_config={"default": {"log_model_explainability": False, **average}},

@@ -48,7 +48,7 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
             "name": name,
             "version": version.version,
             "aliases": ", ".join(alias for alias, number in named if str(number) == str(version.version)),
-            "registered": _moment(version.creation_timestamp),
+            "registered": moment(version.creation_timestamp),
             metric: tags_of(version).get(f"metric.{metric}", ""),
             "deployed": ", ".join(records(version)),
             "archived": tags_of(version).get("archived_at", ""),
@@ -81,19 +81,20 @@ def description_of(version: ModelVersion) -> str:
     facts: dict[str, Any] = {
         "model": uri,
         "aliases": ", ".join(version.aliases) or "none",
-        "registered": _moment(version.creation_timestamp),
+        "registered": moment(version.creation_timestamp),
         "description": version.description or "none",
         "model id": info.model_id or info.model_uuid,
         "flavours": ", ".join(info.flavors),
-        "inputs": _columns(info.signature.inputs) if info.signature else "not declared",
-        "outputs": _columns(info.signature.outputs) if info.signature else "not declared",
+        "inputs": columns_of(info.signature.inputs) if info.signature else "not declared",
+        "outputs": columns_of(info.signature.outputs) if info.signature else "not declared",
         "input example": "yes" if info.saved_input_example_info else "none",
         **dict(sorted(tags_of(version).items())),
     }
     return "\n".join(f"{key:<18} {value}" for key, value in facts.items())
 
 
-def _columns(schema: Any) -> str:
+def columns_of(schema: Any) -> str:
+    """The columns of a schema and their types, in one line."""
     if schema is None:
         return "not declared"
     if not schema.has_input_names():
@@ -101,7 +102,8 @@ def _columns(schema: Any) -> str:
     return ", ".join(f"{column.name} ({kind(column.type)})" for column in schema.inputs)
 
 
-def _moment(milliseconds: int) -> str:
+def moment(milliseconds: int) -> str:
+    """A time of MLflow's in UTC, to the minute."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 

@@ -15,9 +15,9 @@ EXAMPLE = COLLECTION / "registry_deploy"
 
 # Prints {entry point: {option: default}} of all click commands, seen from inside the example's folder.
 DEFAULTS = """
-import json, deploy, export_onnx, promote, register, registry, story
+import json, deploy, dossier, export_onnx, promote, register, registry, story
 commands = {"main": story.story, "register": register.register, "promote": promote.promote}
-commands |= {"export_onnx": export_onnx.export_onnx}
+commands |= {"dossier": dossier.dossier, "export_onnx": export_onnx.export_onnx}
 commands |= registry.registry.commands | deploy.deployment.commands
 print(json.dumps({name: {option.name: option.default for option in command.params if not option.required}
                   for name, command in commands.items()}))

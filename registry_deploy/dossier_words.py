@@ -1,0 +1,92 @@
+"""The French of the dossier; the English stands where it is used."""
+
+from __future__ import annotations
+
+FRENCH = {
+    "": "",
+    "{heading}: nothing is recorded": "{heading} : rien n’est enregistré",
+    "95 % interval": "intervalle à 95 %",
+    "Aliases": "Alias",
+    "archived": "archivée",
+    "candidate": "candidat",
+    "champion": "champion",
+    "champion then": "champion d’alors",
+    "check": "contrôle",
+    "Code commit": "Commit du code",
+    "column": "colonne",
+    "confirmed by {where}": "confirmé par {where}",
+    "CONTRADICTED by {where}: {other}": "CONTREDIT par {where} : {other}",
+    "Data and answers today": "Données et réponses d’aujourd’hui",
+    "decision": "décision",
+    "Decisions of the gate": "Décisions du contrôle",
+    "Description": "Description",
+    "Dossier of {name}, version {version}": "Dossier de {name}, version {version}",
+    "Each fact was read then, and compared where two places state it.": (
+        "Chaque fait a été lu à ce moment, et comparé là où deux endroits le donnent."
+    ),
+    "fact": "fait",
+    "Inputs": "Entrées",
+    "Limits": "Limites",
+    "Logged model": "Modèle journalisé",
+    "mean of five": "moyenne de cinq",
+    "metric": "métrique",
+    "Metrics": "Métriques",
+    "Model, data, code and environment": "Modèle, données, code et environnement",
+    "not known": "inconnu",
+    "not measured": "non mesuré",
+    "not promoted": "non promue",
+    "Nothing on this page speaks of rows that are unlike the validation data.": (
+        "Rien sur cette page ne vaut pour des lignes qui ne ressemblent pas aux données de validation."
+    ),
+    "Outputs": "Sorties",
+    "Packages": "Paquets",
+    "pending": "en cours",
+    "Permutation importance ({metric}, {rows} rows)": "Importance par permutation ({metric}, {rows} lignes)",
+    "Program": "Programme",
+    "promoted": "promue",
+    "Python": "Python",
+    "Read from": "Lues dans",
+    "refused": "refusée",
+    "Registered at": "Inscrite le",
+    "Registered by": "Inscrite par",
+    "replaced": "remplacée",
+    "Repository": "Dépôt",
+    "Reproduced": "Reproduite",
+    "required": "exigé",
+    "restored": "rétablie",
+    "rolled_back": "retirée par retour arrière",
+    "rows": "lignes",
+    "Rows": "Lignes",
+    "run": "exécution",
+    "Run": "Exécution",
+    "Source of the training data": "Source des données d’apprentissage",
+    "standard deviation": "écart type",
+    "stated in one place only": "donné à un seul endroit",
+    "the history of champions": "l’historique des champions",
+    "the model": "le modèle",
+    "the evaluation had other data or answers": "l’évaluation avait d’autres données ou réponses",
+    "The newest verdict": "Le dernier verdict",
+    "the registered model": "le modèle inscrit",
+    "the run": "l’exécution",
+    "the run that tried it": "l’exécution qui l’a essayé",
+    "The code had changes that are in no commit; the run has them as git.diff.": (
+        "Le code avait des changements qui ne sont dans aucun commit ; l’exécution les garde dans git.diff."
+    ),
+    "Training data": "Données d’apprentissage",
+    "Uncommitted changes": "Changements sans commit",
+    "undecided": "indécise",
+    "Validation": "Validation",
+    "Validation data": "Données de validation",
+    "value": "valeur",
+    "verdict": "verdict",
+    "what is judged": "ce qui est jugé",
+    "what this page cannot tell": "ce que cette page ne peut pas dire",
+    "when": "quand",
+    "who": "qui",
+    "Written {at} by {who}.": "Écrit le {at} par {who}.",
+}
+
+
+def in_language(language: str, text: str, **values: object) -> str:
+    """A sentence of the dossier in a language: `en` or `fr`. values: what its braces stand for."""
+    return (FRENCH[text] if language == "fr" else text).format(**values)
