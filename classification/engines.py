@@ -38,7 +38,7 @@ def new_study(search: Search, seed: int, folder: str = "") -> optuna.Study:
         # Given up is a trial whose mean is below the median of the earlier ones at the same step, once there are ten.
         pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
         study_name="search",
-        direction=search.direction,
+        direction="maximize" if search.greater_is_better else "minimize",
         load_if_exists=True,
     )
 
@@ -148,7 +148,7 @@ def search_on_spark(objective: Objective, parent: Run) -> list[FrozenTrial]:
     storage = MlflowStorage(parent.info.experiment_id)
     template = new_study(search, search.random_state)
     sampler, pruner = template.sampler, template.pruner
-    study = MlflowSparkStudy(name, storage, sampler=sampler, pruner=pruner, direction=search.direction)
+    study = MlflowSparkStudy(name, storage, sampler=sampler, pruner=pruner, direction=template.direction.name.lower())
     study_id = str(storage.get_study_id_from_name(name))  # the id of its run
     if not study.is_resumed_study:
         mlflow.MlflowClient().set_tag(study_id, MLFLOW_PARENT_RUN_ID, parent.info.run_id)
@@ -159,7 +159,7 @@ def search_on_spark(objective: Objective, parent: Run) -> list[FrozenTrial]:
         study.optimize(objective, n_trials=left, timeout=search.timeout or None, n_jobs=min(search.jobs, left))
 
     of_study = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_id}'"
-    runs = mlflow.MlflowClient().search_runs([parent.info.experiment_id], of_study, max_results=50_000)
+    runs: Any = mlflow.search_runs([parent.info.experiment_id], of_study, output_format="list")
     ids = {storage.get_trial_number_from_id(run.info.run_id): run.info.run_id for run in runs}
     found = sorted((trial for trial in study.trials if trial.state in FINISHED), key=lambda trial: trial.number)
     for trial in found:

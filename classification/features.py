@@ -107,9 +107,12 @@ def load_split(
     frame = to_frame(table, learnt | {target: decided[target]})
     y = _classes_of(frame.pop(target), decided[target], test_size)
     X = frame[_of_kind(learnt, "number", "category", "boolean")]
-    parts: Any = train_test_split(X, y, test_size=test_size, random_state=random_state, stratify=y)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=test_size, random_state=random_state, stratify=y
+    )
     classes = sorted(y.unique().tolist())
     chosen = _positive_class(y, classes, positive)
+    parts = (X_train, X_test, y_train, y_test)
     split = Split(*parts, learnt, classes, chosen, target, absolute(data), random_state)
     _say(split)
     return split

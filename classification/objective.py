@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,15 +20,8 @@ from evaluation import scores
 from features import Split, with_preprocessing
 
 # What may be searched for. The other metrics have a trivial best: a recall of 1 comes from suspecting everybody.
-GREATER_IS_BETTER = {
-    "roc_auc": True,
-    "average_precision": True,
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "f1": True,
-    "log_loss": False,
-    "brier_score_loss": False,
-}
+LOSSES = ("log_loss", "brier_score_loss")
+METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", *LOSSES)
 CHOICE = "classifier"  # the name of the parameter that chooses among all classifiers
 
 
@@ -55,12 +48,7 @@ class Search:
 
     @property
     def greater_is_better(self) -> bool:
-        return GREATER_IS_BETTER[self.metric]
-
-    @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        """As Optuna calls it."""
-        return "maximize" if self.greater_is_better else "minimize"
+        return self.metric not in LOSSES
 
 
 # From a trial, the name of a parameter, and the rows that a fold trains on, to a value.
@@ -77,10 +65,6 @@ def number(low: float, high: float, log: bool = False, step: float | None = None
 
 def one_of(*choices: Any) -> Range:
     return lambda trial, name, rows: trial.suggest_categorical(name, choices)
-
-
-def neighbours(trial: optuna.trial.BaseTrial, name: str, rows: int) -> int:
-    return trial.suggest_int(name, 1, min(200, rows), log=True)
 
 
 # The defaults are in the ranges: a search begins with them.
@@ -103,7 +87,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "max_leaf_nodes": integer(3, 63, log=True),
     },
     "knn": {
-        "n_neighbors": neighbours,
+        "n_neighbors": lambda trial, name, rows: trial.suggest_int(name, 1, min(200, rows), log=True),
         "metric": one_of("minkowski", "euclidean", "manhattan", "chebyshev", "cosine"),
         "p": number(1.0, 4.0),
     },
@@ -119,7 +103,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "gamma": one_of("scale", "auto", 0.001, 0.01, 0.1),
     },
 }
-# A parameter that counts only where another has, or has not, a value: (classifier, parameter) -> whether it counts.
+# A parameter that counts only where another one has a value: (classifier, parameter) -> whether it does.
 COUNTS: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
     ("knn", "p"): lambda values: values["metric"] == "minkowski",
     ("svm", "gamma"): lambda values: values["kernel"] != "linear",
@@ -127,14 +111,11 @@ COUNTS: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
 
 
 def suggest(trial: optuna.trial.BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any]]:
-    """Choose a classifier and its parameters.
-
-    model: as in Search.
-    rows: those that a fold trains on, which bound the neighbours.
+    """Choose a classifier and its parameters; rows: those that a fold trains on, which bound the neighbours.
 
     In the study a parameter is called <classifier>.<parameter>, so that two classifiers may both have a `C`.
     """
-    name = trial.suggest_categorical(CHOICE, list(CLASSIFIERS)) if model == "all" else model
+    name = trial.suggest_categorical(CHOICE, list(RANGES)) if model == "all" else model
     values: dict[str, Any] = {}
     for key, choose in RANGES[name].items():
         if COUNTS.get((name, key), lambda values: True)(values):
@@ -151,7 +132,7 @@ def split_name(params: dict[str, Any], model: str) -> tuple[str, dict[str, Any]]
 def first_choices(model: str, rows: int) -> list[dict[str, Any]]:
     """The defaults, as what a trial would record: a search begins with them."""
     found = []
-    for name in CLASSIFIERS if model == "all" else [model]:
+    for name in RANGES if model == "all" else [model]:
         values = {f"{name}.{key}": value for key, value in CLASSIFIERS[name].defaults.items()}
         if values.get("knn.n_neighbors", 0) > rows:
             continue
@@ -218,7 +199,7 @@ class Objective:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 classifier.fit(X_fit, y_fit, **more)
             measured.append(report(100, classifier.predict_proba(X_held), y_held))
-        means = {key: float(np.mean([fold[key] for fold in measured])) for key in GREATER_IS_BETTER}
+        means = {key: float(np.mean([fold[key] for fold in measured])) for key in METRICS}
         trial.set_user_attr("metrics", means)
         trial.set_user_attr("std", float(np.std([fold[metric] for fold in measured])))
         return means[metric]
@@ -231,7 +212,7 @@ def _each_quarter(network: Any, X_held: np.ndarray, report: Callable[[int, np.nd
     shares = {round(network.epochs * share / 100): share for share in (25, 50, 75)}
 
     def at_the_end_of(epoch: int, logs: Any) -> None:
-        if epoch + 1 in shares and epoch + 1 < network.epochs:
-            report(shares[epoch + 1], network.predict_proba(X_held))
+        if (share := shares.get(epoch + 1)) and epoch + 1 < network.epochs:
+            report(share, network.predict_proba(X_held))
 
     return keras.callbacks.LambdaCallback(on_epoch_end=at_the_end_of)

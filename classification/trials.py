@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+import mlflow
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -29,10 +30,8 @@ def log_trial(trial: FrozenTrial, search: Search, parent: Run) -> None:
     """
     client = MlflowClient()
     name, values = split_name(trial.params, search.model)
-    now = datetime.now()  # Optuna allows for trials without times; those that ended here have both
-    begun, ended = (
-        int((moment or now).timestamp() * 1000) for moment in (trial.datetime_start, trial.datetime_complete)
-    )
+    times = (trial.datetime_start, trial.datetime_complete)
+    begun, ended = (int(moment.timestamp() * 1000) for moment in times if moment)  # a trial that has ended has both
     run = client.create_run(
         parent.info.experiment_id,
         start_time=begun,
@@ -62,17 +61,9 @@ def log_trial(trial: FrozenTrial, search: Search, parent: Run) -> None:
 
 def runs_of(study: str, experiment_id: str) -> list[Run]:
     """All runs of a study in an experiment, the first started first: the searches and their trials."""
-    client = MlflowClient()
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], f"tags.study = '{study}'", order_by=["attributes.start_time ASC"], page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
+    wanted, first = f"tags.study = '{study}'", ["attributes.start_time ASC"]
+    found: Any = mlflow.search_runs([experiment_id], wanted, order_by=first, output_format="list")
+    return list(found)
 
 
 def load_trials(runs: list[Run]) -> list[FrozenTrial]:

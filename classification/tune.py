@@ -8,14 +8,15 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
 import matplotlib
 import mlflow
 import optuna
-import pandas as pd
+from matplotlib import pyplot
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,7 +24,7 @@ from classifiers import CLASSIFIERS, COUNT, build
 from engines import new_study, search_locally, search_on_spark
 from evaluation import Result, fit_and_evaluate
 from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split
-from objective import CHOICE, GREATER_IS_BETTER, Objective, Search, split_name
+from objective import METRICS, RANGES, Objective, Search, split_name
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.parameters import option
 from support.table import bad
@@ -35,7 +36,7 @@ SEARCH_OPTIONS = [
     option("model", default="all", help="The classifier to tune, or all: it is then itself a choice."),
     option("n_trials", COUNT, 50, "Trials that the study has in the end."),
     option("timeout", FiniteRange(min=0), 0.0, "Seconds after which no trial begins; 0 for no limit."),
-    option("metric", click.Choice(list(GREATER_IS_BETTER)), "roc_auc", "What the search is for."),
+    option("metric", click.Choice(METRICS), "roc_auc", "What the search is for."),
     option("cv", click.IntRange(2, 20), 5, "Folds of the training rows."),
     option("study", help="A name; a later search with this name continues the study."),
     option("engine", click.Choice(["local", "spark"]), "local", "What runs the trials."),
@@ -46,8 +47,8 @@ SEARCH_OPTIONS = [
 @click.command(params=[*TABLE_OPTIONS, *SEARCH_OPTIONS])
 def tune(**given: Any) -> None:
     """Search, refit the best on all training rows, and compare it with the defaults on the test rows."""
-    search = Search(**{field.name: given[field.name] for field in fields(Search)})
-    table = {str(each.name): given[str(each.name)] for each in TABLE_OPTIONS}
+    table = {str(each.name): given.pop(str(each.name)) for each in TABLE_OPTIONS}
+    search = Search(**given, random_state=table["random_state"])
     check_names(search)
     split = load_split(**table)
     check_folds(search.cv, split)
@@ -62,30 +63,29 @@ def tune(**given: Any) -> None:
         name_run("tune")
         earlier, search = take_up(search, split, record, parent)
         if not parent.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(given)
+            mlflow.log_params(click.get_current_context().params)
         log_working_tree()
         log_datasets(record)
-
         objective, started = Objective(split, search), time.time()
         if search.engine == "spark":
             trials = search_on_spark(objective, parent)
         else:
             trials = search_locally(objective, parent, earlier)
-        found = Found(search, trials, time.time() - started)
-        if not found.complete:
-            raise bad("timeout", search.timeout, "seconds are too few: no trial has finished.")
+        found = best_of(search, trials, time.time() - started)
 
-        by_default = evaluate_defaults(found, split)
+        by_default = evaluate_defaults(search, split)
         with mlflow.start_run(run_name=f"best {found.name}", nested=True) as child:
             mlflow.log_params({"classifier": found.name, **CLASSIFIERS[found.name].defaults, **found.values})
             result = fit_and_evaluate(build(found.name, found.values, search.random_state), split, threshold="")
             log_result(found.name, result, split, record)
-        best_uri = f"runs:/{child.info.run_id}/model"
-        log_found(found, result, by_default, best_uri, record)
-        log_pictures(found)
-        _, sentence = verdict(search, found.name, result, by_default)
-        command = command_line(found, table)
+        beats, sentence = verdict(search, found.name, result, by_default)
+        command, best_uri = command_line(found, table), f"runs:/{child.info.run_id}/model"
+        mlflow.set_tags(
+            {"best_classifier": found.name, "best_model_uri": best_uri, "beats_defaults": str(beats).lower()}
+        )
         mlflow.set_tag("mlflow.note.content", as_markdown(found, sentence, command))
+        log_found(found, result, by_default, record)
+        log_pictures(found)
         say_found(found, result, by_default, split)
         click.echo(f"{sentence}\nTrain it again: {command}\nBest model: {best_uri}")
         say_where_to_look()
@@ -93,39 +93,37 @@ def tune(**given: Any) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found: its finished trials, and the seconds that it took."""
+    """What a search has found: all finished trials as a study, the best classifier and its parameters.
+
+    said: how many trials there are, in words; seconds: that the search took.
+    """
 
     search: Search
-    trials: list[FrozenTrial]
+    study: optuna.Study
+    name: str
+    values: dict[str, Any]
+    pruned: int
     seconds: float
 
     @property
-    def complete(self) -> int:
-        """How many trials were not given up."""
-        return sum(trial.state == TrialState.COMPLETE for trial in self.trials)
+    def said(self) -> str:
+        return f"{len(self.study.trials)} trials, {self.pruned} of them given up"
 
-    @property
-    def study(self) -> optuna.Study:
-        """The trials as a study, for Optuna's pictures and its best trial."""
-        study = new_study(self.search, self.search.random_state)
-        study.add_trials(self.trials)
-        return study
 
-    @property
-    def name(self) -> str:
-        """The best classifier."""
-        return split_name(self.study.best_params, self.search.model)[0]
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The best classifier's parameters."""
-        return split_name(self.study.best_params, self.search.model)[1]
+def best_of(search: Search, trials: list[FrozenTrial], seconds: float) -> Found:
+    """What the finished trials of a search come to. Raises click.BadParameter where there is none."""
+    study = new_study(search, search.random_state)
+    study.add_trials(trials)
+    pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
+    if pruned == len(trials):
+        raise bad("timeout", search.timeout, "seconds are too few: no trial has finished.")
+    return Found(search, study, *split_name(study.best_params, search.model), pruned, seconds)
 
 
 def check_names(search: Search) -> None:
     """Refuse by click.BadParameter a model or a study that cannot be."""
-    if search.model not in ("all", *CLASSIFIERS):
-        right = f"is neither all nor a classifier; choose from: all, {', '.join(CLASSIFIERS)}."
+    if search.model not in ("all", *RANGES):
+        right = f"is neither all nor a classifier; choose from: all, {', '.join(RANGES)}."
         raise bad("model", search.model, right)
     if search.study and not re.fullmatch(r"[A-Za-z0-9._-]+", search.study):
         raise bad("study", search.study, "is not a name of letters, digits, dots, hyphens and underscores.")
@@ -138,10 +136,8 @@ def check_folds(cv: int, split: Split) -> None:
     if cv > rows:
         raise bad("cv", cv, f"is more than the {rows} training rows of class {shown(rarest)}.")
     if rows - -(-rows // cv) < ROWS_PER_CLASS:
-        right = (
-            f"folds leave fewer than {ROWS_PER_CLASS} of the {rows} training rows of class {shown(rarest)} to train on."
-        )
-        raise bad("cv", cv, right)
+        left = f"{ROWS_PER_CLASS} of the {rows} training rows of class {shown(rarest)}"
+        raise bad("cv", cv, f"folds leave fewer than {left} to train on.")
 
 
 def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[list[FrozenTrial], Search]:
@@ -165,18 +161,16 @@ def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[
     return earlier, search
 
 
-def evaluate_defaults(found: Found, split: Split) -> dict[str, Result]:
+def evaluate_defaults(search: Search, split: Split) -> dict[str, Result]:
     """What classifiers with their defaults reach on the test rows, the best first; nothing is logged.
 
     The ann is among them only where it was searched: TensorFlow takes long to load.
     """
-    reached, search = {}, found.search
-    for name in CLASSIFIERS:
-        if name == "ann" and search.model not in ("ann", "all"):
-            continue
-        classifier = build(name, {}, search.random_state)
-        if getattr(classifier, "n_neighbors", 0) <= len(split.X_train):
-            reached[name] = fit_and_evaluate(classifier, split, threshold="")
+    reached = {}
+    for name, each in CLASSIFIERS.items():
+        searched = name != "ann" or search.model in ("ann", "all")
+        if searched and each.defaults.get("n_neighbors", 0) <= len(split.X_train):
+            reached[name] = fit_and_evaluate(build(name, {}, search.random_state), split, threshold="")
     ranked = sorted(reached, key=lambda name: reached[name].metrics[search.metric], reverse=search.greater_is_better)
     return {name: reached[name] for name in ranked}
 
@@ -190,15 +184,14 @@ def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Resu
     best = by_default[first]
     begin = f"The tuned {name}, with {metric} {tuned.metrics[metric]:.4f},"
     other = f"the best defaults, {first}'s, with {best.metrics[metric]:.4f}"
-    missing = (
-        "" if "ann" in by_default else " The ann is not among them: TensorFlow is loaded only where it is searched."
-    )
+    missing = " The ann is not among them: TensorFlow is loaded only where it is searched."
+    end = "" if "ann" in by_default else missing
     if tuned.may_equal(best, metric):
         chance = "chance in the choice of the test rows may explain the difference"
-        return False, f"{begin} is not told apart from {other}: {chance}.{missing}"
+        return False, f"{begin} is not told apart from {other}: {chance}.{end}"
     if (tuned.metrics[metric] > best.metrics[metric]) != search.greater_is_better:
-        return False, f"{begin} does not beat {other}.{missing}"
-    return True, f"{begin} beats every default; {other}.{missing}"
+        return False, f"{begin} does not beat {other}.{end}"
+    return True, f"{begin} beats every default; {other}.{end}"
 
 
 def command_line(found: Found, table: dict[str, Any]) -> str:
@@ -206,61 +199,38 @@ def command_line(found: Found, table: dict[str, Any]) -> str:
     usual = {str(each.name): each.default for each in TABLE_OPTIONS}
     given = {key: value for key, value in table.items() if value != usual[key]} | found.values
     words = [f"-P {shlex.quote(f'{key}={value}')}" for key, value in given.items()]
-    return " ".join([f"mlflow run classification -e {found.name}", *words, "--env-manager local"])
+    folder = shlex.quote(Path(__file__).resolve().parent.name)
+    return " ".join([f"mlflow run {folder} -e {found.name}", *words, "--env-manager local"])
 
 
-def log_found(found: Found, result: Result, by_default: dict[str, Result], best_uri: str, record: Record) -> None:
-    """Log what a search has found to the active run: its trials as a table, metrics and tags."""
+def log_found(found: Found, result: Result, by_default: dict[str, Result], record: Record) -> None:
+    """Log the trials of a search to the active run as a table, and its metrics."""
+    trials = found.study.trials_dataframe(("number", "state", "value", "duration", "params"))
+    trials = trials.assign(run_id=[trial.user_attrs["run_id"] for trial in found.study.trials])
+    mlflow.log_text(trials.to_csv(index=False), "trials.csv")
     metric = found.search.metric
-    mlflow.log_text(trials_table(found).to_csv(index=False), "trials.csv")
-    mlflow.log_metrics(
-        {
-            f"best_{metric}": result.metrics[metric],
-            f"best_cv_{metric}": found.study.best_value,
-            **{f"default_{metric}_{name}": one.metrics[metric] for name, one in by_default.items()},
-            "trials": len(found.trials),
-            "pruned_trials": len(found.trials) - found.complete,
-            "search_seconds": found.seconds,
-        },
-        dataset=record.test,
-    )
-    beats, _ = verdict(found.search, found.name, result, by_default)
-    tags = {"best_classifier": found.name, "best_model_uri": best_uri, "beats_defaults": str(beats).lower()}
-    mlflow.set_tags(tags)
-
-
-def trials_table(found: Found) -> pd.DataFrame:
-    """One row a trial: its result, its run, and each parameter as <classifier>.<parameter>."""
-    rows = [
-        {
-            "trial": trial.number,
-            "classifier": split_name(trial.params, found.search.model)[0],
-            "state": trial.state.name,
-            f"cv_{found.search.metric}": trial.value if trial.state == TrialState.COMPLETE else None,
-            "seconds": round((trial.datetime_complete - trial.datetime_start).total_seconds(), 3),
-            "run_id": trial.user_attrs["run_id"],
-            **{key: value for key, value in trial.params.items() if key != CHOICE},
-        }
-        for trial in found.study.trials
-        if trial.datetime_complete and trial.datetime_start
-    ]
-    return pd.DataFrame(rows)
+    metrics = {
+        f"best_{metric}": result.metrics[metric],
+        f"best_cv_{metric}": found.study.best_value,
+        **{f"default_{metric}_{name}": one.metrics[metric] for name, one in by_default.items()},
+        "trials": len(found.study.trials),
+        "pruned_trials": found.pruned,
+        "search_seconds": found.seconds,
+    }
+    mlflow.log_metrics(metrics, dataset=record.test)
 
 
 def as_markdown(found: Found, sentence: str, command: str) -> str:
     """What a search has found, for the page of its run."""
     values = "\n".join(f"| {key} | {value} |" for key, value in found.values.items())
-    pruned = len(found.trials) - found.complete
-    return (
-        f"{sentence}\n\n| {found.name} | |\n|---|---|\n{values}\n\n    {command}\n\n"
-        f"{len(found.trials)} trials, {pruned} of them given up. `-P study={found.search.study}` continues them."
-    )
+    resume = f"{found.said}. `-P study={found.search.study}` continues them."
+    return f"{sentence}\n\n| {found.name} | |\n|---|---|\n{values}\n\n    {command}\n\n{resume}"
 
 
 def say_found(found: Found, result: Result, by_default: dict[str, Result], split: Split) -> None:
     """Print what a search has found."""
-    metric, pruned = found.search.metric, len(found.trials) - found.complete
-    click.echo(f"\n{len(found.trials)} trials, {pruned} of them given up, in {found.seconds:.0f} s")
+    metric = found.search.metric
+    click.echo(f"\n{found.said}, in {found.seconds:.0f} s")
     click.echo(f"Best of the folds: {found.name}, {metric} {found.study.best_value:.4f}")
     click.echo(f"On the {len(split.y_test):,} test rows, which no trial saw:")
     for name, one in by_default.items():
@@ -273,52 +243,37 @@ def log_pictures(found: Found) -> None:
 
     A picture that the trials do not allow is left out, with a line.
     """
-    matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
     from optuna.visualization import matplotlib as drawings
 
-    model, name = found.search.model, found.name
-    alike = optuna.create_study(direction=found.search.direction)  # the trials of the best classifier, its names short
+    model, name, target = found.search.model, found.name, f"{found.search.metric} (mean of the folds)"
+    own = optuna.create_study(direction=found.study.direction)  # the trials of the best classifier, its names short
     for trial in found.study.get_trials(states=[TrialState.COMPLETE]):
-        if split_name(trial.params, model)[0] == name:
-            _, params = split_name(trial.params, model)
-            _, distributions = split_name(trial.distributions, model)
-            alike.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
-    target, searched = f"{found.search.metric} (mean of the folds)", list(found.values)
-    _log_drawing(
-        "optimization_history",
-        "Optimisation history",
-        lambda: drawings.plot_optimization_history(found.study, target_name=target),
-    )
-    _log_drawing(
-        "parallel_coordinate",
-        f"The {name} trials",
-        lambda: drawings.plot_parallel_coordinate(alike, searched, target_name=target),
-    )
-    _log_drawing(
-        "param_importances",
-        f"What matters to the {name}",
-        lambda: drawings.plot_param_importances(alike, params=searched, target_name=target),
-    )
-
-
-def _log_drawing(picture: str, title: str, draw: Callable[[], Any]) -> None:
-    from matplotlib import pyplot
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            draw()
-        figure = pyplot.gcf()
-        figure.set_size_inches(11, 6)
-        for axes in figure.axes:  # Optuna's own titles stand in different places
-            for place in ("left", "center"):
-                axes.set_title("", loc=place)
-        figure.axes[0].set_title(title)
-        mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
-    except (ValueError, RuntimeError) as error:
-        click.echo(f"No {picture}.png: {error}")
-    finally:
-        pyplot.close("all")
+        (tried, params), (_, distributions) = split_name(trial.params, model), split_name(trial.distributions, model)
+        if tried == name:
+            own.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
+    of_best = {"study": own, "params": list(found.values)}
+    pictures: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
+        ("optimization_history", "Optimisation history", drawings.plot_optimization_history, {"study": found.study}),
+        ("parallel_coordinate", f"The {name} trials", drawings.plot_parallel_coordinate, of_best),
+        ("param_importances", f"What matters to the {name}", drawings.plot_param_importances, of_best),
+    ]
+    matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
+    for picture, title, plot, of in pictures:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that Optuna's pictures are experimental, and axes without a length
+                plot(**of, target_name=target)
+            figure = pyplot.gcf()
+            figure.set_size_inches(11, 6)
+            for axes in figure.axes:
+                for place in ("left", "center"):  # Optuna's own titles stand in different places
+                    axes.set_title("", loc=place)
+            figure.axes[0].set_title(title)
+            mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
+        except (ValueError, RuntimeError) as error:
+            click.echo(f"No {picture}.png: {error}")
+        finally:
+            pyplot.close("all")
 
 
 if __name__ == "__main__":
