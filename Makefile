@@ -37,12 +37,21 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy learns of the packages serves all examples.
 export MYPY_CACHE_DIR := $(CURDIR)/.mypy_cache
 
-.PHONY: run tour ui pictures benchmark quick test check system lacking vendor lock upgrade clean
+.PHONY: store run tour ui pictures benchmark quick test check system lacking vendor lock upgrade clean
 
-run: .venv/classification.installed
+# MLflow would ask a server that is away again and again, for minutes, without a word.
+ANSWERS = import sys, urllib.request as web; Any = web.HTTPErrorProcessor; \
+	Any.http_response = Any.https_response = lambda *given: given[-1]; web.urlopen(sys.argv[1] + "/health", timeout=10)
+
+store:
+	@if [[ "$$MLFLOW_TRACKING_URI" == http* ]] && \
+	! $(PYTHON) -c '$(ANSWERS)' "$${MLFLOW_TRACKING_URI%/}" 2> /dev/null; then \
+	echo "MLFLOW_TRACKING_URI=$$MLFLOW_TRACKING_URI does not answer: start that server, or unset the variable."; exit 1; fi
+
+run: $(UV) store .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
 
-tour: .venv/tour.installed
+tour: $(UV) store .venv/tour.installed
 	mlflow run . --env-manager local
 
 ui: .venv/classification.installed

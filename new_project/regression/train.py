@@ -19,7 +19,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
-from features import TABLE_OPTIONS, with_preprocessing
+from features import TABLE_OPTIONS, warn, with_preprocessing
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.inputs import to_frame
 from support.kinds import Kind, decide, to_metadata
@@ -105,6 +105,8 @@ def load_split(
         raise bad("data", data, f"has {len(y)} rows: test_size={test_size} needs more.")
     X_train, X_test, y_train, y_test = train_test_split(frame, y, test_size=test_size, random_state=random_state)
     click.echo(f"{len(y):,} rows, {len(learnt)} columns to learn from; {len(y_test):,} of the rows are for the test.")
+    if len(y_test) < 100:
+        warn(f"{len(y_test)} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows.")
     return Split(X_train, X_test, y_train, y_test, learnt, data)
 
 
