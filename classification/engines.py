@@ -7,8 +7,9 @@ import os
 import queue
 import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -46,91 +47,69 @@ def new_study(search: Search, seed: int, folder: str = "") -> optuna.Study:
 def search_locally(objective: Objective, parent: Run, earlier: list[FrozenTrial]) -> list[FrozenTrial]:
     """Continue a study until it has `n_trials` trials, each of them logged as soon as it ends; returns them all.
 
-    parent: the run of the search.
-    earlier: the trials that the study has.
+    parent: the run of the search. earlier: the trials that the study has.
     """
-    search, count = objective.search, len(earlier)
-    seed = search.random_state + count  # a sampler that begins anew must not draw what the first one drew
+    search, left = objective.search, objective.search.n_trials - len(earlier)
+    seed = search.random_state + len(earlier)  # a sampler that begins anew must not draw what the first one drew
     deadline = time.time() + search.timeout if search.timeout else float("inf")
-
-    def done(trial: FrozenTrial) -> None:
-        nonlocal count
-        count += 1
-        log_trial(trial, search, parent)
-        say(trial, count, search)
-
-    if count < search.n_trials:
+    if left > 0:
         with tempfile.TemporaryDirectory() as folder:
             study = new_study(search, seed, folder if search.jobs > 1 else "")
             study.add_trials(earlier)
             for choice in first_choices(search.model, objective.rows):
                 study.enqueue_trial(choice, skip_if_exists=True)
             if search.jobs > 1:
-                _run_in_processes(objective, folder, search.n_trials - count, deadline, seed, done)
+                trials = _in_processes(objective, folder, left, deadline, seed)
             else:
-                _run(study, objective, deadline, lambda: count < search.n_trials, done)
+                trials = _in_turn(study, objective, deadline, threading.Semaphore(left))
+            for number, trial in enumerate(trials, start=len(earlier) + 1):
+                log_trial(trial, search, parent)
+                say(trial, number, search)
     return load_trials(runs_of(search.study, parent.info.experiment_id))
 
 
-def _run(
-    study: optuna.Study,
-    objective: Objective,
-    deadline: float,
-    take: Callable[[], bool],
-    done: Callable[[FrozenTrial], None],
-) -> None:
-    """Run trials one after another, for as long as `take` allows; none begins after the deadline."""
-    while time.time() < deadline and take():
-        study.optimize(objective, n_trials=1, callbacks=[lambda _, trial: done(trial)])
+def _in_turn(study: optuna.Study, objective: Objective, deadline: float, tickets: Any) -> Iterator[FrozenTrial]:
+    """Run trials one after another, for as long as there are tickets and what started this process lives.
+
+    deadline: the time after which none begins. tickets: a semaphore, of threads or of processes.
+    """
+    parent, ended = multiprocessing.parent_process(), list[FrozenTrial]()
+    while (parent is None or parent.is_alive()) and time.time() < deadline and tickets.acquire(False):
+        study.optimize(objective, n_trials=1, callbacks=[lambda _, trial: ended.append(trial)])
+        yield ended.pop()
 
 
-def _run_in_processes(
-    objective: Objective, folder: str, left: int, deadline: float, seed: int, done: Callable[[FrozenTrial], None]
-) -> None:
-    """Run trials in worker processes on the study that lies in a folder.
+def _in_processes(objective: Objective, folder: str, left: int, deadline: float, seed: int) -> Iterator[FrozenTrial]:
+    """Run as many trials as are left in worker processes, on the study that lies in a folder.
 
-    left: how many trials to run.
-    seed: of the first worker's sampler; the next one's is one more.
-
-    Raises click.ClickException where a worker dies.
+    seed: of the first worker's sampler; the next one's is one more. Raises click.ClickException where a worker dies.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads, as BLAS has them, may hang
     tickets, finished = context.Semaphore(left), context.Queue()
-    shared = (objective, folder, deadline, tickets, finished)
-    workers = [
-        context.Process(target=_work, args=(*shared, seed + number), daemon=True)
-        for number in range(min(objective.search.jobs, left))
-    ]
-    for worker in workers:
-        worker.start()
-    while True:
-        working = any(worker.is_alive() for worker in workers)
+    workers = []
+    for number in range(min(objective.search.jobs, left)):
+        given = (objective, folder, deadline, tickets, finished, seed + number)
+        workers.append(context.Process(target=_work, args=given, daemon=True))
+        workers[-1].start()
+    while any(worker.is_alive() for worker in workers) or not finished.empty():
         try:
-            done(finished.get(timeout=0.2))
+            yield finished.get(timeout=0.2)
         except queue.Empty:
             for worker in workers:
                 if worker.exitcode:
                     died = f"a worker process of the search died with exit code {worker.exitcode}"
                     raise click.ClickException(f"{died}; the finished trials are kept.") from None
-            if not working:
-                return
 
 
 def _work(objective: Objective, folder: str, deadline: float, tickets: Any, finished: Any, seed: int) -> None:
-    """Run trials as a worker process, as long as there are tickets and the process that started it lives."""
+    """Run trials as a worker process, with its share of the cores."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     threads = max(1, (os.cpu_count() or 1) // objective.search.jobs)
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
-    parent = multiprocessing.parent_process()
     with threadpool_limits(threads):
-        _run(
-            new_study(objective.search, seed, folder),
-            objective,
-            deadline,
-            lambda: (parent is None or parent.is_alive()) and tickets.acquire(block=False),
-            finished.put,
-        )
+        for trial in _in_turn(new_study(objective.search, seed, folder), objective, deadline, tickets):
+            finished.put(trial)
 
 
 def search_on_spark(objective: Objective, parent: Run) -> list[FrozenTrial]:
