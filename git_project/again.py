@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
-from children import Child, Start, children_of, run_children
+from children import Child, Start, children_of, environment, run_children
 from past import Past, unquoted
-from pinned import Project, load
+from repository import Project, load
 from sameness import IGNORE, Own, Sameness
 
 LOG = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |\s*hint:|🏃|🧪|See the run: |\s+then http")
@@ -28,11 +29,20 @@ ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 class NotTried(Exception):  # noqa: N818 - no error: the third answer
     """A past run could not be run again: the last line of the cause, and a way on."""
 
-    def __init__(self, cause: str, way_on: str, project: Project | None = None) -> None:
+    def __init__(self, cause: str, way_on: str) -> None:
         super().__init__(cause)
         self.cause = cause
         self.way_on = way_on
-        self.project = project
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for: see the options of `reproduce`."""
+
+    env_manager: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    registry: str = "scratch"
+    experiment: str = ""
 
 
 @dataclass
@@ -53,20 +63,10 @@ class Attempt:
 
     @property
     def run(self) -> Run:
-        """The run; Attempts without one are not handed out."""
+        """Its run. Raises NotTried where none was made."""
         if self.child.run is None:
-            raise NotTried(self.child.error, "", self.project)
+            raise NotTried(self.child.error, "")
         return self.child.run
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user asked for: see the options of `reproduce`."""
-
-    env_manager: str = ""
-    parameters: dict[str, str] = field(default_factory=dict)
-    registry: str = "scratch"
-    experiment: str = ""
 
 
 def rules_for(past: Past, again: Run, rtol: float = 0.0, atol: float = 0.0, ignore: str = IGNORE) -> Sameness:
@@ -76,62 +76,30 @@ def rules_for(past: Past, again: Run, rtol: float = 0.0, atol: float = 0.0, igno
     return Sameness(Own(*windows[0], folder=past.checkout), Own(*windows[1]), rtol, atol, patterns)
 
 
-def run_again(past: Past, reproduction: Run, folder: Path, settings: Settings) -> Attempt:
-    """Run the entry point of a past run with its parameters, as a child of the reproduction.
+def prepare(past: Past, settings: Settings, folder: Path) -> Attempt:
+    """What will be run for a past run: its project at its commit, with its parameters, and what makes its environment.
 
-    A run holds its parameters and what its script logged beside them, and nothing tells the ones that MLproject does
-    not declare apart. It is run without them first. Where one of them comes out otherwise and the programs have an
-    option of its name, it was given on the command line, and the run is made once more, with it.
-
-    Raises NotTried where the commit, the environment or something else that it needs is not there.
+    Raises NotTried where the repository or the commit is not there.
     """
     try:
         project = load(past.repo, past.commit, past.folder)
     except click.ClickException as error:
-        raise NotTried(
-            error.format_message(), "Make the repository and its commit available, then try again."
-        ) from None
+        way_on = "Make the repository and its commit available, then try again."
+        raise NotTried(error.format_message(), way_on) from None
     manager = settings.env_manager or past.env_manager or ("uv" if project.environment else "local")
     if manager not in ("local", "docker"):
         os.environ["MLFLOW_ENV_ROOT"] = str(folder / "environments")  # of uv and virtualenv: so they are fresh
         os.environ["UV_COMPILE_BYTECODE"] = "0"  # it takes longer than it saves in an environment used once
-    click.echo(f"{project.uri} at {past.commit}: {past.entry_point} again, with {manager}")
-    recorded = {name: unquoted(value) for name, value in past.project_run.data.params.items()}
     declared = project.declared(past.entry_point)
-    given = {name: value for name, value in recorded.items() if name in declared}
-    attempt = Attempt(project, Child(past.entry_point), manager)
-    given |= _resolved(past, attempt) | _found_paths(given, project, past.entry_point) | settings.parameters
-    attempt.replaced |= set(settings.parameters)
-    how = _start(past, reproduction, project, settings, manager, attempt)
-    _run(attempt, given, how, folder, settings.registry)
-    if beside := _given_beside(past, project, attempt, {name: recorded[name] for name in recorded.keys() - given}):
-        first = attempt.child
-        shown = ", ".join(f"{name}={value}" for name, value in beside.items())
-        click.echo(f"Once more, with {shown}, which MLproject does not declare.")
-        _run(attempt, given | beside, how, folder, settings.registry)
-        if attempt.child.status != "FINISHED" and first.status == "FINISHED":
-            attempt.child = first
-        else:
-            attempt.notes.append(f"MLproject does not declare {shown}: given on the command line, as it seems.")
-    if attempt.child.status != "FINISHED":
-        raise NotTried(attempt.child.error, _way_on(attempt, settings), project)
-    return attempt
-
-
-def _resolved(past: Past, attempt: Attempt) -> dict[str, str]:
-    """What parameters stood for when the past run was made, such as the commit of a branch."""
-    resolved = past.resolved()
-    for name, value in resolved.items():
+    given = {name: value for name, value in past.parameters.items() if name in declared}
+    for name, value in given.items():
+        if declared[name].get("type") == "path" and (user_folder() / value).exists():
+            given[name] = str(user_folder() / value)
+    given |= past.resolved | settings.parameters
+    attempt = Attempt(project, Child(past.entry_point, given), manager, {*past.resolved, *settings.parameters})
+    for name, value in past.resolved.items():
         attempt.notes.append(f"{name} was {value[:40]} when the original was run: this was given in its place.")
-    attempt.replaced |= set(resolved)
-    return resolved
-
-
-def _found_paths(given: dict[str, str], project: Project, entry_point: str) -> dict[str, str]:
-    """The full names of relative files that parameters of type path name, where the user stands."""
-    declared = project.declared(entry_point)
-    paths = {name: user_folder() / value for name, value in given.items() if declared[name].kind == "path"}
-    return {name: str(path) for name, path in paths.items() if path.exists()}
+    return attempt
 
 
 def user_folder() -> Path:
@@ -149,51 +117,72 @@ def user_folder() -> Path:
     return here
 
 
-def _start(
-    past: Past, reproduction: Run, project: Project, settings: Settings, manager: str, attempt: Attempt
-) -> Start:
+def run_again(past: Past, attempt: Attempt, reproduction: Run, folder: Path, settings: Settings) -> None:
+    """Run the entry point of a past run with its parameters, as a child of the reproduction.
+
+    A run holds its parameters and what its script logged beside them, and nothing tells the ones that MLproject does
+    not declare apart. It is run without them first. Where one of them comes out otherwise and the programs have an
+    option of its name, it was given on the command line, and the run is made once more, with it.
+
+    Raises NotTried where the environment or something else that it needs is not there.
+    """
+    manager, given = attempt.env_manager, attempt.child.parameters
+    click.echo(f"{attempt.project.uri} at {past.commit}: {past.entry_point} again, with {manager}")
+    experiment = _experiment(past, attempt, reproduction, settings)
+    how = Start(reproduction, env_manager=None if manager == "docker" else manager, experiment_id=experiment)
+    _run(attempt, given, how, folder, settings)
+    if beside := _given_beside(past, attempt):
+        first = attempt.child
+        shown = ", ".join(f"{name}={value}" for name, value in beside.items())
+        click.echo(f"Once more, with {shown}, which MLproject does not declare.")
+        _run(attempt, given | beside, how, folder, settings)
+        if attempt.child.status != "FINISHED" and first.status == "FINISHED":
+            attempt.child = first
+        else:
+            attempt.notes.append(f"MLproject does not declare {shown}: given on the command line, as it seems.")
+    if attempt.child.status != "FINISHED":
+        raise NotTried(attempt.child.error, _way_on(attempt, settings))
+
+
+def _experiment(past: Past, attempt: Attempt, reproduction: Run, settings: Settings) -> str:
     """In which experiment the run is made: that of the original, whose name the script may set; or a new one.
 
     A workflow that looks for finished steps would find those of the original there and train nothing.
     """
-    client, original = MlflowClient(), past.project_run.info.experiment_id
-    steps = [run for run in children_of(past.project_run) if Past(run, [run]).entry_point]
-    searches = "search_runs" in project.source and "set_experiment" not in project.source
-    experiment_id = original
-    if settings.experiment == "new" or (not settings.experiment and steps and searches):
-        name = f"{client.get_experiment(original).name} again {reproduction.info.run_id[:8]}"
-        experiment_id = client.create_experiment(name)
-        attempt.notes.append(f"It was run in an experiment of its own, {name}, where no steps of earlier runs are.")
-    return Start(reproduction, env_manager=None if manager == "docker" else manager, experiment_id=experiment_id)
+    client, original, source = MlflowClient(), past.project_run.info.experiment_id, attempt.project.source
+    steps = any(MLFLOW_PROJECT_ENTRY_POINT in run.data.tags for run in children_of(past.project_run))
+    searches = "search_runs" in source and "set_experiment" not in source
+    if settings.experiment != "new" and (settings.experiment or not steps or not searches):
+        return str(original)
+    name = f"{client.get_experiment(original).name} again {reproduction.info.run_id[:8]}"
+    attempt.notes.append(f"It was run in an experiment of its own, {name}, where no steps of earlier runs are.")
+    return str(client.create_experiment(name))
 
 
-def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, registry: str) -> None:
+def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, settings: Settings) -> None:
     """Run the child, hear what it prints, and leave on it the last line of the cause where it fails."""
-    attempt.child = Child(attempt.child.entry_point, given)
-    before = os.environ.get("MLFLOW_REGISTRY_URI")
-    if registry == "scratch":
-        os.environ["MLFLOW_REGISTRY_URI"] = f"sqlite:///{folder / 'registry.db'}"
-    try:
-        with heard() as lines:
-            run_children(attempt.project, [attempt.child], how)
-    finally:
-        os.environ.pop("MLFLOW_REGISTRY_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_REGISTRY_URI"] = before
+    attempt.child = child = Child(attempt.child.entry_point, given)
+    scratch = {"MLFLOW_REGISTRY_URI": f"sqlite:///{folder / 'registry.db'}"} if settings.registry == "scratch" else {}
+    with environment(**scratch), heard() as lines:
+        run_children(attempt.project, [child], how)
     attempt.begun = any("=== Running command" in line for line in lines)
-    if attempt.child.status != "FINISHED":
-        said = attempt.child.error
-        if said == "see what it printed" or "exit code" in said.lower():
-            attempt.child.error = last_cause(list(lines)) or said
+    if child.status != "FINISHED" and (child.error == "see what it printed" or "exit code" in child.error.lower()):
+        child.error = last_cause(list(lines)) or child.error
 
 
-def _given_beside(past: Past, project: Project, attempt: Attempt, recorded: dict[str, str]) -> dict[str, str]:
+def _given_beside(past: Past, attempt: Attempt) -> dict[str, str]:
     """Parameters that the past run was given although MLproject does not declare them, by their values."""
     if attempt.child.run is None:
         return {}
     rules, now = rules_for(past, attempt.run), attempt.run.data.params
-    other = {name: value for name, value in recorded.items() if not rules.alike(value, unquoted(now.get(name, "")))}
-    return {name: value for name, value in other.items() if project.has_option(name) and not rules.is_ignored(name)}
+    return {
+        name: value
+        for name, value in past.parameters.items()
+        if name not in attempt.child.parameters
+        and attempt.project.has_option(name)
+        and not rules.is_ignored(name)
+        and not rules.alike(value, unquoted(now.get(name, "")))
+    }
 
 
 @contextlib.contextmanager

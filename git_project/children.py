@@ -17,9 +17,9 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.projects.submitted_run import LocalSubmittedRun, SubmittedRun
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pinned import Project
+from repository import Project
 
 PATIENCE = 20.0  # s that an interrupted child has to end by itself
 
@@ -47,33 +47,36 @@ class Child:
         return "FAILED" if self.error else "NOT RUN"
 
 
-def own_env_manager() -> str:
-    """The environment manager that the active run was started with, for its children: MLflow does not hand it on."""
-    run = mlflow.active_run()
-    return (run and run.data.tags.get(MLFLOW_PROJECT_ENV)) or "local"
-
-
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for all that is temporary within the block, with MLflow's clones, which it would leave behind."""
-    before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="git_project_", ignore_cleanup_errors=True) as folder:
-        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        tempfile.tempdir = folder
         try:
-            yield Path(folder)
+            with environment(TMPDIR=folder):
+                yield Path(folder)
         finally:
             tempfile.tempdir = None
-            if before is None:
-                del os.environ["TMPDIR"]
-            else:
-                os.environ["TMPDIR"] = before
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Variables of the environment that hold within the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
 @dataclass(frozen=True)
 class Start:
     """How children are started.
 
-    parent: the run below which they stand.
+    parent: the active run, below which they stand.
     jobs: how many at a time.
     env_manager: conda, uv, virtualenv or local; None leaves it to MLflow.
     backend, backend_config: as `mlflow run -b` takes them.
@@ -161,18 +164,10 @@ def end_below(parent: Run, known: Collection[str] = ()) -> None:
 
 
 def children_of(run: Run) -> list[Run]:
-    """The child runs of a run, in whichever experiment, the first started first."""
-    client = MlflowClient()
+    """The child runs of a run, in whichever experiment, however many, the first started first."""
     tag = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(sorted({run.info.experiment_id, *experiments}), tag, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda child: child.info.start_time)
+    found = mlflow.search_runs(search_all_experiments=True, filter_string=tag, output_format="list")
+    return sorted(found, key=lambda child: child.info.start_time)
 
 
 def _finish(submitted: SubmittedRun, status: str) -> Run:

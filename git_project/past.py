@@ -1,9 +1,9 @@
-"""A past run of an MLflow Project: what it is, where it came from, and whether it can be run again."""
+"""A past run of an MLflow Project: where it came from, whether it can be run again, and what it did outside itself."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 import mlflow
@@ -33,65 +33,32 @@ class Past:
     """A run to be reproduced, and the run of a project that it is or lies below.
 
     run: the one that the user named.
-    line: the runs from the project's run down to it.
+    line: the runs from the one that `mlflow run` made down to it.
+    repo: the address of its repository, without a password.
+    commit, folder: the full hash and the project's folder in the repository.
+    env_manager: what made its environment; empty for local and where it is not recorded.
+    dirty: whether the files that ran were not those of the commit; None where that is not recorded.
+    checkout: the user's own folder from which it was run; empty where MLflow made a clone.
+    parameters: as the user gave them, with those that its script logged.
+    resolved: what parameters stood for that mean something else later, such as a branch: tags `resolved.<parameter>`.
     """
 
     run: Run
     line: list[Run]
+    repo: str = ""
+    commit: str = ""
+    folder: str = ""
+    entry_point: str = ""
+    env_manager: str = ""
+    dirty: bool | None = None
+    checkout: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, str] = field(default_factory=dict)
 
     @property
     def project_run(self) -> Run:
         """The run that `mlflow run` made."""
         return self.line[0]
-
-    def tag(self, name: str) -> str:
-        """A tag of the project's run; empty where it has none."""
-        return str(self.project_run.data.tags.get(name, ""))
-
-    @property
-    def commit(self) -> str:
-        """The full hash of its commit."""
-        return self.tag(MLFLOW_GIT_COMMIT)
-
-    @property
-    def repo(self) -> str:
-        """The address of its repository, without a user and password."""
-        return without_credentials(self.tag(MLFLOW_GIT_REPO_URL))
-
-    @property
-    def entry_point(self) -> str:
-        """The entry point that was run."""
-        return self.tag(MLFLOW_PROJECT_ENTRY_POINT)
-
-    @property
-    def env_manager(self) -> str:
-        """What made its environment; empty for local and where it is not recorded."""
-        return self.tag(MLFLOW_PROJECT_ENV)
-
-    @property
-    def dirty(self) -> bool:
-        """Whether the files that ran were not those of the commit."""
-        return self.tag(DIRTY) == "true"
-
-    def resolved(self) -> dict[str, str]:
-        """What parameters stood for that mean something else later, such as a branch: tags `resolved.<parameter>`."""
-        tags = self.project_run.data.tags.items()
-        return {name.removeprefix(RESOLVED): value for name, value in tags if name.startswith(RESOLVED)}
-
-    @property
-    def from_a_folder(self) -> bool:
-        """Whether it was run from a checkout of the user, not from a clone that MLflow made."""
-        return self.tag(MLFLOW_SOURCE_NAME).startswith("file:")
-
-    @property
-    def folder(self) -> str:
-        """The project's folder in its repository."""
-        return self.tag(MLFLOW_SOURCE_NAME).partition("#")[2]
-
-    @property
-    def checkout(self) -> str:
-        """The user's own folder from which it was run; empty where MLflow made a clone."""
-        return self.tag(MLFLOW_SOURCE_NAME).partition("#")[0].removeprefix("file://") if self.from_a_folder else ""
 
 
 def find(run_id: str, allow_dirty: bool) -> Past:
@@ -100,20 +67,19 @@ def find(run_id: str, allow_dirty: bool) -> Past:
     Raises click.BadParameter for a run that is unknown, deleted, unfinished or failed, that did not come from a commit
     of a repository, or whose files were not those of its commit (unless `allow_dirty`).
     """
-    run = _get(run_id)
-    line = [run]
+    line = [_get(run_id)]
     while MLFLOW_PROJECT_ENTRY_POINT not in line[0].data.tags:
         if MLFLOW_PARENT_RUN_ID not in line[0].data.tags:
             raise bad("run_id", run_id, "is no run of an MLflow Project, nor lies below one.")
         line.insert(0, _get(line[0].data.tags[MLFLOW_PARENT_RUN_ID]))
-    past = Past(run, line)
-    for each in (past.project_run, run):
+    for each in (line[0], line[-1]):
         if each.info.lifecycle_stage == "deleted":
             raise bad("run_id", each.info.run_id, "is a deleted run: mlflow runs restore brings it back.")
         if each.info.status in ("RUNNING", "SCHEDULED"):
             raise bad("run_id", each.info.run_id, f"is still {each.info.status}: wait until it ends.")
         if each.info.status != "FINISHED":
             raise bad("run_id", each.info.run_id, f"ended as {each.info.status}: there is no result to reproduce.")
+    past = _described(line)
     if not past.commit:
         raise bad("run_id", run_id, "has no commit: its project did not lie in a Git repository.")
     if not past.repo:
@@ -139,6 +105,25 @@ def _get(run_id: str) -> Run:
         raise bad("run_id", run_id, f"is no run of {mlflow.get_tracking_uri()}.") from None
 
 
+def _described(line: list[Run]) -> Past:
+    """The last run of a line, by what MLflow has recorded of the first."""
+    tags = line[0].data.tags
+    source, _, folder = tags.get(MLFLOW_SOURCE_NAME, "").partition("#")
+    return Past(
+        line[-1],
+        line,
+        without_credentials(tags.get(MLFLOW_GIT_REPO_URL, "")),
+        tags.get(MLFLOW_GIT_COMMIT, ""),
+        folder,
+        tags[MLFLOW_PROJECT_ENTRY_POINT],
+        tags.get(MLFLOW_PROJECT_ENV, ""),
+        tags[DIRTY] == "true" if DIRTY in tags else None,
+        source.removeprefix("file://") if source.startswith("file:") else "",
+        {name: unquoted(value) for name, value in line[0].data.params.items()},
+        {name.removeprefix(RESOLVED): value for name, value in tags.items() if name.startswith(RESOLVED)},
+    )
+
+
 def unquoted(value: str) -> str:
     """A parameter as the user gave it: MLflow records it as it stands on the command line, quoted for the shell."""
     try:
@@ -150,16 +135,14 @@ def unquoted(value: str) -> str:
 
 def foreseen(past: Past) -> list[str]:
     """What the past run did outside of itself, as far as was recorded: versions registered, places that it names."""
-    client, found = MlflowClient(), []
-    runs = [past.project_run]
+    found, runs = [], [past.project_run]
     for run in runs:
         runs += children_of(run)  # grows while it is read: the runs below the runs below it
-        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        versions = MlflowClient().search_model_versions(f"run_id = '{run.info.run_id}'")
         found += [f"registered version {each.version} of {each.name}" for each in versions]
     inputs = past.project_run.inputs
     sources = " ".join(item.dataset.source for item in inputs.dataset_inputs) if inputs else ""
-    for name, value in past.project_run.data.params.items():
-        place = unquoted(value)
+    for name, place in past.parameters.items():
         away = place.startswith(("/", "~", "s3:", "gs:", "abfss:", "dbfs:", "hdfs:")) and not TEMPORARY.match(place)
         if away and place not in sources:
             found.append(f"has {name}={place}, a place outside of it, to which it may have written")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,69 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT
 
 from children import children_of
-from comparison import Answers, Recorded, RecordedModel
 from content import Unseen, digest, plain
 
 # Of a model's files these say how it was packed, not what it learned; an example is compared by its predictions.
 PACKING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta")
 DIFF = "git.diff"  # of a working tree that was dirty, which the report says
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """A model that a run logged.
+
+    inside: the digest of each file of the model that holds what was learned (not MLmodel and requirements).
+    requirements: the version of each package that it is pinned to; `python` as well.
+    folder: a local copy.
+    """
+
+    name: str
+    uri: str
+    signature: dict[str, Any] | None = None
+    has_example: bool = False
+    inside: dict[str, str] = field(default_factory=dict)
+    requirements: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run recorded.
+
+    start: seconds since 1970.
+    datasets: the name, context and digest of each; a run may have several of one name.
+    metrics: for each the steps and values of its history, by step.
+    artifacts: where each file of the run lies, by its path in the run.
+    below: the runs below it, the first started first.
+    """
+
+    run_id: str
+    name: str
+    status: str = "FINISHED"
+    commit: str = ""
+    entry_point: str = ""
+    start: float = 0.0
+    parameters: dict[str, str] = field(default_factory=dict)
+    datasets: list[tuple[str, str, str]] = field(default_factory=list)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    models: list[RecordedModel] = field(default_factory=list)
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    below: list[Recorded] = field(default_factory=list)
+
+    def tree(self) -> Iterator[Recorded]:
+        """The run and all below it."""
+        yield self
+        for run in self.below:
+            yield from run.tree()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What two models predict on one example, and what they hold: a pair each; None and a reason where unknown."""
+
+    predictions: tuple[Any, Any] | None = None
+    fitted: tuple[Any, Any] | None = None
+    why: str = ""
 
 
 def read(run: Run) -> Recorded:
@@ -36,7 +95,6 @@ def read(run: Run) -> Recorded:
         run.data.tags.get(MLFLOW_GIT_COMMIT, ""),
         run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT, ""),
         run.info.start_time / 1000,
-        (run.info.end_time or run.info.start_time) / 1000,
         dict(run.data.params),
         _datasets(run),
         {name: _history(run, name) for name in run.data.metrics},
@@ -105,50 +163,39 @@ def _requirements(model: Path) -> dict[str, str]:
     return found | ({"python": str(yaml.safe_load(python.read_text())["python"])} if python.exists() else {})
 
 
-class Asker:
-    """Asks two models what they predict on the input example of the original, and what they hold.
+def ask_both(original: RecordedModel, again: RecordedModel, env_manager: str, folder: Path) -> Answers:
+    """What two models predict on the input example of the original, and what they hold.
 
     env_manager: makes an environment for models that cannot be loaded here; local for none.
     folder: for what these predict.
     """
+    if not original.folder or not again.folder:
+        return Answers(why="its files are not there")
+    folders, fitted = (original.folder, again.folder), None
+    try:
+        one, other = (mlflow.pyfunc.load_model(str(each)) for each in folders)
+        fitted = (plain(_inside(one)), plain(_inside(other)))
+        if not original.has_example:
+            return Answers(None, fitted)
+        return Answers((_predict(one, folders[0]), _predict(other, folders[0])), fitted)
+    except Exception as error:  # whatever a foreign model needs that is not here
+        why = f"cannot be loaded or asked here: {' '.join(str(error).split())[:200]}"
+    if env_manager == "local" or not original.has_example:
+        return Answers(None, fitted, why)
+    try:
+        one, other = (_predict_elsewhere(each, folders[0], env_manager, folder / "predicted.json") for each in folders)
+        return Answers((one, other), fitted)
+    except Exception as error:
+        return Answers(None, fitted, f"cannot be asked: {' '.join(str(error).split())[:200]}")
 
-    def __init__(self, env_manager: str, folder: Path) -> None:
-        self.env_manager = env_manager
-        self.folder = folder
 
-    def __call__(self, original: RecordedModel, again: RecordedModel) -> Answers:
-        """The answers of both, in this process where they can be loaded here."""
-        folders = [model.folder for model in (original, again) if model.folder]
-        if len(folders) < 2:
-            return Answers(why="its files are not there")
-        fitted, why = None, ""
-        try:
-            loaded = [mlflow.pyfunc.load_model(str(folder)) for folder in folders]
-            fitted = (plain(_inside(loaded[0])), plain(_inside(loaded[1])))
-            if not original.has_example:
-                return Answers(None, fitted)
-            return Answers((_predict(loaded[0], folders[0]), _predict(loaded[1], folders[0])), fitted)
-        except Exception as error:  # whatever a foreign model needs that is not here
-            why = f"cannot be loaded or asked here: {' '.join(str(error).split())[:200]}"
-        if self.env_manager == "local" or not original.has_example:
-            return Answers(None, fitted, why)
-        try:
-            elsewhere = [self._predict_elsewhere(folder, folders[0]) for folder in folders]
-            return Answers((elsewhere[0], elsewhere[1]), fitted, why)
-        except Exception as error:
-            return Answers(None, fitted, f"cannot be asked: {' '.join(str(error).split())[:200]}")
-
-    def _predict_elsewhere(self, model: Path, original: Path) -> Any:
-        """What a model predicts on the example of the original, in an environment of its own."""
-        output = self.folder / "predicted.json"
-        mlflow.models.predict(
-            str(model),
-            input_path=str(original / "serving_input_example.json"),
-            content_type="json",
-            output_path=str(output),
-            env_manager=self.env_manager,
-        )
-        return json.loads(output.read_text())["predictions"]
+def _predict_elsewhere(model: Path, original: Path, env_manager: str, output: Path) -> Any:
+    """What a model predicts on the example of the original, in an environment of its own."""
+    example = str(original / "serving_input_example.json")
+    mlflow.models.predict(
+        str(model), input_path=example, content_type="json", output_path=str(output), env_manager=env_manager
+    )
+    return json.loads(output.read_text())["predictions"]
 
 
 def _predict(loaded: Any, original: Path) -> Any:

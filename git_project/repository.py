@@ -1,19 +1,74 @@
-"""A remote Git repository: its address, the commit that a version stands for, and its files at a commit."""
+"""A remote Git repository: its address, the commit that a version stands for, and a project in it at that commit."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import yaml
 
 from support.table import bad
 
 FOLDER = Path(__file__).resolve().parent
+SCRIPTS = (".py", ".sh", ".R")  # files that `mlflow run -e` runs without an entry point in MLproject
+SOURCES = (*SCRIPTS, ".ipynb", ".yaml", ".yml", ".toml", ".cfg", "")
+LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in Git: its repository, a full commit hash, its folder there ("" at the top), and what lies in it.
+
+    entry_points: those of MLproject; for each the parameters that it declares, as MLproject has them.
+    environment: which key of MLproject says what it needs (conda_env, python_env, docker_env), or "".
+    scripts: the files that can be run as entry points.
+    source: the text of its programs.
+    pointers: files that Git LFS holds and that are not here, because git-lfs is not.
+    """
+
+    repo: str
+    commit: str
+    folder: str = ""
+    entry_points: dict[str, dict[str, Any]] | None = None
+    environment: str = ""
+    scripts: tuple[str, ...] = ()
+    source: str = ""
+    pointers: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The project as `mlflow run` takes it."""
+        return f"{self.repo}#{self.folder}" if self.folder else self.repo
+
+    def declared(self, entry_point: str) -> dict[str, dict[str, Any]]:
+        """The `type` and `default` of each parameter that an entry point declares; a script declares none."""
+        declared = (self.entry_points or {}).get(entry_point, {})
+        return {name: {"type": said} if isinstance(said, str) else said or {} for name, said in declared.items()}
+
+    def has_option(self, name: str) -> bool:
+        """Whether the project's programs have an option of a name that MLproject does not declare."""
+        return bool(re.search(rf"--{re.sub('[-_]', '[-_]', re.escape(name))}\b", self.source))
+
+    def check(self, entry_point: str, parameters: dict[str, str]) -> None:
+        """Refuse to run what the project does not have at its commit.
+
+        Raises click.BadParameter for an unknown entry point, and for a parameter that lacks a value.
+        """
+        if entry_point not in (self.entry_points or {}) and entry_point not in self.scripts:
+            have = ", ".join(self.entry_points or self.scripts) or "none"
+            at = f"of {self.uri} at {self.commit[:12]}"
+            raise bad("runs", entry_point, f"is no entry point {at}; it has: {have}.")
+        for name, parameter in self.declared(entry_point).items():
+            if parameter.get("default") is None and name not in parameters:
+                raise bad("runs", entry_point, f"needs a value for its parameter {name}: {{{name}: ...}}.")
 
 
 def default_repository() -> str:
@@ -100,23 +155,13 @@ def resolve(repo: str, version: str) -> str:
     raise bad("version", version, f"is neither a branch, a tag nor a commit of {repo}, which has: {known}.")
 
 
-def is_kept(repo: str, commit: str) -> bool | None:
-    """Whether a branch or tag leads to a commit; None where a minute does not tell."""
-    if commit in _git("ls-remote", "--", repo).stdout:  # one of them is that commit
-        return True
-    try:
-        return commit in history(repo, seconds=60)
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def history(repo: str, seconds: float | None = None) -> set[str]:
+def history(repo: str) -> set[str]:
     """The hashes of all commits that lead to a branch or tag. Fetches the commits without their files.
 
-    Raises click.UsageError where the repository cannot be read, subprocess.TimeoutExpired after `seconds`.
+    Raises click.UsageError where the repository cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        done = _git("clone", "--quiet", "--bare", "--filter=tree:0", "--", repo, folder, seconds=seconds)
+        done = _git("clone", "--quiet", "--bare", "--filter=tree:0", "--", repo, folder)
         if done.returncode:
             raise _unreadable(repo, done.stderr)
         return set(_git("-C", folder, "rev-list", "--all").stdout.split())
@@ -132,13 +177,60 @@ def checkout(repo: str, commit: str, folder: Path) -> None:
     _git("init", "--quiet", str(folder))
     _git("-C", str(folder), "remote", "add", "origin", "--", repo)  # by it Git finds submodules such as ../other.git
     done = _git("-C", str(folder), "fetch", "--quiet", "--depth=1", "origin", commit)
-    if "not our ref" in done.stderr or "unadvertised object" in done.stderr:
+    if "not our ref" in done.stderr:
         raise click.UsageError(f"The repository {repo} does not have the commit {commit}, or no longer.")
+    if "unadvertised object" in done.stderr:  # an old server: `mlflow run` cannot fetch it either
+        raise click.UsageError(f"The repository {repo} hands out branches and tags, and not the commit {commit}.")
     if not done.returncode:
         done = _git("-C", str(folder), "checkout", "--quiet", "FETCH_HEAD")
     if done.returncode:
         raise _unreadable(repo, done.stderr)
     _git("-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+
+
+def load(repo: str, commit: str, folder: str) -> Project:
+    """Read the MLproject file of a project at a commit.
+
+    Raises click.UsageError where the commit, the folder or an MLproject file that can be read is lacking.
+    """
+    if "." in folder:
+        raise bad("project", folder, "holds a dot, which MLflow does not allow in the folder of a project.")
+    with tempfile.TemporaryDirectory() as clone:
+        checkout(repo, commit, Path(clone))
+        root = Path(clone) / folder
+        if not root.is_dir():
+            have = ", ".join(sorted(path.parent.name for path in Path(clone).glob("*/MLproject")))
+            raise bad("project", folder, f"is no folder of {repo} at {commit[:12]}; there are projects in: {have}.")
+        try:
+            entry_points, environment = _mlproject(root)
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split()).replace(clone, "")
+            raise bad("project", folder, f"has an MLproject file that MLflow cannot read: {reason}") from None
+        files = [path for path in sorted(root.rglob("*")) if path.is_file() and ".git" not in path.parts]
+        small = [path for path in files if path.stat().st_size < 1_000_000]
+        pointers = [] if shutil.which("git-lfs") else [path for path in small if path.read_bytes().startswith(LFS)]
+        source = [path for path in small if path.suffix in SOURCES]
+        return Project(
+            repo,
+            commit,
+            folder,
+            entry_points,
+            environment,
+            tuple(path.relative_to(root).as_posix() for path in files if path.suffix in SCRIPTS),
+            "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in source),
+            tuple(path.relative_to(root).as_posix() for path in pointers),
+        )
+
+
+def _mlproject(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """The entry points that an MLproject file declares, and which environment it names."""
+    file = next((path for path in folder.iterdir() if path.name.lower() == "mlproject"), None)
+    said = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file else {}
+    entry_points = (said.get("entry_points") or {}).items()
+    files = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}  # MLflow takes them without being told
+    named = [key for key in ("docker_env", *files) if key in said]
+    named += [key for key, name in files.items() if (folder / name).exists()]
+    return {str(name): point.get("parameters") or {} for name, point in entry_points}, next(iter(named), "")
 
 
 def forget_surroundings() -> None:
@@ -152,7 +244,7 @@ def forget_surroundings() -> None:
             os.environ.pop(name, None)
 
 
-def _git(*arguments: str, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run git so that it fails where it would ask a person: `mlflow run` may have nobody to answer."""
     try:
         return subprocess.run(
@@ -161,7 +253,6 @@ def _git(*arguments: str, seconds: float | None = None) -> subprocess.CompletedP
             text=True,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
             start_new_session=True,  # without a terminal, ssh asks nothing either
-            timeout=seconds,
         )
     except FileNotFoundError:
         raise click.UsageError("git is not on the PATH: install it first.") from None

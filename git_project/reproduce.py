@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,13 +11,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from again import Attempt, NotTried, Settings, rules_for, run_again
+from again import Attempt, NotTried, Settings, prepare, rules_for, run_again
 from children import temporary_folder
-from comparison import Recorded, Row, compare, pair_runs
+from comparison import Row, compare, pair_runs
 from past import Past, find, foreseen
-from recorded import Asker, read
+from recorded import Recorded, ask_both, read
 from report import Report
-from repository import forget_surroundings, is_kept
+from repository import forget_surroundings
 from run import read_parameters
 from sameness import IGNORE, Sameness
 from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
@@ -25,12 +26,23 @@ from support.table import bad
 EXIT = {"false": 1, "not tried": 3}
 
 
-def compare_runs(past: Past, attempt: Attempt, rules: Sameness, folder: Path) -> tuple[list[Row], Run | None]:
+def read_original(past: Past) -> Recorded:
+    """What the past run recorded, read before anything is run. Raises NotTried where its artifacts are not there."""
+    try:
+        return read(past.project_run)
+    except Exception as error:  # whatever the client of an artifact store raises
+        why = " ".join(str(error).split())[:300]
+        raise NotTried(f"what the past run recorded cannot be read: {why}", "Make its artifacts available.") from None
+
+
+def compare_runs(
+    past: Past, original: Recorded, attempt: Attempt, rules: Sameness, folder: Path
+) -> tuple[list[Row], Run | None]:
     """What the past run and its counterpart recorded, row by row, and the counterpart, where there is one.
 
     Raises NotTried where steps of a workflow were not run again, because it found those of an earlier run.
     """
-    one, other = read(past.project_run), read(attempt.run)
+    one, other = original, read(attempt.run)
     steps, now = (sum(1 for run in each.tree() if run.entry_point) for each in (one, other))
     if now < steps:
         raise NotTried(
@@ -43,8 +55,8 @@ def compare_runs(past: Past, attempt: Attempt, rules: Sameness, folder: Path) ->
         one, found = next((first, second) for first, second in pairs if first and first.run_id == below.info.run_id)
     if found is None:
         return [Row("", "run", "status", past.run.info.status, "(absent)", False)], None
-    rows = compare(one, found, rules, Asker(attempt.env_manager, folder), attempt.replaced)
-    return rows, MlflowClient().get_run(found.run_id)
+    ask = partial(ask_both, env_manager=attempt.env_manager, folder=folder)
+    return compare(one, found, rules, ask, attempt.replaced), MlflowClient().get_run(found.run_id)
 
 
 @click.command()
@@ -89,19 +101,18 @@ def reproduce(
         for line in report.foreseen:
             click.echo(f"The past run {line}.")
         try:
-            report.attempt = run_again(past, reproduction, folder, settings)
-            report.kept = is_kept(past.repo, past.commit)
+            original = read_original(past)
+            report.attempt = prepare(past, settings, folder)
+            run_again(past, report.attempt, reproduction, folder, settings)
             report.rules = rules_for(past, report.attempt.run, rtol, atol, ignore)
-            report.rows, report.again = compare_runs(past, report.attempt, report.rules, folder)
+            report.rows, report.again = compare_runs(past, original, report.attempt, report.rules, folder)
         except NotTried as error:
             report.not_tried = error
         report.log(Path(output).expanduser() if output else None)
         report.show()
         say_where_to_look()
-        if report.reproduced != "true":
-            raise click.exceptions.Exit(
-                EXIT[report.reproduced]
-            )  # within the block, so that MLflow marks this run as FAILED
+        if report.reproduced != "true":  # within the block, so that MLflow marks this run as FAILED
+            raise click.exceptions.Exit(EXIT[report.reproduced])
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import click
 import mlflow
 import pandas as pd
 import yaml
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
-from children import Child, Start, own_env_manager, run_children, temporary_folder
-from pinned import Project, load
-from repository import check_repository, default_repository, forget_surroundings, resolve
+from children import Child, Start, run_children, temporary_folder
+from repository import Project, check_repository, default_repository, forget_surroundings, load, resolve
 from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.table import absolute, bad
 
@@ -190,7 +190,8 @@ def run(
                 mlflow.log_params(click.get_current_context().params)
             log_working_tree()
             mlflow.set_tags({"repo": repo, "project": source.folder, "commit": commit, "resolved.version": commit})
-            manager = env_manager or (own_env_manager() if backend == "local" else None)
+            own = parent.data.tags.get(MLFLOW_PROJECT_ENV, "local")  # MLflow does not hand it on to children
+            manager = env_manager or (own if backend == "local" else None)
             how = Start(parent, jobs, manager, backend, config, ended=announced(len(children)))
             try:
                 run_children(source, children, how)

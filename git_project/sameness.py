@@ -118,7 +118,7 @@ class Sameness:
 
         Where they differ, `where` leads to the first difference and `what` holds both its sides.
         """
-        self.where, self.what = [], None
+        self.unseen, self.ignored, self.where, self.what = set(), set(), [], None
         return self._alike(one, other, name)
 
     def _alike(self, one: Any, other: Any, name: str) -> bool:

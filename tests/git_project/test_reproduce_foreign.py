@@ -97,7 +97,6 @@ def test_a_child_run_and_rewritten_history(start: Start, reproduce: Any, store: 
     again = store.client.get_run(found.report["again"])
     assert again.data.metrics == second.data.metrics
     assert again.data.tags["reproduces"] == second.info.run_id
-    assert "No branch or tag leads to the commit any more" in found.outcome.output
 
     foreign.repository.forget()
     outcome = reproduce(original).outcome

@@ -12,7 +12,8 @@ import pytest
 from examples import module
 
 comparison = module("git_project", "comparison")
-Recorded, RecordedModel, Answers = comparison.Recorded, comparison.RecordedModel, comparison.Answers
+recorded = module("git_project", "recorded")
+Recorded, RecordedModel, Answers = recorded.Recorded, recorded.RecordedModel, recorded.Answers
 sameness, content = module("git_project", "sameness"), module("git_project", "content")
 ONE, OTHER = "a" * 32, "b" * 32
 NAN = float("nan")
