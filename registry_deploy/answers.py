@@ -125,19 +125,25 @@ def as_input(X: pd.DataFrame, schema: Any) -> Any:
 
 def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answers:
     output = loaded.predict(given)
-    named, probabilities = ([], None) if labels is None else _probabilities(loaded, given, rows, output)
-    if probabilities is None:
+    if labels is None:
         return Answers(_one_a_row(output, rows).tolist(), [], [])
+    truth = {str(label): label for label in labels}  # a model may write 1 as "1"
+
+    def as_in_truth(answered: Any) -> list[Any]:
+        return [truth.get(str(each), each) for each in answered]
+
+    named, probabilities = _probabilities(loaded, given, rows, output)
+    if probabilities is None:
+        return Answers(as_in_truth(_one_a_row(output, rows).tolist()), [], [])
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
-    truth = {str(label): label for label in labels or []}
-    classes = [truth.get(str(each), each) for each in named or range(probabilities.shape[1])]
+    classes = as_in_truth(named or range(probabilities.shape[1]))
     if len(classes) != probabilities.shape[1]:
         raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
     if _is_probability(np.asarray(_values(output), dtype=object).reshape(rows, -1), loaded):
         predictions = [classes[place] for place in probabilities.argmax(axis=1)]
     else:
-        predictions = _one_a_row(output, rows).tolist()
+        predictions = as_in_truth(_one_a_row(output, rows).tolist())
     return Answers(predictions, classes, probabilities.astype(float).tolist())
 
 

@@ -181,10 +181,11 @@ def features(validation: Validation, model: Model, signature: ModelSignature) ->
 
 def check_answers(uri: str, answers: Answers, validation: Validation) -> None:
     """Raise click.BadParameter where answers cannot be judged: classes that are not in the truth, no number."""
+    numbers = answers.predictions if validation.labels is None else answers.probabilities
+    finite = np.isfinite(pd.DataFrame(numbers).apply(pd.to_numeric, errors="coerce").to_numpy(float)).all(axis=1)
+    if not finite.all():
+        raise bad("model_uri", uri, f"answers no finite number to row {int(np.argmin(finite)) + 1}.")
     if validation.labels is None:
-        finite = np.isfinite(np.asarray(answers.predictions, dtype=float))
-        if not finite.all():
-            raise bad("model_uri", uri, f"answers no finite number to row {int(np.argmin(finite)) + 1}.")
         return
     known = set(answers.classes or answers.predictions)
     strange = [label for label in validation.labels if label not in known]

@@ -98,35 +98,43 @@ def run_of(run_id: str | None) -> Run | None:
 
 
 def check(say: Say, stated: Any, other: Any, where: str) -> str:
-    """Whether another place says the same of a fact; None where it says nothing."""
+    """Whether two places say the same of a fact; None where one says nothing."""
     if stated is None or other is None:
-        return "" if stated is None else say("stated in one place only")
+        return "" if stated is other else say("stated in one place only")
     if str(stated) == str(other):
         return say("confirmed by {where}", where=where)
     return say("CONTRADICTED by {where}: {other}", where=where, other=other)
 
 
+def training_data(run: Run | None) -> Any:
+    """The dataset that a run logged as its training data last, as `register` reads it."""
+    used = run.inputs.dataset_inputs if run and run.inputs else []
+    return next((each.dataset for each in reversed(used) if "training" in [tag.value for tag in each.tags]), None)
+
+
+def reproduction(run: Run | None) -> str | None:
+    """What the run that tried to reproduce another says of it, where it names that one."""
+    tried = run_of(run.data.tags.get("reproduced_by")) if run else None
+    tags = tried.data.tags if tried else {}
+    return tags.get("reproduced") if run and tags.get("reproduces") == run.info.run_id else None
+
+
 def facts(known: Known, say: Say) -> Section:
     """The model, its data, code and environment, and whether it was reproduced."""
     version, tags, info, run = known.version, known.tags, known.info, known.source
-    told, outputs = (run.data.tags if run else {}), (run.outputs.model_outputs if run and run.outputs else [])
-    used = [
-        each
-        for each in (run.inputs.dataset_inputs if run and run.inputs else [])
-        if "training" in [tag.value for tag in each.tags]
-    ]
-    data = used[-1].dataset if used else None
-    named = [alias for alias, number in find_model(version.name).aliases.items() if str(number) == str(version.version)]
-    repeated = run_of(told.get("reproduced_by"))
-    again = repeated.data.tags if run and repeated and repeated.data.tags.get("reproduces") == run.info.run_id else {}
+    told, data, of_run, once = run.data.tags if run else {}, training_data(run), say("the run"), (None, "")
+    none = say("none")
+    logged = [each.model_id for each in run.outputs.model_outputs] if run and run.outputs else []
+    model = info.model_id if info.model_id in logged else ", ".join(logged)
+    models_aliases = find_model(version.name).aliases.items()
+    named = sorted(alias for alias, number in models_aliases if str(number) == str(version.version))
     packages = Path(mlflow.pyfunc.get_model_dependencies(f"models:/{version.name}/{version.version}")).read_text()
-    of_run, once = say("the run"), (None, "")
     rows: list[tuple[str, Any, Any, str]] = [
-        ("Aliases", ", ".join(sorted(version.aliases)), ", ".join(sorted(named)), say("the registered model")),
+        ("Aliases", ", ".join(sorted(version.aliases)) or none, ", ".join(named) or none, say("the registered model")),
         ("Registered at", moment(version.creation_timestamp), *once),
         ("Registered by", tags.get("registered_by"), *once),
         ("Description", version.description, *once),
-        ("Logged model", info.model_id, next((each.model_id for each in outputs), None), of_run),
+        ("Logged model", info.model_id, model, of_run),
         ("Inputs", info.signature and columns_of(info.signature.inputs), *once),
         ("Outputs", info.signature and columns_of(info.signature.outputs), *once),
         ("Training data", tags.get("dataset"), data and f"{data.name} {data.digest}", of_run),
@@ -138,10 +146,11 @@ def facts(known: Known, say: Say) -> Section:
         ("Uncommitted changes", tags.get("git_dirty"), told.get("mlflow.source.git.dirty"), of_run),
         ("Python", info.flavors.get("python_function", {}).get("python_version"), *once),
         ("Packages", ", ".join(packages.split()), *once),
-        ("Reproduced", told.get("reproduced"), again.get("reproduced"), say("the run that tried it")),
+        ("Reproduced", told.get("reproduced"), reproduction(run), say("the run that tried it")),
     ]
     cells = [
-        [say(what), str(value or say("not known")), check(say, value or None, *rest)] for what, value, *rest in rows
+        [say(what), str(value or other or say("not known")), check(say, value or None, other or None, where)]
+        for what, value, other, where in rows
     ]
     return Section(say("Model, data, code and environment"), [say("fact"), say("value"), say("check")], cells)
 
@@ -155,7 +164,8 @@ def decisions(known: Known, say: Say) -> Section:
         decided, entered = tags.get("decision", ""), say("promoted" if moved else "not promoted")
         stated = say("promoted" if decided == "promoted" else "not promoted")
         checked = check(say, stated, entered, history)
-        by, against = tags.get("mlflow.user", say("not known")), tags.get("champion_version", say("not known"))
+        by, against = tags.get("mlflow.user", say("not known")), tags.get("champion_version", "")
+        against = say("none") if against == "none" else against or say("not known")
         rows.append([moment(run.info.start_time), by, say(decided), against, run.info.run_id, checked])
     for verb in ("promoted", "replaced", "restored", "rolled_back", "archived"):
         if at := known.tags.get(f"{verb}_at"):

@@ -32,6 +32,7 @@ FRENCH = {
     "metric": "métrique",
     "Metrics": "Métriques",
     "Model, data, code and environment": "Modèle, données, code et environnement",
+    "none": "aucun",
     "not known": "inconnu",
     "not measured": "non mesuré",
     "not promoted": "non promue",

@@ -43,9 +43,10 @@ class Metric:
 
 
 def _roc_auc(truth: np.ndarray, answers: Answers) -> np.ndarray:
-    """Of more than two classes, the mean of each against the rest."""
+    """Of more than two classes, the mean of each against the rest; those that are not in the truth are left out."""
     probabilities = np.asarray(answers.probabilities)
-    counted = range(len(answers.classes)) if len(answers.classes) > 2 else [1]
+    present = [place for place, label in enumerate(answers.classes) if (truth == label).any()]
+    counted = present if len(answers.classes) > 2 else [1]
     each = [chance.auc_parts(truth == answers.classes[place], probabilities[:, place]) for place in counted]
     return np.mean(each, axis=0)
 

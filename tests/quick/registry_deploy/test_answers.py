@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import lightgbm
 import mlflow
 import numpy as np
@@ -17,6 +18,7 @@ from mlflow.models import infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 answers: Any = module("registry_deploy", "answers")
+contestant: Any = module("registry_deploy", "contestant")
 X = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0] * 30, "b": [1.0, 0.0] * 60})
 y = (X["a"] > 1).astype(int).to_numpy()
 
@@ -83,6 +85,36 @@ def test_labels_without_probabilities() -> None:
     for output in (["no", "yes"], np.array([0, 1]), np.array([0.0, 1.0])):
         found = answers._ask(Loaded(output), X[:2], 2, list(output))
         assert (found.predictions, found.probabilities) == (list(output), [])
+
+
+def test_classes_are_those_of_the_truth_however_a_model_writes_them() -> None:
+    for first, labels in (("0", [0, 1]), ("False", [False, True])):
+        written = [first, str(labels[1])]
+        assert answers._ask(Loaded(written), X[:2], 2, labels).predictions == labels
+        table = pd.DataFrame(SURE, columns=written).assign(prediction=written)
+        found = answers._ask(Loaded(table), X[:2], 2, labels)
+        assert (found.predictions, found.classes) == (labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "message"),
+    [
+        ([[1.0, float("nan")], [], []], None, "answers no finite number to row 2."),
+        ([[1.0, 2.0, "high"], [], []], None, "answers no finite number to row 3."),
+        ([[0, 1], [0, 1], [[0.5, 0.5], [float("nan"), 0.5]]], [0, 1], "answers no finite number to row 2."),
+        ([["a", "b"], [], []], [0, 1], "'0' is a class that models:/m/1 does not know; it has: a, b; log it with"),
+        ([[0, 0], [0, 1], [[1, 0], [1, 0]]], [0, 1, 2], "'2' is a class that models:/m/1 does not know"),
+        ([[0, 0], [], []], [0, 1], ""),
+    ],
+)
+def test_answers_that_cannot_be_judged_are_refused(given: list[Any], labels: list[Any] | None, message: str) -> None:
+    validation = SimpleNamespace(labels=labels)
+    if not message:
+        contestant.check_answers("models:/m/1", answers.Answers(*given), validation)
+        return
+    with pytest.raises(click.BadParameter) as caught:
+        contestant.check_answers("models:/m/1", answers.Answers(*given), validation)
+    assert message in caught.value.message
 
 
 def test_models_of_xgboost_and_lightgbm_give_their_probabilities(tmp_path: Path) -> None:

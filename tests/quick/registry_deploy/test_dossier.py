@@ -36,7 +36,8 @@ def test_each_sentence_has_its_french_and_no_french_is_left_over() -> None:
         (3, "3", "confirmed by the run"),
         ("a", "b", "CONTRADICTED by the run: b"),
         ("a", None, "stated in one place only"),
-        (None, "a", ""),
+        (None, "a", "stated in one place only"),
+        (None, None, ""),
     ],
 )
 def test_a_fact_is_confirmed_contradicted_or_stated_once(stated: Any, other: Any, told: str) -> None:

@@ -52,6 +52,14 @@ def test_metrics_of_a_classifier_are_those_of_scikit_learn(classes: int) -> None
         assert metric.value(truth, answers) == pytest.approx(expected[name], abs=1e-12), name
 
 
+def test_a_class_that_is_not_in_the_validation_data_is_left_out() -> None:
+    truth = GENERATOR.integers(2, size=ROWS)
+    answers = classified(3, 3, truth)
+    probabilities = np.asarray(answers.probabilities)
+    expected = np.mean([roc_auc_score(truth == each, probabilities[:, each]) for each in (0, 1)])
+    assert METRICS["classifier"]["roc_auc"].value(truth, answers) == pytest.approx(expected)
+
+
 def test_metrics_of_a_regressor_are_those_of_scikit_learn() -> None:
     truth = GENERATOR.normal(size=ROWS)
     answers = numbers(truth + GENERATOR.normal(size=ROWS))
