@@ -79,15 +79,15 @@ def test_what_was_changed_afterwards_is_contradicted_or_not_measured(
     version = store.client.get_model_version(NAME, "1")
     store.client.set_model_version_tag(NAME, "1", "dataset", "other 12345678")
     store.client.set_model_version_tag(NAME, "1", "promoted_by", "nobody")
-    store.client.delete_model_version_tag(NAME, "1", "git_dirty")  # the run still says it
+    store.client.set_tag(version.tags["source_run"], "mlflow.source.git.commit", "a" * 40)  # the version has no tag
     store.client.delete_registered_model_alias(NAME, "champion")
     store.client.set_tag(version.tags["evaluation_run"], "decision", "refused")
     shutil.copy(judged, judged.with_suffix(".kept"))
     pd.read_csv(judged).head(400).to_csv(judged, index=False)
     rows = page(store, run, language="fr")
     assert rows["Données d’apprentissage"][1] == f"CONTREDIT par l’exécution : {version.tags['dataset']}"
-    assert rows["Changements sans commit"] == [version.tags["git_dirty"], "donné à un seul endroit"]
-    assert rows["Alias"][0] == "challenger"
+    assert rows["Commit du code"] == ["a" * 40, "donné à un seul endroit"]
+    assert rows["Alias"][0] == "aucun"
     [decided] = [cells for cells in rows.values() if version.tags["evaluation_run"] in cells]
     assert decided[1] == "refusée"
     assert decided[-1] == "CONTREDIT par l’historique des champions : promue"
