@@ -27,12 +27,14 @@ def best_model(experiment: str, metric: str, greater_is_better: bool) -> str:
     if found is None:
         raise bad("experiment", experiment, "is not there: give the name that the Tracking UI shows.")
     best = [{"field_name": f"metrics.{metric}", "ascending": not greater_is_better}]
-    models = mlflow.search_logged_models([found.experiment_id], order_by=best, max_results=1, output_format="list")
+    models = mlflow.search_logged_models([found.experiment_id], order_by=best, output_format="list")
     if not models:
         raise bad("experiment", experiment, "holds no logged model.")
-    if not any(each.key == metric for each in models[0].metrics or []):
-        have = sorted({each.key for each in models[0].metrics or []})
-        raise bad("metric", metric, f"is a metric of no model there; one has: {', '.join(have) or 'none'}.")
+    if metric not in [each.key for each in models[0].metrics or []]:  # without the metric they come last
+        have = sorted({each.key for model in models for each in model.metrics or []})
+        if not have:
+            raise bad("experiment", experiment, "has models without any metric: give model_uri instead.")
+        raise bad("metric", metric, f"is a metric of no model there; they have: {', '.join(have)}.")
     return f"models:/{models[0].model_id}"
 
 
