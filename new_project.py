@@ -50,11 +50,11 @@ LARGEST_COPY = 50_000_000  # bytes of a table that is copied into the project: G
 WORDS = {
     "en": {
         "target": "the target",
-        "not learnt": "not learnt",
+        "left out": "left out",
     },
     "fr": {
         "target": "la cible",
-        "not learnt": "non apprise",
+        "left out": "écartée",
         "number": "nombre",
         "category": "catégorie",
         "boolean": "vrai ou faux",
@@ -203,7 +203,7 @@ def columns(frame: pd.DataFrame, kinds: dict[str, Kind], target: str, language: 
             numbers = values.dtype == "float64" and len(values) > 0
             holds = f"{values.min():g} … {values.max():g}" if numbers else some + ", …" * (values.nunique() > 5)
         else:
-            about.append(words["not learnt"])
+            about.append(words["left out"])
         rows.append(f"| {in_markdown(name)} | {', '.join(about)} | {missing} | {in_markdown(holds)} |")
     return "\n".join(rows)
 
