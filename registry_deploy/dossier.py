@@ -304,7 +304,7 @@ def markdown(title: str, introduction: str, sections: list[Section]) -> str:
 def html(title: str, introduction: str, sections: list[Section], language: str) -> str:
     """The page in HTML, on its own."""
     style = "body{font:16px sans-serif;max-width:70em;margin:2em auto}table{border-collapse:collapse}"
-    style += "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;overflow-wrap:anywhere}"
+    style += "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;overflow-wrap:break-word}"
     head = f'<!doctype html><html lang="{language}"><meta charset="utf-8"><title>{escape(title)}</title>'
     body = f"<style>{style}</style><h1>{escape(title)}</h1><p>{escape(introduction)}</p>"
     tables = [pd.DataFrame(each.rows, columns=each.columns).to_html(index=False, border=0) for each in sections]

@@ -1,0 +1,42 @@
+"""Rules of the deployment targets that need no server and no cloud."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from examples import module
+
+candidate: Any = module("registry_deploy", "candidate")
+
+
+def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
+    table = pd.DataFrame({"a": [0.1 + 0.2, np.nan], "b": ["x", None], "c": [1, 2], "d": [True, False]}, index=[5, 7])
+    assert json.loads(json.dumps(candidate.payload(table), allow_nan=False)) == {
+        "columns": ["a", "b", "c", "d"],
+        "index": [5, 7],
+        "data": [[0.1 + 0.2, "x", 1, True], [None, None, 2, False]],
+    }
+
+
+def test_of_an_onnx_model_one_list_a_column_is_sent() -> None:
+    arrays = {"tenure": np.array([2.5, np.nan], "float32"), "contract": np.array(["One year", "Two year"], object)}
+    sent = json.loads(json.dumps(candidate.payload(arrays), allow_nan=False))
+    assert sent == {"tenure": [2.5, None], "contract": ["One year", "Two year"]}
+    assert candidate.payload(np.array([[1.0, np.nan]])) == [[1.0, None]]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "canary", "after"),
+    [
+        ({}, 10, {"green": 100}),  # nothing else could answer the other 90 %
+        ({"blue": 100}, 10, {"green": 10, "blue": 90}),
+        ({"blue": 90, "green": 10}, 40, {"green": 40, "blue": 60}),
+        ({"blue": 90, "green": 10}, 100, {"green": 100}),
+    ],
+)
+def test_the_shares_after_a_deploy(traffic: dict[str, int], canary: int, after: dict[str, int]) -> None:
+    assert candidate.shares(traffic, "green", canary) == after
