@@ -1,6 +1,6 @@
 """Serves a registered model on an Azure Machine Learning managed online endpoint, blue/green.
 
-Two deployments, `blue` and `green`, stand behind one endpoint. A new version goes to the colour without traffic, must
+Two deployments, `blue` and `green`, stand behind one endpoint. A new version goes to a colour without traffic, must
 answer its own input example as it answers it here, and only then receives requests; the old colour stays for rollback.
 
 It was run with the unmodified Azure client against a local stand-in of Azure, never on a live subscription.
@@ -9,7 +9,6 @@ Credentials come from the environment alone (DefaultAzureCredential): nothing he
 
 import dataclasses
 import difflib
-import io
 import json
 import re
 import sys
@@ -21,16 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlflow
 import numpy
 import pandas
 import requests
-import yaml
-from mlflow.models import Model
-from mlflow.pyfunc import scoring_server
 
-from model_files import download, pin, reason, same
-from target import Colour, DeploymentError, Status
+from candidate import Candidate, fetch, payload, shares
+from model_files import reason, same
+from target import Colour, DeploymentError, Status, check_canary
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -45,8 +41,7 @@ INFERENCE_SERVER = "azureml-inference-server-http==1.4.1"
 PRICES = "https://azure.microsoft.com/pricing/details/machine-learning/"
 # The client's own 10 retries wait for minutes on a server that is down, and somebody waits for the answer.
 RETRIES = 3
-# Between the two, a model has five minutes to load before Azure gives it up.
-FIRST_PROBE_SECONDS, PROBE_EVERY_SECONDS, PROBES = 10, 10, 30
+LOADING_SECONDS, PROBE_SECONDS = 300, 10  # a model may take five minutes to load
 LOG_LINES = 60
 ADVICE = {
     400: "correct what it names in the configuration",
@@ -66,46 +61,35 @@ SCORING_ADVICE = {
 
 @dataclass(frozen=True)
 class AzureConfig:
-    """Where to deploy and on which machines; holds no secret.
+    """Where to deploy and on which machines; holds no secret. A value of the wrong form raises DeploymentError."""
 
-    Attributes:
-        subscription_id: the Azure subscription, a UUID.
-        resource_group: resource group of the workspace.
-        workspace_name: the Azure Machine Learning workspace.
-        instance_type: virtual machine of each instance.
-        instance_count: instances of each colour.
-        request_timeout_seconds: longest time for one request, at most Azure's 180 seconds.
-        public_network_access: whether the endpoint can be reached from outside the workspace's network.
-        base_image: container image under the model's own conda environment.
-        auth_mode: how requests are let in: key, aml_token or aad_token.
-
-    Raises:
-        DeploymentError: a value has the wrong form.
-    """
-
-    subscription_id: str
+    subscription_id: str  # a UUID
     resource_group: str
     workspace_name: str
     instance_type: str = "Standard_DS3_v2"
-    instance_count: int = 1
-    request_timeout_seconds: int = 60
-    public_network_access: bool = True
-    base_image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
-    auth_mode: str = "key"
+    instance_count: int = 1  # of each colour
+    request_timeout_seconds: int = 60  # at most Azure's 180
+    public_network_access: bool = True  # whether requests come from outside the workspace's network
+    base_image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"  # under the model's own packages
+    auth_mode: str = "key"  # how requests are let in: key, aml_token or aad_token
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if type(value) is not field.type or value == "":
                 raise DeploymentError(f"{field.name}={value!r}: expected a {getattr(field.type, '__name__', '')}")
-        if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", self.subscription_id):
-            raise DeploymentError(f"subscription_id={self.subscription_id!r}: expected a UUID (see `az account show`)")
-        if self.auth_mode not in ("key", "aml_token", "aad_token"):
-            raise DeploymentError(f"auth_mode={self.auth_mode!r}: expected key, aml_token or aad_token")
-        if not 1 <= self.instance_count <= 50:
-            raise DeploymentError(f"instance_count={self.instance_count}: expected 1 to 50")
-        if not 1 <= self.request_timeout_seconds <= 180:
-            raise DeploymentError(f"request_timeout_seconds={self.request_timeout_seconds}: expected 1 to 180")
+        for name, right, expected in (
+            (
+                "subscription_id",
+                re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", self.subscription_id),
+                "a UUID (see `az account show`)",
+            ),
+            ("auth_mode", self.auth_mode in ("key", "aml_token", "aad_token"), "key, aml_token or aad_token"),
+            ("instance_count", 1 <= self.instance_count <= 50, "1 to 50"),
+            ("request_timeout_seconds", 1 <= self.request_timeout_seconds <= 180, "1 to 180"),
+        ):
+            if not right:
+                raise DeploymentError(f"{name}={getattr(self, name)!r}: expected {expected}")
 
     @property
     def workspace(self) -> str:
@@ -114,37 +98,49 @@ class AzureConfig:
 
     @classmethod
     def read(cls, path: str | Path = HERE / "azure.json", **changes: Any) -> "AzureConfig":
-        """Read the configuration from a JSON file.
+        """Read the configuration from a JSON file; `changes` replace its values.
 
-        Args:
-            path: the file; default the example beside this module.
-            changes: values that replace the file's; None leaves the file's.
-
-        Raises:
-            DeploymentError: the file cannot be read, lacks a name, has an unknown one or holds a wrong value.
+        Raises DeploymentError: the file cannot be read, lacks a name, has an unknown one or holds a wrong value.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DeploymentError(f"config={path}: expected a JSON file: {error}") from error
         try:
-            return cls(**{**values, **{name: value for name, value in changes.items() if value is not None}})
+            return cls(**{**values, **changes})
         except TypeError as error:
             names = ", ".join(field.name for field in dataclasses.fields(cls))
             raise DeploymentError(f"config={path}: {error}; the names are {names}") from error
 
 
+@dataclass(frozen=True)
+class _Endpoint:
+    """An endpoint and its deployments as Azure reports them."""
+
+    endpoint: "OnlineEndpoint"
+    deployments: Mapping[str, "OnlineDeployment"]
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """The colours that have traffic, in percent."""
+        return {name: percent for name, percent in self.endpoint.traffic.items() if percent}
+
+    @property
+    def previous(self) -> str:
+        """The colour that had the requests before the last deploy, where it is still there."""
+        mark = _tag(self.endpoint, "previous")
+        return next((name for name, held in self.deployments.items() if mark and _tag(held, "deploy") == mark), "")
+
+
 class AzureTarget:
-    """A managed online endpoint and the two deployments behind it.
+    """A managed online endpoint and the two deployments behind it: a `target.Target`.
 
-    Args:
-        name: the endpoint's name, unique in its Azure region.
-        config: workspace and machines.
-        say: where progress is told; default print.
+    name: the endpoint's name, unique in its Azure region. say: where progress is told.
 
-    Raises:
-        DeploymentError: Azure would refuse the name, or its packages are not installed.
+    Raises DeploymentError: Azure would refuse the name, or its packages are not installed.
     """
+
+    kind = "azureml"
 
     def __init__(self, name: str, *, config: AzureConfig, say: Callable[[str], None] = print) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]", name):
@@ -153,8 +149,6 @@ class AzureTarget:
         self._config = config
         self._say = say
         self._client = _connect(config)
-
-    kind = "azureml"
 
     @property
     def owner(self) -> str:
@@ -167,31 +161,24 @@ class AzureTarget:
         A version that already waits in a colour is not deployed again, so the same call with a higher `canary` takes
         a canary further. Nothing but the percentages changes for the requests that arrive meanwhile.
 
-        Args:
-            model_uri: `models:/name@alias` or `models:/name/version`; an alias is pinned to its version.
-            canary: share of the requests, in percent, that the new version answers; the first version gets 100.
+        model_uri: `models:/name@alias` or `models:/name/version`; an alias is pinned to its version.
+        canary: percent of the requests that the new version answers; the first version gets 100.
 
-        Returns:
-            The endpoint afterwards.
-
-        Raises:
-            DeploymentError: nothing changed: the traffic is as it was, and what was begun is removed.
+        Raises DeploymentError: the traffic is as it was, and what was begun is removed.
         """
-        if not 1 <= canary <= 100:
-            raise DeploymentError(f"canary={canary}: expected a percentage from 1 to 100")
+        check_canary(canary)
         with tempfile.TemporaryDirectory() as folder:
-            model = _fetch(model_uri, Path(folder))
+            model = fetch(model_uri, Path(folder))
             self._check_workspace()
             before = self._read()
+            traffic = before.traffic if before else {}
             colour, ready = self._place(model, before)
-            traffic = _traffic(before.endpoint) if before else {}
             if traffic.get(colour) == 100 and ready:
                 self._say(f"{self.name} already serves {model.title} from {colour}")
                 return self.status()
             other = next((name for name in traffic if name != colour), "")
             previous = _tag(before.deployments[other], "deploy") if before and other else ""
-            wanted = {colour: canary, other: 100 - canary} if other and canary < 100 else {colour: 100}
-            mark = uuid.uuid4().hex
+            wanted, mark = shares(traffic, colour, canary), uuid.uuid4().hex
             try:
                 if not ready:
                     self._say_cost(model, colour, before)
@@ -203,26 +190,22 @@ class AzureTarget:
                 if trouble:
                     raise DeploymentError(f"{error or type(error).__name__}; {trouble}") from error
                 raise
-        self._remove_all_but({colour, other})
+        for name in set(self._existing().deployments) - {colour, other}:
+            self._delete(name)  # it neither serves nor can be rolled back to, and is billed
         self._say(f"{self.name}: {model.title} answers {wanted[colour]} % of the requests, from {colour}")
         return self.status()
 
     def status(self) -> Status:
-        """Report the endpoint and its colours; without scoring URI and colours when nothing is deployed.
-
-        Raises:
-            DeploymentError: Azure refused, or does not answer.
-        """
+        """The endpoint and its colours; without scoring URI and colours when nothing is deployed."""
         found = self._read()
         if found is None:
             return Status(endpoint=self.name, scoring_uri="")
-        traffic = _traffic(found.endpoint)
         colours = {
             name: Colour(
                 model_name=_tag(deployment, "mlflow_model"),
                 model_version=_tag(deployment, "mlflow_version"),
                 state=_state(deployment),
-                traffic=traffic.get(name, 0),
+                traffic=found.traffic.get(name, 0),
             )
             for name, deployment in sorted(found.deployments.items())
         }
@@ -231,49 +214,28 @@ class AzureTarget:
     def rollback(self) -> Status:
         """Send every request to the colour that served before the last `deploy`, in one change of traffic.
 
-        Returns:
-            The endpoint afterwards. A second rollback in a row is refused: the version that was left is not good again.
-
-        Raises:
-            DeploymentError: there is nothing to roll back to, or Azure refused; the traffic is as it was.
+        A second rollback in a row is refused: the version that was left is not good again.
         """
-        endpoint, deployments = self._existing()
-        previous = _tag(endpoint, "previous")
-        kept = [name for name, held in deployments.items() if previous and _tag(held, "deploy") == previous]
-        if not kept or _state(deployments[kept[0]]) != "Succeeded":
+        found = self._existing()
+        if not found.previous or _state(found.deployments[found.previous]) != "Succeeded":
             raise DeploymentError(f"{self.name}: nothing to roll back to; deploy the version that you want instead")
-        self._set_traffic({kept[0]: 100}, previous="")
-        self._say(f"{self.name}: every request goes to {kept[0]} again")
+        self._set_traffic({found.previous: 100}, previous="")
+        self._say(f"{self.name}: every request goes to {found.previous} again")
         return self.status()
 
     def undeploy(self) -> None:
-        """Delete the endpoint and its deployments; Azure bills no instance of it any more. Model assets stay.
-
-        Raises:
-            DeploymentError: Azure refused.
-        """
+        """Delete the endpoint and its deployments; Azure bills no instance of it any more. Model assets stay."""
         if self._read() is None:
             self._say(f"{self.name}: nothing is deployed")
             return
-        with _explained(f"deleting endpoint {self.name}"):
-            _finish(self._client.online_endpoints.begin_delete(name=self.name))
+        self._delete_endpoint()
         self._say(f"{self.name}: deleted, with its deployments; no instance of it is billed any more")
 
-    def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list:
-        """Predict for a table of instances, by the versions that have traffic.
-
-        Args:
-            instances: one row an instance, with the columns of the model's signature.
-
-        Returns:
-            One prediction a row, in order.
-
-        Raises:
-            DeploymentError: there is no such endpoint, or it did not answer; it says which and why.
-        """
+    def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list[Any]:
+        """Predictions of the versions that have traffic, one for each row."""
         return self._request(instances)
 
-    def _read(self) -> "_Endpoint | None":
+    def _read(self) -> _Endpoint | None:
         """The endpoint and its deployments, or None when there is no such endpoint."""
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -284,11 +246,11 @@ class AzureTarget:
                 return None
             return _Endpoint(endpoint, {item.name: item for item in self._client.online_deployments.list(self.name)})
 
-    def _existing(self) -> tuple["OnlineEndpoint", Mapping[str, "OnlineDeployment"]]:
+    def _existing(self) -> _Endpoint:
         found = self._read()
         if found is None:
             raise DeploymentError(f"{self.name}: no such endpoint in {self._config.workspace_name}; deploy one first")
-        return found.endpoint, found.deployments
+        return found
 
     def _check_workspace(self) -> None:
         """Raise unless subscription, group and workspace exist and their region has the instance type."""
@@ -304,29 +266,27 @@ class AzureTarget:
                     raise
                 return  # a role in the workspace alone may not read this: Azure then refuses a wrong type itself
         if wanted not in sizes:
-            near = difflib.get_close_matches(wanted, sizes, cutoff=0)
-            raise DeploymentError(
-                f"instance_type={wanted!r}: not in {location}, which has {', '.join(near)} and others"
-            )
+            near = ", ".join(difflib.get_close_matches(wanted, sizes, cutoff=0))
+            raise DeploymentError(f"instance_type={wanted!r}: not in {location}, which has {near} and others")
 
-    def _place(self, model: "_Fetched", before: "_Endpoint | None") -> tuple[str, bool]:
+    def _machines_of(self, held: "OnlineDeployment") -> bool:
+        """Whether a deployment stands on the machines of the configuration."""
+        return (held.instance_type, held.instance_count) == (self._config.instance_type, self._config.instance_count)
+
+    def _place(self, model: Candidate, before: _Endpoint | None) -> tuple[str, bool]:
         """Choose the colour for a model, and whether the model already stands ready in it."""
-        traffic = _traffic(before.endpoint) if before else {}
-        deployments = before.deployments if before else {}
-        machines = (self._config.instance_type, self._config.instance_count)
-        for name in sorted(deployments, key=lambda name: -traffic.get(name, 0)):
-            held = deployments[name]
-            same = _tag(held, "mlflow_id") == model.identity
-            if same and _state(held) == "Succeeded" and (held.instance_type, held.instance_count) == machines:
+        if before is None:
+            return COLOURS[0], False
+        for name, held in sorted(before.deployments.items(), key=lambda each: -before.traffic.get(each[0], 0)):
+            if _tag(held, "mlflow_id") == model.identity and _state(held) == "Succeeded" and self._machines_of(held):
                 return name, True
-        if len(traffic) > 1:
-            raise DeploymentError(f"{self.name}: a canary is under way {traffic}: take it to 100 or roll it back first")
+        if len(before.traffic) > 1:
+            shared = f"a canary is under way {before.traffic}"
+            raise DeploymentError(f"{self.name}: {shared}: take it to 100 or roll it back first")
         # A deploy that fails must not take away what can be rolled back to.
-        previous = _tag(before.endpoint, "previous") if before else ""
-        kept = {name for name, held in deployments.items() if previous and _tag(held, "deploy") == previous}
-        return next(colour for colour in COLOURS if colour not in {*traffic, *kept}), False
+        return next(colour for colour in COLOURS if colour not in {*before.traffic, before.previous}), False
 
-    def _say_cost(self, model: "_Fetched", colour: str, before: "_Endpoint | None") -> None:
+    def _say_cost(self, model: Candidate, colour: str, before: _Endpoint | None) -> None:
         count, machine = self._config.instance_count, self._config.instance_type
         kept = [name for name in (before.deployments if before else {}) if name != colour]
         also = f", beside {' and '.join(kept)}, which runs on and is billed as before" if kept else ""
@@ -335,36 +295,44 @@ class AzureTarget:
             f" until `undeploy`, whether requests come or not. Prices: {PRICES}"
         )
 
-    def _create(self, model: "_Fetched", colour: str, before: "_Endpoint | None", mark: str) -> None:
+    def _create(self, model: Candidate, colour: str, before: _Endpoint | None, mark: str) -> None:
         """Put the model into a colour that has no traffic, and wait until Azure says that it runs."""
+        from azure.ai.ml.entities import ManagedOnlineEndpoint
+
+        if before is None:
+            access = "enabled" if self._config.public_network_access else "disabled"
+            auth = self._config.auth_mode
+            endpoint = ManagedOnlineEndpoint(
+                name=self.name, auth_mode=auth, public_network_access=access, tags={"deploy": mark}
+            )
+            with _explained(f"creating endpoint {self.name}"):
+                _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
+        elif colour in before.deployments and not self._machines_of(before.deployments[colour]):
+            # Whether Azure takes new machines and a new model in one update was not tried: a fresh one is sure.
+            self._delete(colour)
+        deployment = self._deployment(model, colour, self._register(model), mark)
+        with _explained(f"deploying {model.title} to {colour} of {self.name}"):
+            _finish(self._client.online_deployments.begin_create_or_update(deployment))
+
+    def _deployment(self, model: Candidate, colour: str, asset: str, mark: str) -> "OnlineDeployment":
+        """What Azure is asked to run: the model in its own packages, behind our scoring script."""
         from azure.ai.ml.entities import (
             CodeConfiguration,
             Environment,
             ManagedOnlineDeployment,
-            ManagedOnlineEndpoint,
             OnlineRequestSettings,
             ProbeSettings,
         )
 
         config = self._config
-        if before is None:
-            access = "enabled" if config.public_network_access else "disabled"
-            endpoint = ManagedOnlineEndpoint(
-                name=self.name, auth_mode=config.auth_mode, public_network_access=access, tags={"deploy": mark}
-            )
-            with _explained(f"creating endpoint {self.name}"):
-                _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
-        machines = (config.instance_type, config.instance_count)
-        held = before.deployments.get(colour) if before else None
-        if held and (held.instance_type, held.instance_count) != machines:
-            # Whether Azure takes new machines and a new model in one update was not tried: a fresh one is sure.
-            with _explained(f"deleting {colour} of {self.name}"):
-                _finish(self._client.online_deployments.begin_delete(colour, self.name))
-        asset = self._register(model)
-        probe = ProbeSettings(
-            initial_delay=FIRST_PROBE_SECONDS, period=PROBE_EVERY_SECONDS, timeout=10, failure_threshold=PROBES
-        )
-        deployment = ManagedOnlineDeployment(
+        for entry in model.conda["dependencies"]:
+            if isinstance(entry, dict):
+                entry["pip"].append(INFERENCE_SERVER)
+
+        def probe(first: int, failures: int) -> ProbeSettings:
+            return ProbeSettings(initial_delay=first, period=PROBE_SECONDS, timeout=10, failure_threshold=failures)
+
+        return ManagedOnlineDeployment(
             name=colour,
             endpoint_name=self.name,
             model=asset,
@@ -373,32 +341,27 @@ class AzureTarget:
             instance_type=config.instance_type,
             instance_count=config.instance_count,
             request_settings=OnlineRequestSettings(request_timeout_ms=1000 * config.request_timeout_seconds),
-            liveness_probe=probe,
-            readiness_probe=probe,
-            tags=model.tags | {"deploy": mark},
+            # Once it had the time to load, three failed probes say that it hangs: Azure then starts it again.
+            liveness_probe=probe(LOADING_SECONDS, 3),
+            readiness_probe=probe(PROBE_SECONDS, LOADING_SECONDS // PROBE_SECONDS),
+            tags=_tags(model) | {"deploy": mark},
         )
-        with _explained(f"deploying {model.title} to {colour} of {self.name}"):
-            _finish(self._client.online_deployments.begin_create_or_update(deployment))
 
-    def _register(self, model: "_Fetched") -> str:
+    def _register(self, model: Candidate) -> str:
         """The id of the model's asset in the workspace, created unless it is there."""
         from azure.ai.ml.constants import AssetTypes
         from azure.ai.ml.entities import Model as ModelAsset
         from azure.core.exceptions import ResourceNotFoundError
 
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", model.name)
+        name, kind = re.sub(r"[^A-Za-z0-9_-]", "-", model.name), AssetTypes.MLFLOW_MODEL
         with _explained(f"registering {model.title}"):
             try:
                 asset = self._client.models.get(name, version=model.version)
             except ResourceNotFoundError:
-                asset = ModelAsset(
-                    name=name,
-                    version=model.version,
-                    path=str(model.folder),
-                    type=AssetTypes.MLFLOW_MODEL,
-                    tags=model.tags,
+                ours = ModelAsset(
+                    name=name, version=model.version, path=str(model.folder), type=kind, tags=_tags(model)
                 )
-                asset = self._client.models.create_or_update(asset)
+                asset = self._client.models.create_or_update(ours)
         if _tag(asset, "mlflow_id") != model.identity:
             # A registry that was made anew counts from 1 again, and Azure would serve the model of the old one.
             raise DeploymentError(
@@ -407,31 +370,33 @@ class AzureTarget:
             )
         return str(asset.id)
 
-    def _smoke_test(self, model: "_Fetched", colour: str) -> None:
+    def _smoke_test(self, model: Candidate, colour: str) -> None:
         """Raise unless the colour answers the model's input example as the model does in this process."""
         answer = self._request(model.example, colour)
         if not same(answer, model.expected):
             raise DeploymentError(
-                f"{model.title}: wrong answer from {colour} of {self.name}: {_short(answer)} for the model's input"
-                f" example, {_short(model.expected)} here; compare the package versions of the model with those here"
+                f"{model.title}: wrong answer from {colour} of {self.name}: {str(answer)[:80]} for the model's input"
+                f" example, {str(model.expected)[:80]} here; compare the package versions of the model with those here"
             )
         self._say(f"{model.title}: {colour} answers the model's input example as it should")
 
     def _set_traffic(self, traffic: dict[str, int], previous: str) -> None:
         """Change who answers, in one PUT that also notes which deployment to roll back to."""
-        endpoint, _ = self._existing()
+        endpoint = self._existing().endpoint
         endpoint.traffic = traffic
         endpoint.tags = {**(endpoint.tags or {}), "previous": previous}
         with _explained(f"changing the traffic of {self.name}"):
             _finish(self._client.online_endpoints.begin_create_or_update(endpoint))
 
-    def _remove_all_but(self, kept: set[str]) -> None:
-        """Delete the colours that neither serve nor can be rolled back to: they are billed."""
-        for name in set(self._existing()[1]) - kept:
-            with _explained(f"deleting {name} of {self.name}"):
-                _finish(self._client.online_deployments.begin_delete(name, self.name))
+    def _delete(self, colour: str) -> None:
+        with _explained(f"deleting {colour} of {self.name}"):
+            _finish(self._client.online_deployments.begin_delete(colour, self.name))
 
-    def _undo(self, before: "_Endpoint | None", colour: str, wanted: dict[str, int], mark: str) -> str:
+    def _delete_endpoint(self) -> None:
+        with _explained(f"deleting endpoint {self.name}"):
+            _finish(self._client.online_endpoints.begin_delete(name=self.name))
+
+    def _undo(self, before: _Endpoint | None, colour: str, wanted: dict[str, int], mark: str) -> str:
         """Take back what a failed deploy has changed, and nothing that another has; returns what could not be."""
         try:
             now = self._read()
@@ -441,14 +406,12 @@ class AzureTarget:
             if ours:
                 self._say_log(colour)
             if before is None and _tag(now.endpoint, "deploy") == mark:
-                with _explained(f"deleting endpoint {self.name}"):
-                    _finish(self._client.online_endpoints.begin_delete(name=self.name))
+                self._delete_endpoint()
                 return ""
-            if before is not None and _traffic(now.endpoint) == wanted != _traffic(before.endpoint):
-                self._set_traffic(_traffic(before.endpoint), _tag(before.endpoint, "previous"))
+            if before is not None and now.traffic == wanted != before.traffic:
+                self._set_traffic(before.traffic, _tag(before.endpoint, "previous"))
             if ours:
-                with _explained(f"deleting {colour} of {self.name}"):
-                    _finish(self._client.online_deployments.begin_delete(colour, self.name))
+                self._delete(colour)
         except DeploymentError as error:
             return f"and cleaning up failed ({error}): look at endpoint {self.name}, what runs there is billed"
         return ""
@@ -459,24 +422,21 @@ class AzureTarget:
             log = self._client.online_deployments.get_logs(colour, self.name, lines=LOG_LINES)
             self._say(f"Last lines of {colour}'s log:\n{log.strip()}")
 
-    def _request(self, instances: Any, colour: str = "") -> list:
+    def _request(self, instances: Any, colour: str = "") -> list[Any]:
         """Send instances to the endpoint, or to one of its colours whatever its traffic."""
         # The client's own `invoke` keeps the colour in a class-level header, and so pins every later call to it.
-        endpoint, _ = self._existing()
+        endpoint = self._existing().endpoint
         with _explained(f"reading the keys of {self.name}"):
             credentials: Any = self._client.online_endpoints.get_keys(self.name)
-            key = getattr(credentials, "primary_key", None) or credentials.access_token
+        key = getattr(credentials, "primary_key", None) or credentials.access_token
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         if colour:
             headers["azureml-model-deployment"] = colour
+        body = json.dumps({"input_data": payload(instances)}, default=str)
         where = f"{self.name}{f' ({colour})' if colour else ''}"
+        timeout = self._config.request_timeout_seconds + 10
         try:
-            answer = requests.post(
-                str(endpoint.scoring_uri),
-                data=json.dumps({"input_data": _payload(instances)}, default=str),
-                headers=headers,
-                timeout=self._config.request_timeout_seconds + 10,
-            )
+            answer = requests.post(str(endpoint.scoring_uri), data=body, headers=headers, timeout=timeout)
             if answer.ok:
                 return list(answer.json())
         except (requests.RequestException, ValueError, TypeError) as error:
@@ -487,35 +447,6 @@ class AzureTarget:
         except (ValueError, LookupError, TypeError):
             why = answer.text
         raise DeploymentError(f"{where} answered {answer.status_code}: {reason(why)}; {advice}")
-
-
-@dataclass(frozen=True)
-class _Endpoint:
-    """An endpoint and its deployments as Azure reports them."""
-
-    endpoint: "OnlineEndpoint"
-    deployments: Mapping[str, "OnlineDeployment"]
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """A registered model on this machine, and how it answers here."""
-
-    name: str
-    version: str
-    identity: str
-    folder: Path
-    conda: dict[str, Any]
-    example: Any
-    expected: list
-
-    @property
-    def title(self) -> str:
-        return f"{self.name} version {self.version}"
-
-    @property
-    def tags(self) -> dict[str, str]:
-        return {"mlflow_model": self.name, "mlflow_version": self.version, "mlflow_id": self.identity}
 
 
 def _connect(config: AzureConfig) -> "MLClient":
@@ -537,39 +468,6 @@ def _connect(config: AzureConfig) -> "MLClient":
             enable_telemetry=False,
             retry_total=RETRIES,
         )
-
-
-def _fetch(model_uri: str, folder: Path) -> _Fetched:
-    """Pin a model URI to its version, download it, and let it answer its own input example."""
-    uri, name, version = pin(model_uri)
-    if not name:
-        raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
-    path = download(uri, folder / "model")
-    try:
-        description = Model.load(str(path))
-        model = mlflow.pyfunc.load_model(str(path))
-        conda = yaml.safe_load((path / "conda.yaml").read_text(encoding="utf-8"))
-        example = description.load_input_example(str(path))
-        if example is None:
-            raise DeploymentError(f"{model_uri}: has no input example to test it with; log it with input_example=")
-        text = io.StringIO()
-        scoring_server.predictions_to_json(model.predict(example), text)
-    except DeploymentError:
-        raise
-    except Exception as error:  # a model may raise anything while it loads or predicts
-        raise DeploymentError(f"{model_uri}: does not work in this environment: {reason(error)}") from error
-    for entry in conda["dependencies"]:
-        if isinstance(entry, dict):
-            entry["pip"].append(INFERENCE_SERVER)
-    return _Fetched(
-        name=name,
-        version=version,
-        identity=str(description.model_id or description.model_uuid),
-        folder=path,
-        conda=conda,
-        example=example,
-        expected=json.loads(text.getvalue())["predictions"],
-    )
 
 
 @contextmanager
@@ -595,9 +493,9 @@ def _finish(operation: "LROPoller[Any]") -> None:
         operation.result()
 
 
-def _traffic(endpoint: "OnlineEndpoint") -> dict[str, int]:
-    """The colours that have traffic, in percent."""
-    return {name: percent for name, percent in endpoint.traffic.items() if percent}
+def _tags(model: Candidate) -> dict[str, str]:
+    """How the workspace names a version of the registry."""
+    return {"mlflow_model": model.name, "mlflow_version": model.version, "mlflow_id": model.identity}
 
 
 def _tag(resource: "OnlineEndpoint | OnlineDeployment | ModelAsset", name: str) -> str:
@@ -611,18 +509,3 @@ def _tag(resource: "OnlineEndpoint | OnlineDeployment | ModelAsset", name: str) 
 def _state(deployment: "OnlineDeployment") -> str:
     """Azure's word for a deployment's condition, which the client gives as an enumeration or as text."""
     return str(getattr(deployment.provisioning_state, "value", deployment.provisioning_state))
-
-
-def _payload(instances: Any) -> Any:
-    """Instances as the scoring script reads them; floats keep every digit, a missing value becomes null."""
-    if isinstance(instances, pandas.DataFrame):
-        return instances.astype(object).where(instances.notna(), None).to_dict("split")
-    if isinstance(instances, dict):  # one array for each name, as `export_onnx` has them
-        return {
-            name: [None if value != value else value for value in values.tolist()] for name, values in instances.items()
-        }
-    return numpy.asarray(instances).tolist()
-
-
-def _short(value: object) -> str:
-    return str(value) if len(str(value)) <= 80 else f"{str(value)[:80]}..."

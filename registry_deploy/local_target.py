@@ -32,7 +32,7 @@ import local_proxy
 import processes
 from model_files import download, pin, python_of, reason, same
 from processes import SERVER_TOKEN_HEADER, TOKEN_VARIABLE, Server, State, holder, private, read_state, write_state
-from target import Colour, DeploymentError, Status
+from target import Colour, DeploymentError, Status, check_canary
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5001  # `mlflow ui` and `mlflow models serve` have 5000
@@ -105,8 +105,7 @@ class LocalTarget:
 
         Raises DeploymentError: nothing has changed, except that a proxy which had been killed runs again.
         """
-        if not 1 <= canary <= 100:
-            raise DeploymentError(f"canary={canary} is not a percentage from 1 to 100")
+        check_canary(canary)
         with self._lock("deploy"):
             state = self._state_to_change()
             self._sweep()  # what a deploy left that was killed

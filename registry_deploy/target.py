@@ -12,6 +12,12 @@ class DeploymentError(Exception):
     """What a user can cause or a server can answer, in one line that says what, where and what to do."""
 
 
+def check_canary(canary: int) -> None:
+    """Raise DeploymentError unless `canary` is a percentage from 1 to 100."""
+    if not 1 <= canary <= 100:
+        raise DeploymentError(f"canary={canary}: expected a percentage from 1 to 100")
+
+
 @dataclass(frozen=True)
 class Colour:
     """One of the deployments behind an endpoint.

@@ -19,69 +19,17 @@ import pandas as pd
 import pytest
 import requests
 from azure_stand_in import StandIn
+from examples import module
+from running import COLLECTION, PROGRAMS
 from sklearn.tree import DecisionTreeRegressor
 
-EXAMPLE = Path(__file__).parents[2] / "registry_deploy"
-sys.path.insert(0, str(EXAMPLE))
-
-import azure_target  # noqa: E402
-from azure_target import AzureConfig, AzureTarget  # noqa: E402
-from target import DeploymentError  # noqa: E402
-
-sys.path.remove(str(EXAMPLE))  # another example may have modules of the same names
-
+EXAMPLE = COLLECTION / "registry_deploy"
+azure_target: Any = module("registry_deploy", "azure_target")
+AzureConfig, AzureTarget = azure_target.AzureConfig, azure_target.AzureTarget
+DeploymentError = azure_target.DeploymentError
 CONFIG = AzureConfig(azure_stand_in.SUBSCRIPTION, azure_stand_in.GROUP, azure_stand_in.WORKSPACE)
 ROWS = pd.DataFrame({"a": [0.1, np.nan, 1 / 3], "b": [1.0, 2.0, 3.0]})
 PACKAGES = [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")]
-
-# It behaves in this process, and misbehaves beside Azure's inference server, which sets the variable.
-FAULTY = """
-import os
-import mlflow
-
-class Faulty(mlflow.pyfunc.PythonModel):
-    def load_context(self, context):
-        self.fault = context.model_config["fault"] if "AZUREML_MODEL_DIR" in os.environ else ""
-        if self.fault == "crash":
-            raise RuntimeError("the weights are gone")
-
-    def predict(self, context, model_input, params=None):
-        return [2.0 if self.fault == "wrong" else 1.0] * len(model_input)
-
-mlflow.models.set_model(Faulty())
-"""
-
-# Sends requests from four threads until the file `stop` appears, and prints what became of them. The file `enough`
-# appears with the 2,000th.
-LOAD = """
-import collections, json, pathlib, sys, threading, requests
-
-uri, key = sys.argv[1:3]
-enough, stop = map(pathlib.Path, sys.argv[3:])
-body = {"input_data": {"columns": ["a", "b"], "index": [0, 1, 2], "data": [[0.5, 1.0], [1.5, 2.0], [2.5, 3.0]]}}
-counts = collections.Counter()
-
-def send():
-    with requests.Session() as session:
-        while not stop.exists():
-            counts["sent"] += 1
-            if counts["sent"] >= 2000:
-                enough.touch()
-            try:
-                answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
-                said = answer.json()
-                whole = answer.ok and len(said) == 3 and len(set(said)) == 1
-                counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
-            except Exception as error:
-                counts[f"lost: {error!r}"] += 1
-
-threads = [threading.Thread(target=send) for _ in range(4)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-print(json.dumps(counts))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +59,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     experiment = mlflow.create_experiment("azure_target", artifact_location=(folder / "artifacts").as_uri())
-    (folder / "faulty.py").write_text(FAULTY)
 
     def log_tree(name: str, number: int, example: pd.DataFrame | np.ndarray | None) -> None:
         rows = ROWS if example is None else example
@@ -134,7 +81,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for fault in ("crash", "wrong"):
             mlflow.pyfunc.log_model(
                 name="faulty",
-                python_model=str(folder / "faulty.py"),
+                python_model=str(PROGRAMS / "faulty_model.py"),
                 model_config={"fault": fault},
                 registered_model_name=fault,
                 input_example=ROWS,
@@ -153,11 +100,11 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], AzureTarget]]:
+def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], Any]]:
     """Makes targets, and removes their endpoints and all faults afterwards."""
     made = []
 
-    def make(name: str, config: AzureConfig = CONFIG) -> AzureTarget:
+    def make(name: str, config: Any = CONFIG) -> Any:
         made.append(AzureTarget(name, config=config, say=said.append))
         return made[-1]
 
@@ -170,7 +117,7 @@ def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], AzureTar
 
 
 @pytest.fixture(scope="module")
-def live_endpoint(azure: StandIn) -> AzureTarget:
+def live_endpoint(azure: StandIn) -> Any:
     """Version 1 deployed, for the tests that must leave it as it is."""
     live = AzureTarget("live", config=CONFIG)
     live.deploy("models:/numbers/1")
@@ -178,7 +125,7 @@ def live_endpoint(azure: StandIn) -> AzureTarget:
 
 
 @pytest.fixture
-def live(azure: StandIn, live_endpoint: AzureTarget) -> Iterator[AzureTarget]:
+def live(azure: StandIn, live_endpoint: Any) -> Iterator[Any]:
     """Version 1 deployed; what the test did in vain has left no trace."""
     before = live_endpoint.status()
     yield live_endpoint
@@ -188,7 +135,7 @@ def live(azure: StandIn, live_endpoint: AzureTarget) -> Iterator[AzureTarget]:
     assert live_endpoint.score(ROWS) == [1.0] * 3
 
 
-def traffic(target: AzureTarget) -> dict[str, tuple[str, int]]:
+def traffic(target: Any) -> dict[str, tuple[str, int]]:
     """Version and percentage of each colour."""
     return {name: (colour.model_version, colour.traffic) for name, colour in target.status().colours.items()}
 
@@ -205,7 +152,7 @@ def refused(action: Callable, *arguments: object, **options: object) -> str:
 # A life
 
 
-def test_a_life(target: Callable[..., AzureTarget], azure: StandIn, said: list[str]) -> None:
+def test_a_life(target: Callable[..., Any], azure: StandIn, said: list[str]) -> None:
     life = target("life")
     assert not life.status().colours
     first = life.deploy("models:/numbers@champion", canary=10)  # nothing else could answer the other 90 %
@@ -254,12 +201,14 @@ def test_a_life(target: Callable[..., AzureTarget], azure: StandIn, said: list[s
     assert "no such endpoint" in refused(life.rollback)
 
 
-def test_no_request_is_lost(target: Callable[..., AzureTarget], azure: StandIn, tmp_path: Path) -> None:
+def test_no_request_is_lost(target: Callable[..., Any], azure: StandIn, tmp_path: Path) -> None:
     busy = target("busy")
     busy.deploy("models:/numbers/1")
     key, enough, stop = azure.endpoints["busy"].keys["primaryKey"], tmp_path / "enough", tmp_path / "stop"
     arguments = [busy.status().scoring_uri, key, str(enough), str(stop)]
-    load = subprocess.Popen([sys.executable, "-c", LOAD, *arguments], stdout=subprocess.PIPE, text=True)
+    load = subprocess.Popen(
+        [sys.executable, str(PROGRAMS / "load_on_azure.py"), *arguments], stdout=subprocess.PIPE, text=True
+    )
     start, switches, rollbacks = time.monotonic(), 0, 0
     try:
         for number, canary in ((2, 20), (2, 100), (3, 50), (3, 100)):
@@ -282,7 +231,7 @@ def test_no_request_is_lost(target: Callable[..., AzureTarget], azure: StandIn, 
     assert sum(counts.values()) == sent
 
 
-def test_a_tensor_model_is_served_too(target: Callable[..., AzureTarget]) -> None:
+def test_a_tensor_model_is_served_too(target: Callable[..., Any]) -> None:
     tensor = target("tensor")
     tensor.deploy("models:/a tensor's model/1")
     assert tensor.score(pd.DataFrame(np.ones((2, 3)))) == [7.0, 7.0]
@@ -302,7 +251,7 @@ def test_a_tensor_model_is_served_too(target: Callable[..., AzureTarget]) -> Non
         ("Failed", "internal error"),
     ],
 )
-def test_a_deployment_that_azure_refuses(live: AzureTarget, azure: StandIn, status: int | str, advice: str) -> None:
+def test_a_deployment_that_azure_refuses(live: Any, azure: StandIn, status: int | str, advice: str) -> None:
     azure.fail("PUT", "/deployments/green$", status)
     message = refused(live.deploy, "models:/numbers/2")
     assert "deploying numbers version 2 to green of live" in message
@@ -310,7 +259,7 @@ def test_a_deployment_that_azure_refuses(live: AzureTarget, azure: StandIn, stat
     assert advice in message
 
 
-def test_a_change_of_traffic_that_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+def test_a_change_of_traffic_that_azure_refuses(live: Any, azure: StandIn) -> None:
     azure.fail("PUT", "/onlineEndpoints/live$", "Failed")
     assert "changing the traffic of live: it failed" in refused(live.deploy, "models:/numbers/2", canary=10)
 
@@ -324,14 +273,14 @@ def test_a_change_of_traffic_that_azure_refuses(live: AzureTarget, azure: StandI
         ("PUT", "/models/.*/versions/", "newer", "registering newer version 1"),
     ],
 )
-def test_a_forbidden_route(live: AzureTarget, azure: StandIn, method: str, path: str, name: str, doing: str) -> None:
+def test_a_forbidden_route(live: Any, azure: StandIn, method: str, path: str, name: str, doing: str) -> None:
     azure.fail(method, path, 403)
     message = refused(live.deploy, f"models:/{name}/1")
     assert doing in message
     assert "Azure answered 403" in message
 
 
-def test_a_rollback_or_undeploy_that_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+def test_a_rollback_or_undeploy_that_azure_refuses(live: Any, azure: StandIn) -> None:
     tags = azure.endpoints["live"].body["tags"]
     tags["previous"] = azure.endpoints["live"].deployments["blue"].body["tags"]["deploy"]
     azure.fail("PUT", "/onlineEndpoints/live$", 409)
@@ -341,14 +290,14 @@ def test_a_rollback_or_undeploy_that_azure_refuses(live: AzureTarget, azure: Sta
     tags["previous"] = ""
 
 
-def test_a_model_that_crashes_on_azure(live: AzureTarget, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_crashes_on_azure(live: Any, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(live.deploy, "models:/crash/1")
     assert "deploying crash version 1 to green of live: it failed" in message
     assert "Liveness probe failed" in message
     assert "the weights are gone" in capsys.readouterr().out  # the log, which goes away with the deployment
 
 
-def test_a_model_that_answers_wrongly_on_azure(live: AzureTarget, azure: StandIn) -> None:
+def test_a_model_that_answers_wrongly_on_azure(live: Any, azure: StandIn) -> None:
     azure.requests.clear()
     message = refused(live.deploy, "models:/wrong/1")
     assert "wrong answer from green of live: [2.0, 2.0, 2.0]" in message
@@ -356,7 +305,7 @@ def test_a_model_that_answers_wrongly_on_azure(live: AzureTarget, azure: StandIn
     assert f"PUT {azure_stand_in.ENDPOINT.format(endpoint='live')}" not in azure.requests  # it never had traffic
 
 
-def test_a_clean_up_that_fails_is_said(target: Callable[..., AzureTarget], azure: StandIn) -> None:
+def test_a_clean_up_that_fails_is_said(target: Callable[..., Any], azure: StandIn) -> None:
     half = target("half")
     azure.fail("PUT", "/deployments/blue$", "Failed")
     azure.fail("DELETE", "/onlineEndpoints/half$", 409)
@@ -366,13 +315,13 @@ def test_a_clean_up_that_fails_is_said(target: Callable[..., AzureTarget], azure
     assert "is billed" in message
 
 
-def test_a_first_deploy_that_fails_leaves_no_endpoint(target: Callable[..., AzureTarget], azure: StandIn) -> None:
+def test_a_first_deploy_that_fails_leaves_no_endpoint(target: Callable[..., Any], azure: StandIn) -> None:
     azure.fail("PUT", "/deployments/blue$", "Failed")
     refused(target("stillborn").deploy, "models:/numbers/1")
     assert "stillborn" not in azure.endpoints
 
 
-def test_a_failed_deploy_leaves_alone_what_another_has_begun(live: AzureTarget, azure: StandIn) -> None:
+def test_a_failed_deploy_leaves_alone_what_another_has_begun(live: Any, azure: StandIn) -> None:
     deployments = azure.endpoints["live"].deployments
     other = azure_stand_in.Deployment(json.loads(json.dumps(deployments["blue"].body)))
     other.body |= {"name": "green", "tags": {"deploy": "another's"}}
@@ -384,7 +333,7 @@ def test_a_failed_deploy_leaves_alone_what_another_has_begun(live: AzureTarget, 
     assert deployments.pop("green") is other
 
 
-def test_scoring_that_fails(live: AzureTarget, azure: StandIn) -> None:
+def test_scoring_that_fails(live: Any, azure: StandIn) -> None:
     message = refused(live.score, ROWS[["a"]])
     assert "live answered 424" in message
     assert "missing inputs ['b']" in message
@@ -414,7 +363,7 @@ def test_scoring_that_fails(live: AzureTarget, azure: StandIn) -> None:
     ],
 )
 def test_the_configuration_is_checked_before_anything_is_created(
-    target: Callable[..., AzureTarget], azure: StandIn, said: list[str], config: AzureConfig, expected: str
+    target: Callable[..., Any], azure: StandIn, said: list[str], config: Any, expected: str
 ) -> None:
     azure.requests.clear()
     assert expected in refused(target("nowhere", config).deploy, "models:/numbers/1")
@@ -434,7 +383,7 @@ def test_the_configuration_is_checked_before_anything_is_created(
     ],
 )
 def test_a_wrong_argument(
-    target: Callable[..., AzureTarget], azure: StandIn, model_uri: str, canary: int, expected: str
+    target: Callable[..., Any], azure: StandIn, model_uri: str, canary: int, expected: str
 ) -> None:
     azure.requests.clear()
     assert expected.lower() in refused(target("nowhere").deploy, model_uri, canary=canary).lower()
@@ -478,7 +427,7 @@ def test_a_wrong_value_in_the_configuration(name: str, value: object) -> None:
 
 def test_the_example_configuration_has_every_name() -> None:
     values = json.loads((EXAMPLE / "azure.json").read_text(encoding="utf-8"))
-    assert AzureConfig.read(instance_count=None) == AzureConfig(**values)
+    assert AzureConfig.read() == AzureConfig(**values)
     assert AzureConfig(*list(values.values())[:3]) == AzureConfig(**values)
 
 
@@ -487,14 +436,14 @@ def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "install registry_deploy/requirements-azure.txt" in refused(AzureTarget, "nowhere", config=CONFIG)
 
 
-def test_without_credentials(target: Callable[..., AzureTarget], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials(target: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
     message = refused(target("nowhere").deploy, "models:/numbers/1")
     assert "Azure answered 401" in message
     assert "az login" in message
 
 
-def test_a_registry_that_was_made_anew(live: AzureTarget, azure: StandIn) -> None:
+def test_a_registry_that_was_made_anew(live: Any, azure: StandIn) -> None:
     asset = azure.assets[f"{azure_stand_in.HOME}/models/numbers/versions/1"]
     green = azure.endpoints["live"].deployments["blue"].body["tags"]
     kept = green["mlflow_id"], asset["properties"]["tags"]["mlflow_id"]
@@ -503,7 +452,7 @@ def test_a_registry_that_was_made_anew(live: AzureTarget, azure: StandIn) -> Non
     green["mlflow_id"], asset["properties"]["tags"]["mlflow_id"] = kept
 
 
-def test_no_secret_is_logged(live: AzureTarget, azure: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged(live: Any, azure: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     live.score(ROWS)
     azure.fail("PUT", "/deployments/green$", 409)
@@ -516,7 +465,7 @@ def test_no_secret_is_logged(live: AzureTarget, azure: StandIn, caplog: pytest.L
 # The stand-in
 
 
-def test_the_stand_in_refuses_what_azure_refuses(live: AzureTarget, azure: StandIn) -> None:
+def test_the_stand_in_refuses_what_azure_refuses(live: Any, azure: StandIn) -> None:
     def change(method: str, path: str, headers: dict[str, str], body: Any = None) -> tuple[int, str]:
         url = f"{azure.url}{path}"
         answer = requests.request(method, url, json=body, headers=headers, verify=str(azure.authority), timeout=10)
@@ -547,16 +496,3 @@ class matching(str):  # noqa: N801
         return re.search(re.escape(str(self)), str(other)) is not None
 
     __hash__ = str.__hash__
-
-
-# Details
-
-
-def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
-    table = pd.DataFrame({"a": [0.1 + 0.2, np.nan], "b": ["x", None], "c": [1, 2], "d": [True, False]}, index=[5, 7])
-    sent = json.loads(json.dumps(azure_target._payload(table), allow_nan=False))
-    assert sent == {
-        "columns": ["a", "b", "c", "d"],
-        "index": [5, 7],
-        "data": [[0.1 + 0.2, "x", 1, True], [None, None, 2, False]],
-    }

@@ -1,0 +1,86 @@
+"""A registered version that is about to be deployed in a cloud: its files here, and how it answers here."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy
+import pandas
+import yaml
+from mlflow.models import Model
+from mlflow.pyfunc import scoring_server
+
+from model_files import download, pin, reason
+from target import DeploymentError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version, its folder and its conda environment, and what it answers to its own input example in this process."""
+
+    name: str
+    version: str
+    identity: str  # MLflow's id of the model, which no other model has
+    folder: Path
+    conda: dict[str, Any]
+    example: Any
+    expected: list[Any]
+
+    @property
+    def title(self) -> str:
+        """Its name as messages give it."""
+        return f"{self.name} version {self.version}"
+
+
+def fetch(model_uri: str, folder: Path) -> Candidate:
+    """Pin a model URI to its version, download it into `folder`, and let it answer its own input example.
+
+    Raises DeploymentError where it is no registered version, has no input example or does not work here.
+    """
+    uri, name, version = pin(model_uri)
+    if not name:
+        raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
+    path = download(uri, folder / "model")
+    try:
+        description = Model.load(str(path))
+        example = description.load_input_example(str(path))
+        text = io.StringIO()
+        if example is not None:
+            scoring_server.predictions_to_json(mlflow.pyfunc.load_model(str(path)).predict(example), text)
+        conda = yaml.safe_load((path / "conda.yaml").read_text(encoding="utf-8"))
+    except Exception as error:  # a model may raise anything while it loads or predicts
+        raise DeploymentError(f"{model_uri}: does not work in this environment: {reason(error)}") from error
+    if example is None:
+        raise DeploymentError(f"{model_uri}: has no input example to test it with; log it with input_example=")
+    identity = str(description.model_id or description.model_uuid)
+    return Candidate(name, version, identity, path, conda, example, json.loads(text.getvalue())["predictions"])
+
+
+def payload(instances: Any) -> Any:
+    """Instances as JSON can hold them: every digit of a float, null for a missing value.
+
+    instances: a DataFrame becomes columns, index and data; a dictionary of arrays (a model of `export_onnx`) one list
+    for each name; an array nested lists.
+    """
+    if isinstance(instances, pandas.DataFrame):
+        return instances.astype(object).where(instances.notna(), None).to_dict("split")
+    if isinstance(instances, dict):
+        return {name: payload(values) for name, values in instances.items()}
+    values = numpy.asarray(instances).astype(object)
+    values[values != values] = None
+    return values.tolist()
+
+
+def shares(traffic: Mapping[str, int], colour: str, canary: int) -> dict[str, int]:
+    """The traffic after a deploy, in percent: `canary` for a colour and the rest for the one that is live.
+
+    traffic: the colours that have requests now; where there is no other, the colour gets them all.
+    """
+    other = next((name for name in traffic if name != colour), None)
+    return {colour: canary, other: 100 - canary} if other and canary < 100 else {colour: 100}
