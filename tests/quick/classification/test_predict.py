@@ -15,7 +15,7 @@ from examples import module
 from mlflow.models import infer_signature
 
 from support.kinds import Kind, to_metadata
-from support.table import open_table
+from support.scoring import score_here
 
 predict = module("classification", "predict")
 HEADER = "id,amount,contract"
@@ -38,11 +38,11 @@ def predictor(classes: list[str], **metadata: Any) -> Any:
 
 
 def predicted(text: str, tmp_path: Path, model: Any, *, batch_size: int = 1000, name: str = "prediction") -> Any:
-    """What predict_locally comes to for a CSV file, and the file that it writes, as text."""
+    """What scoring comes to for a CSV file, and the file that it writes, as text."""
     (tmp_path / "new.csv").write_text(text)
-    table = open_table(str(tmp_path / "new.csv"))
-    found = predict.predict_locally(model, table, name, batch_size, tmp_path / "out.csv")
-    return found, (tmp_path / "out.csv").read_text()
+    called, file = {"prediction": name}, tmp_path / "out.csv"
+    found = score_here(model, str(tmp_path / "new.csv"), file, called=called, batch_size=batch_size)
+    return found, file.read_text()
 
 
 def rows(count: int) -> str:
@@ -61,8 +61,8 @@ def test_columns_of_the_users_leave_as_they_came(tmp_path: Path) -> None:
 def test_the_index_of_a_parquet_file_is_kept(tmp_path: Path) -> None:
     table = pd.DataFrame({"amount": [1.0, 9.0], "contract": ["monthly", "yearly"]}, index=pd.Index([7, 9], name="key"))
     table.to_parquet(tmp_path / "new.parquet")
-    opened = open_table(str(tmp_path / "new.parquet"))
-    predict.predict_locally(predictor(["no", "yes"]), opened, "prediction", 1000, tmp_path / "out.parquet")
+    data, file = str(tmp_path / "new.parquet"), tmp_path / "out.parquet"
+    score_here(predictor(["no", "yes"]), data, file, called={}, batch_size=1000)
     written = pd.read_parquet(tmp_path / "out.parquet")
     assert written.index.name == "key"
     assert written["prediction"].to_dict() == {7: "no", 9: "yes"}
@@ -105,7 +105,7 @@ def test_a_column_that_is_lacking_is_refused(tmp_path: Path) -> None:
 
 def _required() -> dict[str, Any]:
     example = pd.DataFrame({"amount": [1.0]})
-    return {"info": SimpleNamespace(signature=infer_signature(example), metadata=None), "metadata": {}}
+    return {"info": SimpleNamespace(signature=infer_signature(example), metadata=None)}
 
 
 def test_missing_values_are_predicted_and_unseen_categories_pointed_out(
@@ -125,7 +125,9 @@ def test_missing_values_are_predicted_and_unseen_categories_pointed_out(
 def test_the_predicted_class_is_printed_whatever_the_number_of_classes(
     count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predicted(f"{HEADER}\n1,9,monthly\n", tmp_path, predictor([f"class {number}" for number in range(count)]))
+    classes = [f"class {number}" for number in range(count)]
+    found, _ = predicted(f"{HEADER}\n1,9,monthly\n", tmp_path, predictor(classes))
+    predict.say_predicted(found)
     line = capsys.readouterr().out.splitlines()[1]
     assert f"class {count - 1}" in line
     assert "0.9" in line
