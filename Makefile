@@ -50,6 +50,7 @@ store:
 
 run: $(UV) store .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5
+	@echo "To see it in a browser, type make ui in a second terminal, in this folder."
 
 tour: $(UV) store .venv/tour.installed
 	mlflow run . --env-manager local
