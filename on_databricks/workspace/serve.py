@@ -32,6 +32,7 @@ from files import Dbfs, Files
 from jobs import Jobs
 from objects import Objects
 from page import Page
+from serving import Serving
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -136,6 +137,7 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
             *Dbfs(folder).routes(),
             *Files(folder).routes(),
             *Objects(folder).routes(),
+            *Serving(folder).routes(),
             *Catalog(folder, tracking).routes(),  # before the rest of MLflow's API
             *tracking.routes(),
             *Page(jobs, ui).routes(),

@@ -124,7 +124,7 @@ def test_an_unknown_experiment_and_a_name_that_is_no_path(connected: Workspace) 
 
 
 def test_what_is_not_there_says_so(workspace: Workspace) -> None:
-    status, code, message = refused(workspace, "GET", "/api/2.0/serving-endpoints")
+    status, code, message = refused(workspace, "GET", "/api/2.0/secrets/list")
     assert (status, code) == (404, "ENDPOINT_NOT_FOUND")
     assert message.endswith("not in this local workspace.")
 
