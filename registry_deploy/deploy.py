@@ -37,16 +37,14 @@ DEFAULT_ENDPOINT = "churn"
 
 def target_options(command: Any) -> Any:
     """The options that say which endpoint is meant."""
-    for option in reversed(
-        [
-            click.option("--target", type=click.Choice(["local", "azureml"]), default="local"),
-            click.option("--endpoint", default=DEFAULT_ENDPOINT, help="The endpoint's name."),
-            click.option("--directory", default="", help="local: where models, logs and state go; one endpoint each."),
-            click.option("--config", default="azure.json", help="azureml: JSON file with workspace and machines."),
-            click.option("--subscription_id", default="", help="azureml: instead of the file's."),
-            click.option("--resource_group", default="", help="azureml: instead of the file's."),
-            click.option("--workspace_name", default="", help="azureml: instead of the file's."),
-        ]
+    for option in (
+        click.option("--workspace_name", default="", help="azureml: instead of the file's."),
+        click.option("--resource_group", default="", help="azureml: instead of the file's."),
+        click.option("--subscription_id", default="", help="azureml: instead of the file's."),
+        click.option("--config", default="azure.json", help="azureml: JSON file with workspace and machines."),
+        click.option("--directory", default="", help="local: where models, logs and state go; one endpoint each."),
+        click.option("--endpoint", default=DEFAULT_ENDPOINT, help="The endpoint's name."),
+        click.option("--target", type=click.Choice(["local", "azureml", "databricks"]), default="local"),
     ):
         command = option(command)
     return command
@@ -62,9 +60,9 @@ def make_target(
     port: int = 0,
     env_manager: str = "local",
     certificate: str = "",
-    **azure: Any,
+    **machines: Any,
 ) -> Target:
-    """The target of the options; empty ones mean its defaults.
+    """The target of the options; empty ones mean its defaults. The packages of a cloud are imported only for it.
 
     Raises click.BadParameter for a name that cannot be an endpoint's, DeploymentError for what the target refuses.
     """
@@ -75,11 +73,14 @@ def make_target(
         pem = str(Path(certificate).expanduser().absolute()) if certificate else ""
         address: dict[str, Any] = {"host": host or None, "port": port or None, "certificate": pem}
         return LocalTarget(endpoint, directory=folder, env_manager=env_manager, **address)
-    from azure_target import AzureConfig, AzureTarget  # its packages are in requirements-azure.txt
+    if target == "databricks":
+        from databricks_target import DatabricksTarget
+
+        return DatabricksTarget(endpoint, workload_size=machines.get("instance_type") or "Small", say=click.echo)
+    from azure_target import AzureConfig, AzureTarget
 
     file = Path(__file__).with_name("azure.json") if config == "azure.json" else Path(config).expanduser()
-    changes = {key: value for key, value in azure.items() if value}
-    settings = AzureConfig.read(file, **changes)
+    settings = AzureConfig.read(file, **{key: value for key, value in machines.items() if value})
     if endpoint == DEFAULT_ENDPOINT:  # unique in its region: surely taken by somebody
         endpoint += f"-{hashlib.sha256(settings.workspace.encode()).hexdigest()[:6]}"
     return AzureTarget(endpoint, config=settings, say=click.echo)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,58 +37,45 @@ from target import Colour, DeploymentError, Status, check_canary
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5001  # `mlflow ui` and `mlflow models serve` have 5000
+PROXY_TIMEOUT = 15.0  # s; a proxy that says nothing of itself for so long hangs
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class LocalTarget:
-    """One endpoint on this machine, with at most two versions behind it, `blue` and `green`.
+    """One endpoint on this machine, with at most two versions behind it, `blue` and `green`: a `target.Target`.
 
     What it starts goes on when the program that called it ends. All its state is in `directory`: every new instance on
-    the same directory finds what an earlier one deployed. Needs Linux or macOS.
+    the same directory finds what an earlier one deployed. Needs Linux or macOS. If the environment variable
+    DEPLOYMENT_TOKEN is set, requests need it; it is handed to the proxy by the environment and written nowhere.
 
-    Args:
-        name: the endpoint's name, for messages.
-        directory: where the downloaded models, the logs and the state go; one endpoint each.
-        host: address to listen on; default that of the endpoint already in `directory`, else 127.0.0.1. Any other than
-            this machine's own loopback needs a token.
-        port: likewise, else 5001.
-        token: requests then need ``Authorization: Bearer <token>``; default the environment variable DEPLOYMENT_TOKEN.
-            It is handed to the proxy by the environment and written nowhere.
-        certificate: PEM file with a certificate and its private key: the endpoint then speaks HTTPS.
-        env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
-        start_timeout: seconds that a server may take until it answers /ping.
-        drain_timeout: seconds that a replaced server may take to finish its requests before it is stopped.
+    directory: where the downloaded models, the logs and the state go; one endpoint each.
+    host, port: where it listens; default those of the endpoint already in `directory`, else 127.0.0.1 and 5001. Any
+    other host than this machine's own loopback needs a token.
+    env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
+    certificate: PEM file with a certificate and its private key: the endpoint then speaks HTTPS.
+    start_timeout: seconds that a server may take until it answers /ping.
+    drain_timeout: seconds that a replaced server may take to finish its requests before it is stopped.
     """
+
+    name: str
+    _: dataclasses.KW_ONLY
+    directory: Path
+    host: str | None = None
+    port: int | None = None
+    env_manager: str = "local"
+    certificate: str = ""
+    start_timeout: float = 120
+    drain_timeout: float = 75
 
     kind = "local"
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        directory: Path,
-        host: str | None = None,
-        port: int | None = None,
-        token: str | None = None,
-        env_manager: str = "local",
-        certificate: str = "",
-        start_timeout: float = 120,
-        drain_timeout: float = 75,
-    ) -> None:
+    def __post_init__(self) -> None:
         if sys.platform == "win32":
             raise DeploymentError("target=local needs Linux or macOS (on Windows: WSL)")
-        if env_manager not in ("local", "uv"):
-            raise DeploymentError(f"env_manager={env_manager!r} is unknown here: 'local' or 'uv'")
-        self.name = name
-        self.directory = Path(directory).absolute()
-        self.host = host
-        self.port = port
-        self.token = token or os.environ.get(TOKEN_VARIABLE) or None
-        self.env_manager = env_manager
-        self.certificate = certificate
-        self.start_timeout = start_timeout
-        self.drain_timeout = drain_timeout
+        self.directory = self.directory.absolute()
+        self.token = os.environ.get(TOKEN_VARIABLE)
 
     @property
     def owner(self) -> str:
@@ -113,16 +101,15 @@ class LocalTarget:
             for colour, server in state.servers.items():
                 if (server.model_uri, server.model_uuid) == (uri, uuid):
                     if state.traffic[colour] not in (canary, 100):
-                        self._wait_ready(server)
+                        self._wait(server)
                         self._apply(_shifted(state, colour, canary))
                     return self.status()
             live = [colour for colour, percent in state.traffic.items() if percent]
             if len(live) > 1:
-                shares = ", ".join(f"version {state.servers[c].version} {state.traffic[c]} %" for c in live)
-                raise DeploymentError(f"a canary is under way ({shares}): finish it (canary=100) or roll it back first")
+                told = ", ".join(f"version {state.servers[c].version} {state.traffic[c]} %" for c in live)
+                raise DeploymentError(f"a canary is under way ({told}): finish it (canary=100) or roll it back first")
             if not live and canary < 100:
                 _log.warning("nothing else is deployed: version %s gets all requests, not %s %%", version, canary)
-                canary = 100
             new = "green" if live == ["blue"] else "blue"
             with self._started(uri, version, uuid) as server:
                 self._smoke_test(server)
@@ -132,19 +119,6 @@ class LocalTarget:
                 self._drain(replaced)
             self._sweep()
             return self.status()
-
-    def _state_to_change(self) -> State:
-        """What is deployed, with a running proxy; of a new endpoint its address, on which nobody listens."""
-        state = self._read()
-        if state is None:
-            address = self.host or DEFAULT_HOST, self.port or DEFAULT_PORT
-            state = State(self.name, *address, bool(self.token), {}, {}, certificate=self.certificate)
-            self._check_address(state)
-        elif self.token and not state.token_required:
-            raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")
-        else:
-            self._revive(state)
-        return state
 
     def status(self) -> Status:
         """What is deployed now; a colour's state is `healthy` or says in words what is wrong."""
@@ -167,33 +141,26 @@ class LocalTarget:
         return Status(endpoint=self.name, scoring_uri=_url(state, "/invocations"), colours=colours)
 
     def start(self) -> Status:
-        """Bring back what was deployed after the proxy was killed or the machine was switched off.
-
-        Raises:
-            DeploymentError: nothing is deployed, or it does not start.
-        """
+        """Bring back what was deployed after the proxy was killed or hung, or the machine was switched off."""
         with self._lock("start"):
             state = self._deployed()
             self._revive(state)
             for colour, percent in state.traffic.items():
                 if percent:
-                    self._wait_ready(state.servers[colour])
+                    self._wait(state.servers[colour])
             return self.status()
 
     def rollback(self) -> Status:
         """Give all requests back to the colour that had them before the last deploy.
 
         The version that is rolled back stays up without requests; to take it again, deploy it again.
-
-        Raises:
-            DeploymentError: there is nothing to go back to, or it does not run; the traffic is as it was.
         """
         with self._lock("rollback"):
             state = self._deployed()
             if state.fallback is None:
                 raise DeploymentError(f"{self.name} has no previous version to roll back to")
             self._revive(state)
-            self._wait_ready(state.servers[state.fallback])
+            self._wait(state.servers[state.fallback])
             # No fallback: the version that was rolled back must not take over when this one has to be restarted.
             self._apply(dataclasses.replace(_shifted(state, state.fallback, 100), fallback=None))
             return self.status()
@@ -205,17 +172,16 @@ class LocalTarget:
             processes.stop(self.directory, "proxy", self.drain_timeout)
             (self.directory / "state.json").unlink(missing_ok=True)
             self._sweep()
-            for leftover in ("servers", "state.json.new", "proxy.lock", "proxy.log", "failed.log", "operation.lock"):
-                path = self.directory / leftover
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(self.directory / "servers", ignore_errors=True)
+            for leftover in ("state.json.new", "proxy.lock", "proxy.log", "failed.log", "operation.lock"):
+                (self.directory / leftover).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something else lies there: not ours to remove
             self.directory.rmdir()
 
     def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list[Any]:
         """Predictions of the endpoint, one for each row of a table or of the arrays of its columns.
 
-        Raises:
-            DeploymentError: nothing is deployed, it cannot be reached, or the model refuses the instances.
+        Raises DeploymentError: nothing is deployed, it cannot be reached, or the model refuses the instances.
         """
         state = self._deployed()
         url = _url(state, "/invocations")
@@ -249,11 +215,23 @@ class LocalTarget:
             raise DeploymentError(f"{self.name} is not deployed in {self.directory}")
         return state
 
+    def _state_to_change(self) -> State:
+        """What is deployed, with a running proxy; of a new endpoint its address, on which nobody listens."""
+        state = self._read()
+        if state is None:
+            address = self.host or DEFAULT_HOST, self.port or DEFAULT_PORT
+            state = State(self.name, *address, bool(self.token), {}, {}, certificate=self.certificate)
+            self._check_address(state)
+        elif self.token and not state.token_required:
+            raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")
+        else:
+            self._revive(state)
+        return state
+
     @contextlib.contextmanager
     def _lock(self, operation: str) -> Iterator[None]:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.directory / "operation.lock"
-        with open(path, "a+", opener=private) as file:
+        with open(self.directory / "operation.lock", "a+", opener=private) as file:
             if not processes.lock(file):
                 file.seek(0)
                 other = file.read() or "another operation"
@@ -304,9 +282,12 @@ class LocalTarget:
             _log.warning("the proxy of %s was not running: it was started again", self.name)
 
     def _follow(self, state: State) -> bool:
-        """Have the proxy follow the state file; whether it had to be started for that."""
-        if self._ask(state, "POST", "/-/reload") is not None:
-            return False
+        """Have the proxy follow the state file; whether it had to be started for that, or in place of one that hung."""
+        try:
+            if self._ask(state, "POST", "/-/reload") is not None:
+                return False
+        except _ProxyHangsError:
+            processes.stop(self.directory, "proxy", 1)
         if state.token_required and not self.token:
             raise DeploymentError(f"{self.name} was deployed with a token: set it in {TOKEN_VARIABLE}")
         # By the environment: the command line of a process can be read by every user of the machine.
@@ -321,15 +302,17 @@ class LocalTarget:
         return True
 
     def _ask(self, state: State, method: str, path: str) -> dict[str, Any] | None:
-        """What the proxy says of its servers, by folder; None when there is no proxy."""
-        deadline = time.monotonic() + 30
+        """What the proxy says of its servers, by folder; None when there is no proxy.
+
+        Raises _ProxyHangsError where it is there and does not answer.
+        """
+        deadline = time.monotonic() + PROXY_TIMEOUT
         while holder(self.directory, "proxy") is not None:
             try:
-                reply = self._request(state, method, path, timeout=30)
+                reply = self._request(state, method, path, timeout=PROXY_TIMEOUT)
             except requests.RequestException as error:  # it may just be starting, or ending
                 if time.monotonic() > deadline:
-                    log = self.directory / "proxy.log"
-                    raise DeploymentError(f"the proxy of {self.name} does not answer: see {log}") from error
+                    raise _ProxyHangsError(f"the proxy of {self.name} does not answer: start() replaces it") from error
                 time.sleep(0.05)
                 continue
             if reply.status_code == 401:
@@ -351,15 +334,8 @@ class LocalTarget:
         """
         if holder(self.directory, "proxy") is None:
             raise requests.ConnectionError("the proxy does not run")
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        with requests.Session() as session:
-            session.trust_env = False  # a company's HTTP_PROXY must not get between us and this machine
-            if state.certificate:
-                session.mount("https://", _OurCertificate(state.certificate))
-                session.verify = state.certificate
-            return session.request(method, _url(state, path), timeout=timeout, data=data, headers=headers)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return _http(method, _url(state, path), headers, timeout, data, state.certificate)
 
     # The servers
 
@@ -372,7 +348,7 @@ class LocalTarget:
             model = download(uri, folder / "model")
             server = Server(str(folder), str(model), uri, version, uuid, python_of(model, self.env_manager))
             _log.info("starting version %s", version)
-            self._wait_healthy(server, processes.launch_server(server))
+            self._wait(server, processes.launch_server(server))
             yield server
         except BaseException:  # Ctrl-C too
             with contextlib.suppress(FileNotFoundError):
@@ -380,16 +356,17 @@ class LocalTarget:
             self._sweep()
             raise
 
-    def _wait_healthy(self, server: Server, process: subprocess.Popen[bytes]) -> None:
+    def _wait(self, server: Server, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Return when a server answers; `process` is given for a new one, which is not waited for once it has ended."""
         deadline = time.monotonic() + self.start_timeout
-        while True:
-            answers = _answers_ping(server)
-            if process.poll() is not None:
+        while not _answers_ping(server):
+            if process is not None and process.poll() is not None:
                 self._fail(server, f"ended while starting (exit code {process.returncode})")
-            if answers:
-                return
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and process is not None:
                 self._fail(server, f"did not answer /ping in {self.start_timeout:g} s")
+            if time.monotonic() > deadline:
+                log = f"see {server.folder}/server.log"
+                raise DeploymentError(f"version {server.version} does not answer, so it gets no traffic: {log}")
             time.sleep(0.1)
 
     def _smoke_test(self, server: Server) -> None:
@@ -432,23 +409,13 @@ class LocalTarget:
         tail = processes.log_tail(Path(server.folder) / "server.log")
         raise DeploymentError(f"{message}. The last lines of its log ({self.directory / 'failed.log'}):\n{tail}")
 
-    def _wait_ready(self, server: Server) -> None:
-        deadline = time.monotonic() + self.start_timeout
-        while not _answers_ping(server):
-            if time.monotonic() > deadline:
-                raise DeploymentError(
-                    f"version {server.version} does not answer, so it gets no traffic: see {server.folder}/server.log"
-                )
-            time.sleep(0.1)
-
     def _drain(self, server: Server) -> None:
         deadline = time.monotonic() + self.drain_timeout
-        while time.monotonic() < deadline:
-            view = self._ask(self._deployed(), "GET", "/-/status")
-            if view is None or server.folder not in view:
+        while server.folder in (self._ask(self._deployed(), "GET", "/-/status") or {}):
+            if time.monotonic() > deadline:
+                _log.warning("version %s still has requests after %g s", server.version, self.drain_timeout)
                 return
             time.sleep(0.05)
-        _log.warning("version %s still has requests after %g s: stopping it", server.version, self.drain_timeout)
 
     def _sweep(self) -> None:
         """Stop and remove every server that the state does not name."""
@@ -458,6 +425,10 @@ class LocalTarget:
             if str(folder) not in wanted:
                 processes.stop(folder, "server", 10)
                 shutil.rmtree(folder)
+
+
+class _ProxyHangsError(DeploymentError):
+    """The proxy is there and does not answer."""
 
 
 def _identified(model_uri: str) -> tuple[str, str, str]:
@@ -485,11 +456,8 @@ def _ask_server(server: Server, method: str, path: str, timeout: float, data: st
     record = holder(Path(server.folder), "server")
     if record is None:
         raise requests.ConnectionError("it does not run")
-    headers = {SERVER_TOKEN_HEADER: record["token"], "Content-Type": "application/json"}
-    with requests.Session() as session:
-        session.trust_env = False
-        url = f"http://127.0.0.1:{record['port']}{path}"
-        return session.request(method, url, timeout=timeout, data=data, headers=headers)
+    url = f"http://127.0.0.1:{record['port']}{path}"
+    return _http(method, url, {SERVER_TOKEN_HEADER: record["token"]}, timeout, data)
 
 
 def _answers_ping(server: Server) -> bool:
@@ -498,26 +466,32 @@ def _answers_ping(server: Server) -> bool:
     return False
 
 
+class _OurCertificate(HTTPAdapter):
+    """Trusts the endpoint's own certificate, whatever name it is for: we ask this machine."""
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)
+        conn.assert_hostname = False
+
+
+def _http(
+    method: str, url: str, headers: dict[str, str], timeout: float, data: str | None, certificate: str = ""
+) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # a company's HTTP_PROXY must not get between us and this machine
+        session.mount("https://", _OurCertificate())
+        headers = {"Content-Type": "application/json"} | headers
+        return session.request(method, url, timeout=timeout, data=data, headers=headers, verify=certificate or True)
+
+
 def _url(state: State, path: str) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(state.host, state.host)
     scheme = "https" if state.certificate else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{state.port}{path}"
 
 
-class _OurCertificate(HTTPAdapter):
-    """Trusts the endpoint's own certificate, whatever name it is for: we ask this machine."""
-
-    def __init__(self, certificate: str) -> None:
-        self.certificate = certificate
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, ca_certs=self.certificate, assert_hostname=False, **options)
-
-
 def _reason(reply: requests.Response) -> str:
     try:
-        # MLflow repeats all the data that it was sent before it comes to the point.
-        return reason(reply.json()["message"].rpartition("Error: ")[2])
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return reason(reply.json()["message"])
+    except (ValueError, LookupError, TypeError):
         return reason(reply.text)

@@ -97,7 +97,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
 @pytest.mark.parametrize(
     ("verb", "options", "message"),
     [
-        ("deploy", {"target": "moon"}, "'--target': 'moon' is not one of 'local', 'azureml'."),
+        ("deploy", {"target": "moon"}, "'--target': 'moon' is not one of 'local', 'azureml', 'databricks'."),
         ("deploy", {"canary": "0"}, "'--canary': 0 is not in the range 1<=x<=100."),
         ("deploy", {"endpoint": "a b"}, "'--endpoint': 'a b' is no name for an endpoint"),
         ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),

@@ -469,17 +469,18 @@ def test_bad_parameters(live: Any, model_uri: str, canary: int, message: str) ->
     assert len(processes(live.directory)) == 2
 
 
-def test_an_endpoint_is_not_confused_with_another(live: Any, tmp_path: Path) -> None:
-    elsewhere: list[dict[str, Any]] = [{"port": 1}, {"host": "0.0.0.0", "token": "t"}]
+def test_an_endpoint_is_not_confused_with_another(live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere: list[dict[str, Any]] = [{"port": 1}, {"host": "0.0.0.0"}]
     for options in elsewhere:
         with pytest.raises(DeploymentError, match=r"numbers is deployed on 127\.0\.0\.1"):
             LocalTarget("numbers", directory=live.directory, **options).deploy("models:/numbers/2")
     with pytest.raises(DeploymentError, match=r"name=letters: in .* numbers is deployed"):
         LocalTarget("letters", directory=live.directory).undeploy()
-    with pytest.raises(DeploymentError, match="was deployed without a token: undeploy it before you set one"):
-        LocalTarget("numbers", directory=live.directory, token="t").deploy("models:/numbers/2")
     with pytest.raises(DeploymentError, match="letters is not deployed in"):
         LocalTarget("letters", directory=tmp_path).rollback()
+    monkeypatch.setenv("DEPLOYMENT_TOKEN", "t")
+    with pytest.raises(DeploymentError, match="was deployed without a token: undeploy it before you set one"):
+        LocalTarget("numbers", directory=live.directory).deploy("models:/numbers/2")
 
 
 def test_a_canary_gets_exactly_its_share(tmp_path: Path) -> None:
