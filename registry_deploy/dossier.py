@@ -27,7 +27,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
-from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyRegressor
 from sklearn.inspection import permutation_importance
 
 import chance
@@ -164,7 +164,8 @@ def decisions(known: Known, say: Say) -> Section:
         decided, entered = tags.get("decision", ""), say("promoted" if moved else "not promoted")
         stated = say("promoted" if decided == "promoted" else "not promoted")
         checked = check(say, stated, entered, history)
-        by, against = tags.get("mlflow.user", say("not known")), tags.get("champion_version", "")
+        by = tags.get("judged_by") or tags.get("mlflow.user") or say("not known")
+        against = tags.get("champion_version", "")
         against = say("none") if against == "none" else against or say("not known")
         rows.append([moment(run.info.start_time), by, say(decided), against, run.info.run_id, checked])
     for verb in ("promoted", "replaced", "restored", "rolled_back", "archived"):
@@ -245,23 +246,17 @@ def metrics(asked: Contestant, validation: Validation, compared: str, evaluated:
     return Section(say("Metrics"), columns, rows)
 
 
-class _Asked(BaseEstimator):
-    """What scikit-learn takes for an estimator: the scorer below asks the model itself."""
-
-    def fit(self, X: Any, y: Any) -> None:
-        """Nothing is fitted."""
-
-
 def importance(asked: Contestant, validation: Validation, compared: str, say: Say) -> Section:
     """scikit-learn's permutation importance: how much worse the metric gets where a column is shuffled."""
     metric, model, rows = gate.METRICS[validation.model_type][compared], asked.asked, min(len(asked.X), SAMPLE)
     sign = 1 if metric.greater_is_better else -1
 
     def score(_: object, X: pd.DataFrame, y: np.ndarray) -> float:
-        return sign * metric.value(y, model.answer(X))  # type: ignore[union-attr]  # it was asked here
+        # Instead of the estimator that scikit-learn asks for, a dummy: the model itself answers.
+        return sign * metric.value(y, model.answer(X))  # type: ignore[union-attr]
 
     how: dict[str, Any] = {"scoring": score, "n_repeats": 5, "random_state": 0, "max_samples": rows}
-    found = permutation_importance(_Asked(), asked.X, validation.truth, **how)
+    found = permutation_importance(DummyRegressor(), asked.X, validation.truth, **how)
     values = zip(map(str, asked.X), found.importances_mean, found.importances_std, strict=True)
     told = [
         [name, f"{mean:.4f}", f"{deviation:.4f}"] for name, mean, deviation in sorted(values, key=lambda each: -each[1])

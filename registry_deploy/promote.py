@@ -18,7 +18,7 @@ from contestant import Contestant, Validation, read_validation
 from gate import FAIL, METRICS, PASS, UNDECIDED, Comparison, Row
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.table import bad
-from versions import CHAMPION, aliases, explained, find_version, move_champion, quiet, say_whose
+from versions import CHAMPION, aliases, explained, find_version, move_champion, quiet, say_whose, who
 
 TIMED = 60  # rows that are sent to both models one by one, in turns
 
@@ -111,7 +111,7 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params({"model_uri": model_uri, "data": data, "target": target, **vars(rules)})
         log_working_tree()
-        names = {"registered_model": candidate.name, "candidate_version": str(candidate.version)}
+        names = {"registered_model": candidate.name, "candidate_version": str(candidate.version), "judged_by": who()}
         mlflow.set_tags(names | {"champion_version": number or "none", "decision": "pending"})
         judged = Judged(candidate, judge(candidate, champion, validation, rules), run.info.run_id)
         mlflow.log_text(gate.frame(judged.rows).to_csv(index=False), "gate.csv")

@@ -28,7 +28,8 @@ def judged(
     table = pd.read_csv(validation)
     table.assign(half=["upper" if z > 0 else "lower" for z in table["z"]]).to_csv(data, index=False)
     assert run("register.py", model_uri=log("good", roc_auc=0.9), name=NAME, description="A | b").code == 0
-    outcome = run("promote.py", model_uri=f"models:/{NAME}/1", data=data, target="y", slices="half")
+    given = {"model_uri": f"models:/{NAME}/1", "data": data, "target": "y", "slices": "half"}
+    outcome = run("promote.py", environment={"MLFLOW_TRACKING_USERNAME": "ann"}, **given)
     assert outcome.code == 0, outcome.output
     return data
 
@@ -56,7 +57,7 @@ def test_each_fact_is_read_and_compared_and_what_is_not_recorded_is_not_known(
     assert rows["Reproduced"][0] == "not known"
     assert rows["Model, data, code and environment: Reproduced: not known"] == []  # among the limits
     [decided] = [cells for cells in rows.values() if gate.info.run_id in cells]
-    assert decided[1:3] == ["promoted", "none"]
+    assert decided[:3] == ["ann", "promoted", "none"]
     assert decided[-1] == "confirmed by the history of champions"
     assert rows["Data and answers today"] == ["confirmed by the run"]
 
