@@ -100,6 +100,62 @@ experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
 # COMMAND ----------
 
 # MAGIC %md
+# MAGIC ## Tracking by hand
+# MAGIC
+# MAGIC Before the example runs whole projects for you, record one training yourself, with scikit-learn alone. The table
+# MAGIC is one that scikit-learn brings: measurements of tumours. A part of it trains a model, the rest tests it.
+
+# COMMAND ----------
+
+import sklearn
+import skops
+from mlflow.models import infer_signature
+from sklearn.datasets import load_breast_cancer
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.tree import DecisionTreeClassifier
+
+X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC A *run* begins with `start_run` and ends with the block. What you log in it stays together: a **parameter** is
+# MAGIC what you chose, a **metric** is what came out, a figure is an **artifact**. The model is logged with its
+# MAGIC *signature* (which columns it takes, what it answers), an *input example*, and the packages that it needs.
+
+# COMMAND ----------
+
+with mlflow.start_run(run_name="by hand") as by_hand:
+    classifier = DecisionTreeClassifier(max_depth=3, random_state=0).fit(X_train, y_train)
+    scores = classifier.predict_proba(X_test)[:, 1]
+    mlflow.log_param("max_depth", 3)
+    mlflow.log_metric("roc_auc", roc_auc_score(y_test, scores))
+    mlflow.log_figure(RocCurveDisplay.from_predictions(y_test, scores).figure_, "roc_curve.png")
+    mlflow.sklearn.log_model(
+        classifier,
+        name="model",
+        signature=infer_signature(X_train, classifier.predict(X_train)),
+        input_example=X_train.head(2),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+        skops_trusted_types=["sklearn.tree._tree.Tree"],
+    )
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC `search_runs` gives the runs of the experiment as a table. It knows what you logged, but not which commit of
+# MAGIC your code did it: that is what a project from Git adds.
+
+# COMMAND ----------
+
+runs = mlflow.search_runs(filter_string="attributes.run_name = 'by hand'", order_by=["start_time DESC"])
+display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "status"]])
+
+# COMMAND ----------
+
+# MAGIC %md
 # MAGIC ## Run several entry points of one commit
 # MAGIC
 # MAGIC The example is an MLflow Project: its file `MLproject` names entry points with their parameters. The entry

@@ -109,6 +109,65 @@ experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
 # COMMAND ----------
 
 # MAGIC %md
+# MAGIC ## Le suivi à la main
+# MAGIC
+# MAGIC Un modèle arrive au registre depuis une *exécution*. Enregistrez-en d’abord une vous-même, avec scikit-learn
+# MAGIC seul : une partie des clients entraîne un modèle, le reste le teste, car un modèle doit être jugé
+# MAGIC sur des clients qu’il n’a pas vus.
+
+# COMMAND ----------
+
+import sklearn
+import skops
+from mlflow.models import infer_signature
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.tree import DecisionTreeClassifier
+
+training = pd.read_csv(project / "data" / "churn_training.csv")
+X, y = training[["tenure", "monthly_charges"]].astype(float), training["churn"]
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Une *exécution* commence par `start_run` et se termine avec le bloc. Ce que vous y journalisez reste ensemble :
+# MAGIC un **paramètre** est ce que vous avez choisi, une **métrique** est ce qui en est sorti, une figure est un
+# MAGIC **artefact**. Le modèle est journalisé avec sa *signature* (quelles colonnes il prend, ce qu’il répond), un
+# MAGIC *exemple d’entrée* et les paquets dont il a besoin.
+
+# COMMAND ----------
+
+with mlflow.start_run(run_name="by hand") as by_hand:
+    classifier = DecisionTreeClassifier(max_depth=3, random_state=0).fit(X_train, y_train)
+    scores = classifier.predict_proba(X_test)[:, 1]
+    mlflow.log_param("max_depth", 3)
+    mlflow.log_metric("roc_auc", roc_auc_score(y_test == "Yes", scores))
+    mlflow.log_figure(RocCurveDisplay.from_predictions(y_test == "Yes", scores).figure_, "roc_curve.png")
+    mlflow.sklearn.log_model(
+        classifier,
+        name="model",
+        signature=infer_signature(X_train, classifier.predict(X_train)),
+        input_example=X_train.head(2),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+        skops_trusted_types=["sklearn.tree._tree.Tree"],
+    )
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC `search_runs` donne les exécutions de l’expérience sous forme de table. Ce qui est inscrit plus bas, ce sont
+# MAGIC les modèles de telles exécutions, entraînés sur toutes les colonnes par une fonction de l’exemple qui
+# MAGIC journalise aussi les données.
+
+# COMMAND ----------
+
+runs = mlflow.search_runs(filter_string="attributes.run_name = 'by hand'", order_by=["start_time DESC"])
+display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "status"]])
+
+# COMMAND ----------
+
+# MAGIC %md
 # MAGIC ## Deux modèles
 # MAGIC
 # MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision, à trois

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import mlflow
+import mlflow.pyfunc
 
 
 class Faulty(mlflow.pyfunc.PythonModel):

@@ -111,6 +111,7 @@ def test_clustering(logs: dict[str, str], connected: Workspace) -> None:
 
 def test_git_project_imported_alone(logs: dict[str, str], connected: Workspace, served: tuple[str, str, Path]) -> None:
     runs, log, (repo, commit, _) = runs_of(connected, "git_project"), logs["git_project"], served
+    assert runs["by hand"].data.metrics["roc_auc"] > 0.9
     [name] = children(runs, runs["from Git"])
     assert name == "decision_tree max_depth=3"
     assert runs[name].data.tags["mlflow.source.git.commit"] == commit
@@ -121,6 +122,7 @@ def test_git_project_imported_alone(logs: dict[str, str], connected: Workspace, 
 
 
 def test_registry_deploy(logs: dict[str, str], connected: Workspace) -> None:
+    assert runs_of(connected, "registry_deploy")["by hand"].data.metrics["roc_auc"] > 0.7
     said = re.findall(r"^(promoted|refused: .*)$", logs["registry_deploy"], re.MULTILINE)
     assert [line.split(",")[0].split(" 0")[0] for line in said] == ["promoted", "refused: roc_auc", "promoted"]
     assert aliases_of("main.a.churn_notebook") == {"champion": "2", "for_the_newsletter": "2"}
