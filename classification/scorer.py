@@ -19,12 +19,12 @@ class Scorer(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.predictor = load_predictor(context.artifacts["model"])
         self.schema = self.predictor.info.signature.inputs
-        self.kinds = kinds_of(self.predictor.metadata, self.schema)
+        self.kinds = kinds_of(self.predictor.info.metadata, self.schema)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        added = self.predictor.predict(model_inputs(model_input, self.schema, self.kinds))
+        added = self.predictor.add(model_inputs(model_input, self.schema, self.kinds))
         return added.set_axis(context.model_config["columns"], axis=1)
 
 

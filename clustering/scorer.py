@@ -23,7 +23,7 @@ class Scorer(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        added = self.model.assign(model_inputs(model_input, self.model.schema, self.kinds))
+        added = self.model.add(model_inputs(model_input, self.model.schema, self.kinds))
         return added.set_axis(context.model_config["columns"], axis=1)  # the table may have columns of our names
 
 

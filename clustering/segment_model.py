@@ -23,7 +23,7 @@ class SegmentModel:
     """A logged model of segments.
 
     pipeline: from raw columns to segments; ends in K-Means.
-    description, metadata, schema: what MLflow knows of the model, what was stored with it, and the columns it takes.
+    info, metadata, schema: what MLflow knows of the model, what was stored with it, and the columns it takes.
 
     Raises click.BadParameter where there is no such model, where it is another kind of model, or where it says nothing
     on the columns that it needs.
@@ -31,11 +31,11 @@ class SegmentModel:
 
     def __init__(self, model_uri: str) -> None:
         try:
-            self.description: ModelInfo = mlflow.models.get_model_info(model_uri)
-            signature = self.description.signature
+            self.info: ModelInfo = mlflow.models.get_model_info(model_uri)
+            signature = self.info.signature
             if signature is None or not signature.inputs.has_input_names():
                 raise bad("model_uri", model_uri, "has no signature with column names: log it with one.")
-            if "sklearn" not in self.description.flavors:
+            if "sklearn" not in self.info.flavors:
                 raise bad("model_uri", model_uri, "is not a scikit-learn model.")
             self.pipeline: Any = mlflow.sklearn.load_model(model_uri)
         except (MlflowException, OSError, ValueError) as error:
@@ -44,9 +44,9 @@ class SegmentModel:
         if not isinstance(self.pipeline, Pipeline) or not hasattr(self.pipeline[-1], "cluster_centers_"):
             raise bad("model_uri", model_uri, "is not a Pipeline that ends in K-Means.")
         self.schema: Schema = signature.inputs
-        self.metadata: dict[str, Any] = self.description.metadata or {}
+        self.metadata: dict[str, Any] = self.info.metadata or {}
 
-    def assign(self, X: pd.DataFrame, first_row: int = 1) -> pd.DataFrame:
+    def add(self, X: pd.DataFrame, first_row: int = 1) -> pd.DataFrame:
         """The columns `ADDED` for each row; `segment_name` only where the model has names.
 
         X: raw columns (rows, features), as the model's signature has them.

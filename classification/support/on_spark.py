@@ -14,7 +14,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,25 +196,7 @@ def first_rows(frame: DataFrame, source: str, rows: int, parameter: str = "data"
     return head
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the scoring of a table came to.
-
-    rows: how many there were.
-    counts: rows by each value of the first column that the scorer gives, as text.
-    unseen: for each column, the categories that the model never saw, with how often each occurs.
-    sums: of the columns that were asked for.
-    digest: eight hexadecimal digits for the columns that the model takes, whatever the order of the rows.
-    """
-
-    rows: int
-    counts: Counter[str]
-    unseen: dict[str, Counter[str]]
-    sums: dict[str, int]
-    digest: str
-
-
-def score_on_spark(
+def score(
     frame: DataFrame,
     model_uri: str,
     example: pd.DataFrame,
@@ -225,8 +206,10 @@ def score_on_spark(
     *,
     kinds: Mapping[str, Kind] | None = None,
     sums: tuple[str, ...] = (),
-) -> Scored:
+) -> tuple[int, Counter[str], dict[str, Counter[str]], dict[str, int], str]:
     """Score a table in Spark's workers with `scorer.py`, and write its rows and the scorer's columns beside them.
+
+    Returns rows, counts, unseen, sums and digest, as in `scoring.Scored`; the digest is one for any order of the rows.
 
     example: what the scorer gives for a few rows, under names that the table does not have (`free_names`). The scorer
     gives its columns these names: `added.set_axis(context.model_config["columns"], axis=1)`.
@@ -268,13 +251,9 @@ def score_on_spark(
             if found[f"unseen {name}"]:
                 rows = frame.where(condition).groupBy(categories[name]).count().collect()
                 unseen[name] = Counter({row[0]: row[1] for row in rows})
-    return Scored(
-        rows=found["rows"],
-        counts=Counter({str(row[0]): row[1] for row in counted}),
-        unseen=unseen,
-        sums={name: found[f"sum {name}"] for name in sums},
-        digest=f"{int(found['hash']) % 2**32:08x}",
-    )
+    counts = Counter({str(row[0]): row[1] for row in counted})
+    totals = {name: found[f"sum {name}"] for name in sums}
+    return found["rows"], counts, unseen, totals, f"{int(found['hash']) % 2**32:08x}"
 
 
 def _category(column: Column, kind: Kind | None) -> Column:

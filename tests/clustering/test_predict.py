@@ -102,7 +102,7 @@ def test_what_the_model_does_not_take_is_carried_through_as_it_came(
         arguments = ["--model_uri", model_uri(segmented), "--data", str(tmp_path / data), *more]
         commands.append(("predict", "predict", [*arguments, "--output", str(outputs[len(commands)])]))
     said, _, _ = (outcome.output for outcome in store.run_several(CLUSTERING, commands))
-    assert "The table has a column 'segment', which stays as it is: ours is called 'segment_2'." in said
+    assert "The table has a column 'segment': the new one is called 'segment_2'." in said
     assert "'far'" not in said
     written = outputs[0].read_text().splitlines()
     assert written[0] == f"{lines[0]},segment_2,segment_distance,segment_name"

@@ -142,20 +142,20 @@ def test_assigning_refuses_a_missing_value_and_says_where(model: Callable[..., A
     columns = {"columns": "tenure,contract", "categories": "onehot"}
     refusing = model(table(contract=["a", "b"] * 20), **columns)
     with pytest.raises(click.BadParameter, match="'nan' in column 'tenure', row 8, is missing: fit the model with"):
-        refusing.assign(rows, first_row=7)
+        refusing.add(rows, first_row=7)
     with pytest.raises(click.BadParameter, match="in column 'contract', row 1, is missing"):
-        refusing.assign(rows.assign(tenure=[1.0, 2.0], contract=[np.nan, "a"]))
+        refusing.add(rows.assign(tenure=[1.0, 2.0], contract=[np.nan, "a"]))
 
 
 def test_a_model_that_imputes_takes_missing_values(model: Callable[..., Any]) -> None:
-    added = model(table(), missing="impute").assign(pd.DataFrame({"tenure": [np.nan], "monthly_charges": [np.nan]}))
+    added = model(table(), missing="impute").add(pd.DataFrame({"tenure": [np.nan], "monthly_charges": [np.nan]}))
     assert added["segment"].isin([0, 1]).all()
 
 
 def test_assigning_refuses_what_has_no_logarithm(model: Callable[..., Any]) -> None:
     rows = pd.DataFrame({"tenure": [1.0, -2.0], "monthly_charges": [1.0, 1.0]})
     with pytest.raises(click.BadParameter, match=r"'-2.0' in column 'tenure', row 2, has no logarithm"):
-        model(table(), log_columns="tenure").assign(rows)
+        model(table(), log_columns="tenure").add(rows)
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:

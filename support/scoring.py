@@ -1,0 +1,151 @@
+"""Score new rows with a model and write what it adds beside them: in batches here, or in the workers of Spark."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import click
+import mlflow
+import pandas as pd
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import LoggedModelInput
+from mlflow.models.model import ModelInfo
+
+from support.inputs import kinds_of, model_inputs, unseen
+from support.names import free_names
+from support.table import bad, dataset_source, open_table, short_name
+from support.table_writer import TableWriter
+
+
+class Model(Protocol):
+    """A logged model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What MLflow knows of it: signature, metadata."""
+
+    def add(self, X: pd.DataFrame, first_row: int = 1) -> pd.DataFrame:
+        """The columns to write beside rows, the answer first. X: what the signature asks for."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the scoring of a table came to.
+
+    rows: how many there were.
+    first: what was added to the first five.
+    counts: rows by each value of the first column that was added, as text.
+    unseen: for each column, the categories that the model never saw, with how often each occurs.
+    sums: of the columns to add up.
+    digest: eight hexadecimal digits for the columns that the model takes.
+    """
+
+    rows: int
+    first: pd.DataFrame
+    counts: Counter[str]
+    unseen: dict[str, Counter[str]]
+    sums: dict[str, int]
+    digest: str
+
+
+def score_here(
+    model: Model, data: str, file: Path, *, called: Mapping[str, str], batch_size: int, sums: Iterable[str] = ()
+) -> Scored:
+    """Score a table in this process and write it, its own columns as they came, to a file.
+
+    data: path or URL of the table.
+    called: other names for columns that the model adds.
+    batch_size: rows in memory at a time.
+    sums: columns that the model adds which are added up instead of written.
+
+    Raises click.BadParameter where there is no such table, and for a value that the model does not take, with its row.
+    """
+    table = open_table(data)
+    schema, metadata = model.info.signature.inputs, model.info.metadata or {}
+    kinds = kinds_of(metadata, schema, table)
+    for note in table.notes:
+        click.echo(note, err=True)
+    names: dict[str, str] = {}
+    first = pd.DataFrame()
+    counts: Counter[str] = Counter()
+    strange: dict[str, Counter[str]] = {}
+    totals = dict.fromkeys(sums, 0)
+    digest, done = hashlib.sha256(), 0
+    with TableWriter(file) as writer:
+        for rows in table.batches(batch_size):
+            X = model_inputs(rows, schema, kinds, first_row=done + 1)
+            added = model.add(X, first_row=done + 1)
+            for name in totals:
+                totals[name] += int(added.pop(name).sum())
+            if not done:
+                names = names_of(added.columns, called, table.names)
+                first = added.rename(columns=names).head()
+            writer.write(rows, added.rename(columns=names))
+            counts.update(added.iloc[:, 0].astype(str))
+            for name, values in unseen(X, metadata.get("categories", {})).items():
+                strange.setdefault(name, Counter()).update(values)
+            digest.update(pd.util.hash_pandas_object(X, index=False).to_numpy().tobytes())
+            done += len(rows)
+    return Scored(done, first, counts, strange, totals, digest.hexdigest()[:8])
+
+
+def score_on_spark(
+    model: Model, model_uri: str, data: str, output: str, *, called: Mapping[str, str], sums: tuple[str, ...] = ()
+) -> Scored:
+    """As `score_here`, in the workers of Spark, which write a folder of files or a table of the catalog.
+
+    Raises click.BadParameter as `score_here` does, where there is no Spark, and where the output exists.
+    """
+    from support import on_spark  # late: the local engine needs no Spark
+
+    spark = on_spark.spark_session()
+    on_spark.refuse_output(spark, output)
+    frame = on_spark.read_on_spark(spark, data)
+    head = on_spark.first_rows(frame, data, rows=5)
+    schema, metadata = model.info.signature.inputs, model.info.metadata or {}
+    kinds = kinds_of(metadata, schema)
+    added = model.add(model_inputs(head, schema, kinds))
+    names = names_of([name for name in added.columns.tolist() if name not in sums], called, [*frame.columns, *sums])
+    first = added.rename(columns=names)
+    rows, counts, strange, totals, digest = on_spark.score(
+        frame, model_uri, first, schema.input_names(), metadata.get("categories", {}), output, kinds=kinds, sums=sums
+    )
+    return Scored(rows, first.drop(columns=[*sums]), counts, strange, totals, digest)
+
+
+def names_of(added: Iterable[str], called: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
+    """What to call the columns that we add; prints where the table has a column of the name already."""
+    wanted = {name: called.get(name, name) for name in added}
+    free = free_names(wanted.values(), taken)
+    for name, new in free.items():
+        if new != name:
+            click.echo(f"The table has a column {name!r}: the new one is called {new!r}.", err=True)
+    return {name: free[chosen] for name, chosen in wanted.items()}
+
+
+def check_output(output: str, engine: str) -> None:
+    """Raise click.BadParameter, before any work, for a file in a folder that does not exist."""
+    if engine == "local" and output and not Path(output).expanduser().parent.is_dir():
+        raise bad("output", output, "lies in a folder that does not exist.")
+
+
+def log_scored(found: Scored, data: str, model_uri: str, model: Model) -> None:
+    """Log to the active run the table that was scored, and the model that did it."""
+    dataset = MetaDataset(dataset_source(data), name=short_name(data), digest=found.digest)  # type: ignore[abstract]
+    mlflow.log_input(dataset, context="inference")
+    run = mlflow.active_run()
+    if model.info.model_id and run:  # shows the run on the page of the model
+        mlflow.MlflowClient().log_inputs(run.info.run_id, models=[LoggedModelInput(model.info.model_id)])
+    mlflow.set_tag("model_uri", model_uri)
+
+
+def say_unseen(found: Scored) -> None:
+    """Point out the categories that the model has not seen."""
+    for name, values in found.unseen.items():
+        listed = ", ".join(f"{value!r} ({times})" for value, times in values.most_common(5))
+        click.echo(f"Warning: column {name!r} holds categories that the model has not seen: {listed}.", err=True)
