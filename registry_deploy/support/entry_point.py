@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def say_where_to_look() -> None:
     if uri.startswith(("http://", "https://")):
         click.echo(f"See the run: {uri.rstrip('/')}{page}")
     elif "databricks" not in uri:  # on Databricks MLflow prints the link itself
-        click.echo(f"See the run: mlflow ui --workers 1 --backend-store-uri {uri}")
+        click.echo(f"See the run: mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}")
         click.echo(f"        then http://127.0.0.1:5000{page}")
 
 

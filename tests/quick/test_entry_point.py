@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from support.entry_point import FiniteRange, run_command
+from support.entry_point import FiniteRange, run_command, say_where_to_look
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,14 @@ def test_a_relative_store_is_refused_under_mlflow_run(
 def test_a_range_refuses_what_is_no_finite_number(value: str) -> None:
     with pytest.raises(click.BadParameter):
         FiniteRange(min=0).convert(value, None, None)
+
+
+def test_the_command_that_opens_the_ui_can_be_typed_as_it_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SimpleNamespace(info=SimpleNamespace(run_id="1" * 32, experiment_id="0"))
+    monkeypatch.setattr("mlflow.active_run", lambda: run)
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: "sqlite:////home/a b/mlflow.db")
+    say_where_to_look()
+    command = capsys.readouterr().out.splitlines()[0].removeprefix("See the run: ")
+    assert shlex.split(command)[-2:] == ["--backend-store-uri", "sqlite:////home/a b/mlflow.db"]
