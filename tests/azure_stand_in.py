@@ -11,6 +11,7 @@ import random
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +19,12 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import requests
 import trustme
 import uvicorn
@@ -40,6 +42,7 @@ HOME = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/{ML}/workspaces/{W
 ENDPOINT = HOME + "/onlineEndpoints/{endpoint}"
 DEPLOYMENT = ENDPOINT + "/deployments/{colour}"
 MACHINES = ("Standard_DS3_v2", "Standard_F4s_v2")
+HURRY = 100  # how much faster than Azure's the clock of the probes runs
 # azmlinfsrv has no option for the address, and would listen on all of them.
 SERVE = "from azureml_inference_server_http import amlserver; amlserver.DEFAULT_HOST = '127.0.0.1'; amlserver.run()"
 
@@ -69,6 +72,7 @@ class Deployment:
     body: dict[str, Any]
     server: "ModelServer | None" = None
     log: Path | None = None
+    stopped: bool = False
 
     @property
     def state(self) -> str:
@@ -100,13 +104,16 @@ class ModelServer:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self.made_of = python, script, model, log
+        self.started = time.monotonic()
+        self.failures = 0  # probes in a row that it has not answered
         self.session = requests.Session()
         self.session.trust_env = False
         # A container inherits nothing of the client's machine.
         variables = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         variables |= {"AML_APP_ROOT": str(script.parent)}
         options = ["--port", str(port), "--entry_script", str(script), "--model_dir", str(model)]
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [python, "-c", SERVE, *options], cwd=log.parent, env=variables, stdout=output, stderr=output
             )
@@ -123,13 +130,41 @@ class ModelServer:
         self.stop()
         raise RuntimeError("Liveness probe failed: the container crashed or never became healthy")
 
+    def hangs(self, probe: dict[str, Any]) -> bool:
+        """Whether the container has to be started again, by Azure's rules for a liveness probe."""
+        if self.process.poll() is not None:
+            return True
+        if time.monotonic() - self.started < seconds(probe["initialDelay"]) / HURRY:
+            return False
+        try:
+            answered = requests.get(self.url, timeout=max(1.0, seconds(probe["timeout"]) / HURRY)).ok
+        except requests.RequestException:
+            answered = False
+        self.failures = 0 if answered else self.failures + 1
+        return self.failures >= probe["failureThreshold"]
+
+    def send(self, number: int) -> None:
+        """Send a signal to the server and to the processes that it has started."""
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(self.process.pid)
+            for process in (*server.children(recursive=True), server):
+                process.send_signal(number)
+
     def stop(self) -> None:
         self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.send(signal.SIGKILL)
             self.process.wait()
+
+
+def seconds(duration: str) -> float:
+    """The seconds of a duration in ISO 8601, as the client writes them: PT5M10S."""
+    parts = re.fullmatch(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?", duration)
+    assert parts, duration
+    hours, minutes, rest = (int(part or 0) for part in parts.groups())
+    return 3600.0 * hours + 60 * minutes + rest
 
 
 class StandIn:
@@ -149,6 +184,9 @@ class StandIn:
         self.blob_metadata: dict[str, dict[str, str]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.token, self.identity_header, self.sas = (secrets.token_hex(16) for _ in range(3))
+        self.aml_token, self.aad_token = (secrets.token_hex(16) for _ in range(2))
+        self.role = "workspace"  # what the client may do: a role in the workspace alone, or in the "subscription"
+        self.restarts = 0
         self.certificate, self.authority = folder / "certificate.pem", folder / "authority.pem"
         self.url = ""
 
@@ -165,6 +203,7 @@ class StandIn:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
+        threading.Thread(target=self.probe, daemon=True).start()
         while not self._server.started:
             time.sleep(0.01)
         return self
@@ -265,7 +304,27 @@ class StandIn:
         if old:
             old.stop()
 
+    def probe(self) -> None:
+        """Start again what ends or hangs, until the end."""
+        while not self._server.should_exit:
+            time.sleep(0.2)
+            served = [held for endpoint in [*self.endpoints.values()] for held in [*endpoint.deployments.values()]]
+            for deployment in served:
+                server, probe = deployment.server, deployment.body["properties"].get("livenessProbe")
+                if server and probe and server.hangs(probe) and not deployment.stopped and deployment.server is server:
+                    server.send(signal.SIGKILL)
+                    server.process.wait()
+                    self.restarts += 1
+                    again = ModelServer(*server.made_of)
+                    with suppress(RuntimeError):
+                        again.wait()
+                    if deployment.stopped or deployment.server is not server:
+                        again.stop()
+                    else:
+                        deployment.server = again
+
     def stop(self, deployment: Deployment) -> None:
+        deployment.stopped = True
         if deployment.server:
             deployment.server.stop()
 
@@ -299,6 +358,11 @@ def application(azure: StandIn) -> FastAPI:
         known = request.headers.get("authorization") == f"Bearer {azure.token}"
         if request.url.path.startswith("/subscriptions/") and not known:
             status = 401
+        # A role in the workspace reads nothing outside it, and does not change the workspace itself.
+        outside = request.url.path.startswith(REGIONAL) and "mfeOperationsStatus" not in request.url.path
+        if known and azure.role == "workspace" and (outside or (request.url.path == HOME and request.method != "GET")):
+            denied = {"code": "AuthorizationFailed", "message": f"no permission over the scope of {request.url.path}"}
+            return JSONResponse({"error": denied}, 403)
         if status:
             error = {"code": f"Fault{status}", "message": f"{request.method} was answered with {status}"}
             return JSONResponse({"error": error}, int(status), {"Retry-After": "1"} if status == 429 else None)
@@ -316,7 +380,8 @@ def application(azure: StandIn) -> FastAPI:
         if request.headers.get("x-identity-header") != azure.identity_header:
             raise refusal(401, "Unauthorized", "The identity header is missing or wrong")
         expires = str(int(time.time()) + 3600)
-        return {"access_token": azure.token, "expires_on": expires, "resource": resource, "token_type": "Bearer"}
+        given = azure.aad_token if "ml.azure.com" in resource else azure.token  # each is for one audience
+        return {"access_token": given, "expires_on": expires, "resource": resource, "token_type": "Bearer"}
 
     @app.get(HOME)
     def workspace() -> dict:
@@ -424,9 +489,22 @@ def application(azure: StandIn) -> FastAPI:
 
         return azure.operate(request, work)
 
+    def of_mode(endpoint: str, mode: str) -> Endpoint:
+        known = azure.endpoint(endpoint)
+        if known.body["properties"]["authMode"].lower() != mode:
+            raise refusal(400, "BadArgument", f"The endpoint's authentication mode is not {mode}")
+        return known
+
     @app.post(f"{ENDPOINT}/listKeys")
     def keys(endpoint: str) -> dict:
-        return azure.endpoint(endpoint).keys
+        return of_mode(endpoint, "key").keys
+
+    @app.post(f"{ENDPOINT}/token")
+    def aml_token(endpoint: str) -> dict:
+        of_mode(endpoint, "amltoken")
+        now = int(time.time())
+        times = {"expiryTimeUtc": now + 3600, "refreshAfterTimeUtc": now + 1800}
+        return {"accessToken": azure.aml_token, "tokenType": "Bearer", **times}
 
     @app.get(f"{ENDPOINT}/deployments")
     def deployments(endpoint: str) -> dict:
@@ -479,7 +557,10 @@ def application(azure: StandIn) -> FastAPI:
     @app.post("/endpoints/{endpoint}/score")
     async def score(request: Request, endpoint: str) -> Response:
         known = azure.endpoint(endpoint)
-        if request.headers.get("authorization") not in [f"Bearer {key}" for key in known.keys.values()]:
+        right = {"amltoken": [azure.aml_token], "aadtoken": [azure.aad_token]}.get(
+            known.body["properties"]["authMode"].lower(), [*known.keys.values()]
+        )
+        if request.headers.get("authorization") not in [f"Bearer {key}" for key in right]:
             raise refusal(401, "KeyAuthAccessDenied", "The key is missing or wrong")
         colour = request.headers.get("azureml-model-deployment")
         traffic = known.traffic
@@ -489,7 +570,10 @@ def application(azure: StandIn) -> FastAPI:
         server = azure.deployment(endpoint, colour).server
         if not server:
             raise refusal(503, "NotReady", f"The deployment {colour} does not serve")
-        answer = await run_in_threadpool(server.session.post, f"{server.url}/score", data=await request.body())
+        try:
+            answer = await run_in_threadpool(server.session.post, f"{server.url}/score", data=await request.body())
+        except requests.RequestException:
+            raise refusal(503, "NotReady", f"The deployment {colour} broke off") from None
         # Azure puts an error of the model server into a 424.
         status = 200 if answer.ok else 424
         return Response(answer.content, status, {"azureml-model-deployment": colour}, "application/json")

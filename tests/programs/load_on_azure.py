@@ -1,6 +1,6 @@
 """Sends requests from four threads until the file `stop` appears, and prints what became of them.
 
-The file `enough` appears with the 2,000th.
+The file `enough` appears with the 2,000th. What is answered with 503 is sent again, as a client of Azure does.
 """
 
 import collections
@@ -8,6 +8,7 @@ import json
 import pathlib
 import sys
 import threading
+import time
 
 import requests
 
@@ -26,11 +27,16 @@ def send() -> None:
                 enough.touch()
             try:
                 answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
+                while answer.status_code == 503:  # the container is being started again
+                    counts["sent again"] += 1
+                    time.sleep(0.25)
+                    answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
                 said = answer.json()
                 whole = answer.ok and len(said) == 3 and len(set(said)) == 1
                 counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
             except Exception as error:
                 counts[f"lost: {error!r}"] += 1
+            time.sleep(0.02)
 
 
 threads = [threading.Thread(target=send) for _ in range(4)]
