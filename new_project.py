@@ -108,6 +108,8 @@ def new_project(name: str, data: str, target: str, output: str, language: str, t
         readme = project / "README.md"
         text = readme.read_text(encoding="utf-8").replace("@columns@", columns(frame, kinds, target, language))
         readme.write_text(text, encoding="utf-8")
+        if folder.exists():  # empty
+            folder.rmdir()
         project.rename(folder)
         mlflow.set_tags({"task": task, "project": str(folder)})
     for note in table.notes:
@@ -124,6 +126,8 @@ def _new_folder(output: str) -> Path:
         raise bad("output", output, "lies in a folder that does not exist.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise bad("output", output, "exists: give the name of a new folder.")
+    if not os.access(folder.parent, os.W_OK):
+        raise bad("output", output, "lies in a folder in which you cannot write.")
     return folder
 
 
