@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ import requests
 from examples import module
 from local_workspace import Workspace
 from mlflow.models import infer_signature
+from running import COLLECTION
 from sklearn.tree import DecisionTreeRegressor
 
 HERE = Path(__file__).parent
@@ -200,6 +203,25 @@ def test_what_cannot_be_a_target_is_refused(connected: Workspace, monkeypatch: p
     mlflow.set_tracking_uri("sqlite://")
     monkeypatch.setenv("DATABRICKS_TOKEN", connected.token)
     assert "export MLFLOW_TRACKING_URI=databricks" in refused(DatabricksTarget("a").deploy, f"{NUMBERS}/1")
+
+
+def test_the_verbs_of_the_page(target: Callable[..., Any], connected: Workspace) -> None:
+    page = (COLLECTION / "on_databricks" / "README.md").read_text(encoding="utf-8")
+    deploy, status, rollback, undeploy = re.findall(r"`mlflow run registry_deploy -e (.*target=databricks.*?)`", page)
+    connected.client.set_registered_model_alias("main.serving.numbers", "champion", "1")
+    target("churn").deploy(f"{NUMBERS}/2")
+
+    def typed(words: str) -> str:
+        verb, *parameters = words.replace("main.default.churn", "main.serving.numbers").replace(" -P ", " ").split()
+        entry = [verb, *(word for each in parameters if each != "-P" for word in f"--{each}".split("=", 1))]
+        done = connected.run([sys.executable, "deploy.py", *entry], COLLECTION / "registry_deploy")
+        assert done.code == 0, done.output
+        return done.output
+
+    assert "answers 10 % of the requests" in typed(deploy)
+    assert re.search(r"green +main.serving.numbers +1 +10 %", typed(status))
+    assert re.search(r"blue +main.serving.numbers +2 +100 %", typed(rollback))
+    assert "it is billed no more" in typed(undeploy)
 
 
 @pytest.mark.parametrize(
