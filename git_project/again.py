@@ -19,7 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from children import Child, Start, children_of, environment, run_children
 from past import Past, unquoted
-from repository import Project, load
+from repository import FOLDER, Project, load
 from sameness import IGNORE, Own, Sameness
 
 LOG = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |\s*hint:|🏃|🧪|See the run: |\s+then http")
@@ -50,6 +50,7 @@ class Attempt:
     """A run that was made for a past one.
 
     replaced: parameters that were given another value than the recorded one, on purpose.
+    located: parameters of type path whose file was found where the user stands, and given in full.
     notes: what a reader should know of how it was made.
     begun: whether the entry point itself was started, once its environment was there.
     """
@@ -58,6 +59,7 @@ class Attempt:
     child: Child
     env_manager: str
     replaced: set[str] = field(default_factory=set)
+    located: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     begun: bool = False
 
@@ -92,11 +94,11 @@ def prepare(past: Past, settings: Settings, folder: Path) -> Attempt:
         os.environ["UV_COMPILE_BYTECODE"] = "0"  # it takes longer than it saves in an environment used once
     declared = project.declared(past.entry_point)
     given = {name: value for name, value in past.parameters.items() if name in declared}
-    for name, value in given.items():
-        if declared[name].get("type") == "path" and (user_folder() / value).exists():
-            given[name] = str(user_folder() / value)
-    given |= past.resolved | settings.parameters
-    attempt = Attempt(project, Child(past.entry_point, given), manager, {*past.resolved, *settings.parameters})
+    paths = {name: user_folder() / value for name, value in given.items() if declared[name].get("type") == "path"}
+    located = {name: str(path) for name, path in paths.items() if path.exists()}
+    given |= located | past.resolved | settings.parameters
+    replaced = {*past.resolved, *settings.parameters}
+    attempt = Attempt(project, Child(past.entry_point, given), manager, replaced, {*located} - replaced)
     for name, value in past.resolved.items():
         attempt.notes.append(f"{name} was {value[:40]} when the original was run: this was given in its place.")
     return attempt
@@ -105,7 +107,7 @@ def prepare(past: Past, settings: Settings, folder: Path) -> Attempt:
 def user_folder() -> Path:
     """The folder from which the user gave the command: `mlflow run` starts this process in the project's."""
     here, process = Path.cwd(), os.getppid()
-    for _ in range(2):  # a shell may stand between
+    for _ in range(2 if here == FOLDER else 0):  # a shell may stand between
         try:
             there = Path(os.readlink(f"/proc/{process}/cwd"))
             parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
@@ -233,8 +235,8 @@ def _way_on(attempt: Attempt, settings: Settings) -> str:
     if project.pointers:
         return f"Install git-lfs: without it {project.pointers[0]} is a pointer of Git LFS and not the file."
     if attempt.env_manager == "docker" or "docker" in cause.lower():
-        return "Start Docker, which the project asks for, or say -P env_manager=local for what is installed here."
-    if not attempt.begun:
+        return "Start Docker: MLflow runs this project nowhere else, whichever env_manager is given."
+    if not attempt.begun and attempt.env_manager != "local":
         return "Try another environment: -P env_manager=local uses what is installed here."
     if re.search(r"No such file|FileNotFound|no such file|does not exist|not found", cause) and "odule" not in cause:
         if settings.registry == "scratch" and re.search("[Rr]egistered|[Mm]odel", cause):

@@ -25,6 +25,7 @@ class Row:
 
     run: the path of run names below the run in question, which is the empty one.
     same: None where it was not compared, and `why` says why.
+    place: the key or column within it where it differs first.
     """
 
     run: str
@@ -34,6 +35,7 @@ class Row:
     again: str
     same: bool | None
     why: str = ""
+    place: str = ""
 
 
 def compare(original: Recorded, again: Recorded, rules: Sameness, ask: Ask, replaced: Iterable[str] = ()) -> list[Row]:
@@ -160,7 +162,8 @@ def _row(kind: str, name: str, one: Any, other: Any, rules: Sameness) -> Row:
     # the place of the first difference, and what is there
     place = f"{' '.join(rules.where[-3:])}: " if rules.where else ""
     first, second = (_short(place + _shown(each)) for each in rules.what or (one, other))
-    return Row("", kind, name, first, second, False)
+    keys = [key for key in rules.where if not key.startswith("[")]
+    return Row("", kind, name, first, second, False, place=keys[-1] if keys else "")
 
 
 def _alone(kind: str, name: str, one: Any, other: Any, rules: Sameness) -> Row:

@@ -112,7 +112,7 @@ class Report:
             "What no commit fixes: a seed that is not set, the time, the number of threads, the hardware (this time "
             f"{machine()}; MLflow does not record that of the original)."
         )
-        named = [row.name for row in self.rows_of(False, "metric", "parameter", "artifact")]
+        named = [name for row in self.differences for name in (row.name, row.place)]
         durations = [name for name in named if looks_like_a_duration(name)]
         if durations and self.rules:
             ignore = ",".join(dict.fromkeys([*self.rules.ignore, *durations]))

@@ -15,7 +15,7 @@ from again import Attempt, NotTried, Settings, prepare, rules_for, run_again
 from children import temporary_folder
 from comparison import Row, compare, pair_runs
 from past import Past, find, foreseen
-from recorded import Recorded, ask_both, read
+from recorded import Recorded, ask_both, beside, read
 from report import Report
 from repository import forget_surroundings
 from run import read_parameters
@@ -43,6 +43,11 @@ def compare_runs(
     Raises NotTried where steps of a workflow were not run again, because it found those of an earlier run.
     """
     one, other = original, read(attempt.run)
+    other.parameters.update({name: one.parameters[name] for name in attempt.located})
+    if began := beside(attempt.run):
+        one.below.extend(read(run) for run in beside(past.project_run, began))
+        other.below.extend(read(run) for run in began)
+        attempt.notes.append(f"The script began {len(began)} runs beside its own, which were compared as well.")
     steps, now = (sum(1 for run in each.tree() if run.entry_point) for each in (one, other))
     if now < steps:
         raise NotTried(

@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from content import Picture, Unseen
 
 IGNORE = "*_seconds,*_time,*duration*,system/*"
-TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/\s'\":;,()\]}])")
+TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/#\s'\":;,()\]}])")
 ID = re.compile(r"\b(m-)?[0-9a-f]{32}\b")
 TIME = re.compile(
     r"\b\d{4}-?\d\d-?\d\d(?:[T _-]\d\d[:-]?\d\d(?:[:-]?\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
@@ -67,9 +67,10 @@ class Own:
 
 
 def _overlaps(text: str, early: float, late: float) -> bool:
-    """Whether a written time, here or in UTC, lies between two; a day does where a part of it does."""
+    """Whether a written time lies between two, in the zone that it names, else here or in UTC; a day does by a part."""
     written = re.sub(r"\s+", " ", text)
-    digits = re.sub(r"\D", "", re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", text) if len(text) > 14 else text)
+    zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", text) if len(text) > 14 else None
+    digits = re.sub(r"\D", "", text[: zone.start()] if zone else text)
     try:
         if written[:1].isalpha():
             moment = datetime.strptime(written, "%a %b %d %H:%M:%S %Y")
@@ -80,8 +81,9 @@ def _overlaps(text: str, early: float, late: float) -> bool:
     except ValueError:
         return False
     span = {8: 86400, 10: 3600, 12: 60}.get(len(digits), 1)
-    offsets = {0.0, (datetime.fromtimestamp(early).astimezone().utcoffset() or timedelta()).total_seconds()}
-    starts = [(moment - datetime(1970, 1, 1)).total_seconds() - offset for offset in offsets]
+    here = datetime.fromtimestamp(early).astimezone().tzinfo
+    zones = [datetime.strptime(zone[0], "%z").tzinfo] if zone else [UTC, here]
+    starts = [moment.replace(tzinfo=each).timestamp() for each in zones]
     return any(start <= late and start + span >= early for start in starts)
 
 

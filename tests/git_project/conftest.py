@@ -142,11 +142,16 @@ def left_behind(store: Store, temporary: Path) -> Callable[[], list[object]]:
     return left_behind
 
 
+RUN_ENTRY_POINT: Callable[..., LocalSubmittedRun] = mlflow.projects.backend.local._run_entry_point
+
+
 def _forked(command: str, work_dir: str, experiment_id: str, run_id: str) -> LocalSubmittedRun:
     """Start an entry point, `python SCRIPT ...`, as MLflow does, in a fork of this process: no import takes seconds.
 
     A thread has no active run; a fork must not use the connections to the database that it inherits.
     """
+    if not command.startswith("python "):
+        return RUN_ENTRY_POINT(command, work_dir, experiment_id, run_id)
     child = os.fork()
     if child:
         waiting = subprocess.Popen([sys.executable, "-ISc", "pass"])
@@ -166,6 +171,8 @@ def _forked(command: str, work_dir: str, experiment_id: str, run_id: str) -> Loc
         except BaseException:
             traceback.print_exc()
 
+    for provider in mlflow.tracking.context.registry._run_context_provider_registry:
+        getattr(provider, "_cache", {}).clear()  # it knows the commit of the tests' own repository
     for engine in [each for each in gc.get_objects() if isinstance(each, Engine)]:
         engine.dispose(close=False)
     os.chdir(work_dir)

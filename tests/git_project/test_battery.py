@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 
 import mlflow
 import pytest
-from git_server import GitServer, Repository
+from git_server import GitServer, Repository, git
 from mlflow.entities import Run
+from running import Store
 
 PROJECTS = Path(__file__).with_name("projects")
 REPRODUCED, NOT_REPRODUCED, NOT_TRIED = 0, 1, 3
@@ -79,7 +81,10 @@ CASES = [
     Case("failing_child", {("run", "status")}),
     Case("own_ids", {("parameter", "best")}),
     Case("noise", {("metric", "rmse")}, options={"rtol": "1e-6"}),
-    Case("script", {("metric", "rmse")}),
+    Case("script", {("metric", "rmse")}, "run.sh"),
+    Case("system", {("metric", "rmse")}, "main"),
+    Case("loop", {("metric", "score")}),
+    Case("threads", {("metric", "score")}, "main"),
     Case("old_client", {("model", "model"), ("prediction", "model")}),
     Case("forest", {("model", "forest")}, weak=False),
     Case("artifacts", {("artifact", name) for name in FILES}),
@@ -99,6 +104,181 @@ def test_the_same_and_then_one_thing_changed(
     changed = in_process(original, **case.options)
     assert (changed.outcome.code, changed.report["reproduced"]) == (NOT_REPRODUCED, "false"), changed.page
     assert changed.differences >= case.differs
+
+
+def verdict(found: Any) -> tuple[int, str]:
+    """The exit code, and the tag `reproduced` of the original: none where nothing was tried."""
+    original = mlflow.get_run(found.report["original"])
+    return found.outcome.code, original.data.tags.get("reproduced", "")
+
+
+def test_all_runs_of_a_loop_are_compared(start: Start, in_process: Any) -> None:
+    """The second `start_run` of a process lies below none, and those of other runs of the project do not count."""
+    start("loop")
+    original = start("loop")
+    start("loop")
+    found = in_process(original)
+    assert found.report["verdict"] == "Reproduced: all is the same (3 runs, 3 commits, 3 parameters, 3 metrics)."
+    assert "The script began 2 runs beside its own, which were compared as well." in found.page
+
+
+def test_durations_by_any_name_are_left_out_as_the_report_proposes(start: Start, in_process: Any) -> None:
+    original = start("durations")
+    found = in_process(original)
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    slow = {("metric", "elapsed_ms"), ("metric", "samples_per_second"), ("artifact", "report.json")}
+    assert found.differences == slow
+    (ignore,) = re.findall("-P ignore='(.*)' leaves them out", found.page)
+    assert verdict(in_process(original, ignore=ignore)) == (REPRODUCED, "true")
+
+
+def test_a_parameter_that_only_an_old_library_logs_is_a_difference(
+    start: Start, in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rows.txt"
+    data.write_text("1\n2\n3\n")
+    monkeypatch.setenv("OLD_LIBRARY", "1")
+    original = start("junk", "main", parameters={"data": str(data)})
+    assert verdict(in_process(original)) == (REPRODUCED, "true")
+    monkeypatch.delenv("OLD_LIBRARY")
+    found = in_process(original)
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    assert found.differences == {("parameter", "multi_class")}
+
+
+def test_a_path_is_that_of_the_user_and_its_file_may_change(
+    start: Start, in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("x\n1\n2\n")
+    monkeypatch.chdir(tmp_path)
+    original = start("paths", "main", parameters={"data": "table.csv"})
+    assert verdict(in_process(original)) == (REPRODUCED, "true")
+    table.write_text("x\n1\n4\n")
+    found = in_process(original)
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    assert found.differences == {("dataset", "table training"), ("metric", "mean")}
+    table.unlink()
+    assert verdict(in_process(original)) == (NOT_TRIED, "false")  # the tag is that of the last one that was tried
+
+
+def test_a_registered_model_is_read_where_the_user_says_so(
+    start: Start, in_process: Any, reproduce: Any, store: Store
+) -> None:
+    store.client.create_registered_model("Foreign")
+    store.client.create_model_version("Foreign", "/a/model")
+    original = start("uses_registry")
+    found = reproduce(original)
+    assert verdict(found) == (NOT_TRIED, "")
+    assert "-P registry=same lets it read, and write, your registry." in found.page
+    assert verdict(in_process(original, registry="same")) == (REPRODUCED, "true")
+    store.client.create_model_version("Foreign", "/a/newer/model")
+    assert verdict(in_process(original, registry="same")) == (NOT_REPRODUCED, "false")
+
+
+def test_a_step_from_a_branch_that_has_moved_on(start: Start, in_process: Any, served: tuple[Repository, str]) -> None:
+    original = start("branch", "main", parameters={"repo": served[1]})
+    assert verdict(in_process(original)) == (REPRODUCED, "true")
+    served[0].commit("The branch moves on")
+    found = in_process(original)
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    assert found.differences == {("commit", "commit")}
+    assert "A step was run at another commit: the project follows a branch that has moved on." in found.page
+
+
+def test_a_submodule_beside_the_repository(
+    server: GitServer, start: Start, in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = Repository(server.folder, tmp_path / "numbers", "numbers")
+    (numbers.tree / "numbers_of_others.py").write_text("NUMBER = 7\n")
+    numbers.commit("Numbers")
+    repository = Repository(server.folder, tmp_path / "tree", "submodule")
+    shutil.copytree(PROJECTS / "submodule", repository.tree, dirs_exist_ok=True)
+    always = ("-c", "protocol.file.allow=always")
+    git(*always, "submodule", "--quiet", "add", "../numbers.git", "lib", folder=repository.tree)
+    repository.commit("A submodule")
+    submitted = mlflow.projects.run(server.url("submodule"), "train.py", env_manager="local")
+    original = mlflow.get_run(submitted.run_id)
+    assert verdict(in_process(original)) == (REPRODUCED, "true")
+    monkeypatch.setenv("SEED", "1")
+    assert verdict(in_process(original)) == (NOT_REPRODUCED, "false")
+
+
+@pytest.fixture
+def made(store: Store, served: tuple[Repository, str]) -> Callable[..., Run]:
+    """A run of a project as another machine recorded it, which had what this one lacks."""
+
+    def made(project: str, entry_point: str, environment: str = "") -> Run:
+        tags = {
+            "mlflow.project.entryPoint": entry_point,
+            "mlflow.source.name": f"{served[1]}#{project}",
+            "mlflow.source.git.repoURL": served[1],
+            "mlflow.source.git.commit": git("rev-parse", "HEAD", folder=served[0].tree),
+        }
+        run_id = store.client.create_run(
+            "0", tags=tags | ({"mlflow.project.env": environment} if environment else {})
+        ).info.run_id
+        store.client.log_metric(run_id, "rmse", 0.5)
+        store.client.set_terminated(run_id)
+        return store.client.get_run(run_id)
+
+    return made
+
+
+def test_what_another_machine_had_is_not_tried(
+    made: Callable[..., Run], in_process: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Docker, and the files of Git LFS: without them nothing is said of the result."""
+    docker, which = tmp_path / "docker", shutil.which
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(shutil, "which", lambda name, **how: None if name == "git-lfs" else which(name, **how))
+    for manager in ("", "local"):
+        found = in_process(made("docker", "main", "docker"), env_manager=manager)
+        assert verdict(found) == (NOT_TRIED, "")
+        assert "Start Docker: MLflow runs this project nowhere else" in found.page
+    found = in_process(made("lfs", "train.py"))
+    assert verdict(found) == (NOT_TRIED, "")
+    assert "Install git-lfs: without it table.csv is a pointer of Git LFS and not the file." in found.page
+
+
+def test_artifacts_that_are_gone_are_not_tried(start: Start, in_process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = start("no_example")
+
+    def away(**where: str) -> None:
+        raise OSError("the bucket is away")
+
+    monkeypatch.setattr(mlflow.artifacts, "list_artifacts", away)
+    found = in_process(original)
+    assert verdict(found) == (NOT_TRIED, "")
+    assert found.report["cause"] == "what the past run recorded cannot be read: the bucket is away"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, those of .git as well."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_the_users_stays_as_it_is(
+    start: Start, in_process: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_behind: Any
+) -> None:
+    """With GIT_DIR set, as in a Git hook, and a child that is killed: repository, environments and registry."""
+    mine, environments = Repository(tmp_path, tmp_path / "mine", "mine"), tmp_path / "environments"
+    (mine.tree / "notes.txt").write_text("not committed\n")
+    original = start("killed")
+    before = contents(mine.tree), {each.name for each in store.client.search_registered_models()}
+    monkeypatch.setenv("GIT_DIR", str(mine.tree / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(mine.tree))
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(environments))
+    assert verdict(in_process(original)) == (REPRODUCED, "true")
+    monkeypatch.setenv("KILLED", "1")
+    monkeypatch.setenv("GIT_DIR", str(mine.tree / ".git"))
+    found = in_process(original)
+    assert found.outcome.code == NOT_TRIED
+    assert (contents(mine.tree), {each.name for each in store.client.search_registered_models()}) == before
+    assert not environments.exists()
+    assert not left_behind()
 
 
 def test_what_no_commit_holds_is_not_tried(
