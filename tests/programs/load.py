@@ -1,4 +1,7 @@
-"""A process that sends requests to an endpoint until SIGTERM, then prints as JSON what became of them."""
+"""A process that sends requests to an endpoint until SIGTERM, then prints as JSON what became of them.
+
+`load.py URL MINIMUM again` sends a request again when its connection breaks, as HTTP clients do, and counts that.
+"""
 
 import asyncio
 import collections
@@ -9,6 +12,8 @@ import sys
 import aiohttp
 
 CLIENTS = 6
+BODY = {"dataframe_split": {"columns": ["x"], "data": [[1.0]] * 3}}
+AGAIN = sys.argv[3:] == ["again"]
 PAUSE = 0.02  # s between the answer to one request and the next request of the same client
 
 
@@ -19,9 +24,17 @@ async def send(
     while not stop.is_set() or counts["sent"] < minimum:
         counts["sent"] += 1
         try:
-            async with session.post(url, json={"dataframe_split": {"columns": ["x"], "data": [[1.0]] * 3}}) as reply:
-                answer = await reply.json()
-                version = reply.headers["x-mlflow-model-version"]
+            while True:
+                try:
+                    async with session.post(url, json=BODY) as reply:
+                        answer = await reply.json()
+                        version = reply.headers["x-mlflow-model-version"]
+                    break
+                except aiohttp.ClientConnectionError:
+                    if not AGAIN:
+                        raise
+                    counts["sent again"] += 1
+                    await asyncio.sleep(0.25)
         except (aiohttp.ClientError, KeyError, ValueError) as error:
             counts[f"lost: {error!r}"] += 1
         else:
