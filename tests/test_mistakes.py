@@ -27,9 +27,7 @@ NO_RUN = "0123456789abcdef0123456789abcdef"
 @pytest.fixture(scope="module")
 def own_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store in which nothing else happens."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    mlflow.set_tracking_uri(store.uri)
-    return store
+    return Store(tmp_path_factory.mktemp("store"))
 
 
 MISTAKES = {
@@ -101,12 +99,15 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def places(own_store: Store) -> Iterator[dict[str, object]]:
     """What the commands and errors name: a registered model, a port on which another program listens, folders."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(own_store.uri)
     with mlflow.start_run():
         X = pd.DataFrame({"x": [0.0, 1.0]})
         fitted = DummyClassifier().fit(X, [0, 1])
         mlflow.sklearn.log_model(
             fitted, name="model", registered_model_name="mine", input_example=X, pip_requirements=[]
         )
+    mlflow.set_tracking_uri(before)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         yield {"collection": COLLECTION, "folder": own_store.folder, "model": "models:/mine/1", "taken": port}
@@ -117,7 +118,7 @@ def test_a_mistake_ends_in_one_line(command: str, error: str, own_store: Store, 
     example, *words = command.format(**places).split()
     words = ["run", str(COLLECTION / example), *words, "--env-manager", "local"]
     environment = {**own_store.environment, "XDG_STATE_HOME": str(own_store.folder)}
-    outcome = own_store.mlflow(words, environment=environment, timeout=60)
+    outcome = own_store.mlflow(words, environment=environment, timeout=120)
     assert outcome.code == 1
     assert outcome.error.startswith(error.format(**places))
     assert outcome.run.info.status == "FAILED"
@@ -144,11 +145,23 @@ def test_what_mlflow_says_itself_is_explained(
 ) -> None:
     environment = {**own_store.environment, **HERMETIC}
     words = command.format(**places).split()
-    outcome = own_store.mlflow(words, environment=environment, folder=tmp_path, timeout=60)
+    outcome = own_store.mlflow(words, environment=environment, folder=tmp_path, timeout=120)
     assert outcome.code
     assert error in outcome.output
     assert error.strip("[") in INSTALL.read_text(encoding="utf-8")
     assert not own_store.client.search_runs(["0"], "attributes.status = 'RUNNING'")
+
+
+def test_without_conda_mlflow_says_so_and_the_page_says_what_becomes_of_the_run(own_store: Store) -> None:
+    environment = {**own_store.environment, "MLFLOW_CONDA_HOME": "/nowhere"}
+    outcome = own_store.mlflow(["run", str(COLLECTION / "clustering")], environment=environment, timeout=120)
+    assert outcome.code
+    page = INSTALL.read_text(encoding="utf-8")
+    for said in ("Could not find Conda executable at ", "MLflow leaves the run RUNNING; delete it in the UI"):
+        assert said in page
+    assert "Could not find Conda executable at /nowhere" in outcome.output
+    [left] = own_store.client.search_runs(["0"], "attributes.status = 'RUNNING'")
+    own_store.client.delete_run(left.info.run_id)
 
 
 def test_a_server_that_is_away_is_named_at_once(tmp_path: Path) -> None:
@@ -157,6 +170,6 @@ def test_a_server_that_is_away_is_named_at_once(tmp_path: Path) -> None:
     shutil.copy(COLLECTION / "Makefile", tmp_path)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": away}
     command = ["make", "store", f"PYTHON={sys.executable}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stdout == f"MLFLOW_TRACKING_URI={away} does not answer: start that server, or unset the variable.\n"
