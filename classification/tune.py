@@ -25,6 +25,7 @@ from engines import new_study, search_locally, search_on_spark
 from evaluation import Result, fit_and_evaluate
 from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split
 from objective import METRICS, RANGES, Objective, Search, split_name
+from pictures import in_our_style
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.parameters import option
 from support.table import bad
@@ -265,10 +266,7 @@ def log_pictures(found: Found) -> None:
                 plot(**of, target_name=target)
             figure = pyplot.gcf()
             figure.set_size_inches(11, 6)
-            for axes in figure.axes:
-                for place in ("left", "center"):  # Optuna's own titles stand in different places
-                    axes.set_title("", loc=place)
-            figure.axes[0].set_title(title)
+            in_our_style(figure, title)
             mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
         except (ValueError, RuntimeError) as error:
             click.echo(f"No {picture}.png: {error}")

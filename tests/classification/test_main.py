@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, PROGRAMS, Outcome, Store
 
 CLASSIFIERS = {
     *("ann", "decision_tree", "gaussian_nb", "hist_gradient_boosting", "knn", "logistic_regression", "random_forest"),
@@ -90,12 +90,11 @@ def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
     assert not (COLLECTION / "classification" / "mlruns").exists()
 
 
-def predicted(python: Path, program: str, arguments: list[str], folder: Path, store: Store) -> str:
-    """The last line that a program prints in an empty folder, isolated from all but the packages of its environment."""
+def predicted(python: Path, command: list[str], folder: Path, store: Store) -> str:
+    """The last line that `python` prints in an empty folder, isolated from all but the packages of its environment."""
     empty = folder / "empty"
     empty.mkdir()
-    command = [str(python), "-I", "-c", program, *arguments]
-    done = subprocess.run(command, cwd=empty, env=store.environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(python), "-I", *command], cwd=empty, env=store.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -104,7 +103,10 @@ def predicted(python: Path, program: str, arguments: list[str], folder: Path, st
 def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
     classifier: str, children: dict[str, Run], store: Store, tmp_path: Path
 ) -> None:
-    """In a new environment made of the model's requirements.txt, from an empty folder, raw rows go in."""
+    """In a new environment made of the model's requirements.txt, from an empty folder, raw rows go in.
+
+    Of more rows than a network takes at once, each answer is that of its row.
+    """
     model = store.model(children[classifier]).artifact_location
     uv = [sys.executable, "-m", "uv"]
     environment = tmp_path / "environment"
@@ -114,42 +116,15 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
         check=True,
         env=store.environment,
     )
-    program = (
-        "import json, sys, mlflow, pandas as pd\n"
-        "rows = pd.DataFrame([json.loads(line) for line in open(sys.argv[2])])\n"
-        "rows = rows.astype({name: 'float64' for name in rows.select_dtypes('number')})\n"
-        "print(json.dumps(list(mlflow.pyfunc.load_model(sys.argv[1]).predict(rows))))\n"
-    )
-    instances = COLLECTION / "classification" / "data" / "new_customers.jsonl"
-    answer = predicted(environment / "bin" / "python", program, [model, str(instances)], tmp_path, store)
-    assert json.loads(answer) == ["Yes", "No", "Yes", "No"]
+    data = COLLECTION / "classification" / "data"
+    program, *tables = (str(PROGRAMS / "raw_rows.py"), str(data / "new_customers.jsonl"), str(data / "churn.csv"))
+    answer = predicted(environment / "bin" / "python", [program, model, *tables], tmp_path, store)
+    few, rows, differences = json.loads(answer)
+    assert few == ["Yes", "No", "Yes", "No"]
+    assert rows == 21129
+    assert differences < 1e-6
 
 
 def test_all_eight_models_load_in_an_empty_folder(children: dict[str, Run], store: Store, tmp_path: Path) -> None:
-    program = (
-        "import sys, mlflow\n"
-        "for path in sys.argv[1:]:\n"
-        "    model = mlflow.pyfunc.load_model(path)\n"
-        "    assert set(model.predict(model.input_example)) <= {'Yes', 'No'}\n"
-        "print('loaded', len(sys.argv) - 1)\n"
-    )
     models = [store.model(child).artifact_location for child in children.values()]
-    assert predicted(Path(sys.executable), program, models, tmp_path, store) == "loaded 8"
-
-
-def test_network_answers_for_more_rows_than_it_takes_at_once(
-    children: dict[str, Run], store: Store, tmp_path: Path
-) -> None:
-    """As if each part had been asked for alone, in the order of the rows."""
-    program = (
-        "import sys, mlflow, numpy as np, pandas as pd\n"
-        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
-        "probabilities = lambda rows: model.predict(rows, params={'predict_method': 'predict_proba'})\n"
-        "rows = pd.read_csv(sys.argv[2])\n"
-        "rows = rows.astype({name: 'float64' for name in rows.select_dtypes('number')})\n"
-        "many = probabilities(pd.concat([rows] * 3)).to_numpy()\n"
-        "print(len(many), np.abs(many - np.tile(probabilities(rows), (3, 1))).max() < 1e-6)\n"
-    )
-    table = COLLECTION / "classification" / "data" / "churn.csv"
-    model = store.model(children["ann"]).artifact_location
-    assert predicted(Path(sys.executable), program, [model, str(table)], tmp_path, store) == "21129 True"
+    assert predicted(Path(sys.executable), [str(PROGRAMS / "load_all.py"), *models], tmp_path, store) == "loaded 8"

@@ -106,23 +106,20 @@ def test_picture_of_the_evaluation(store: Store, tree: Run) -> None:
     assert store.artifact(tree, "evaluation.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_dirty_tree_is_recorded_with_its_diff(store: Store, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "init", "--quiet", clone], check=True)
-    shutil.copytree(
-        COLLECTION / "classification", clone / "classification", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    git = ["git", "-C", str(clone), "-c", "user.name=n", "-c", "user.email=e@example.test"]
-    subprocess.run([*git, "add", "--all"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "all"], check=True)
+def test_the_folder_runs_alone_in_a_repository_and_records_whether_it_is_dirty(store: Store, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(COLLECTION / "classification", mine, ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-C", str(mine), "-c", "user.name=n", "-c", "user.email=e@example.test"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *command], check=True)
 
-    clean = store.mlflow_run(clone / "classification", "gaussian_nb").run
+    clean = store.mlflow_run(mine, "gaussian_nb").run
     assert clean.data.tags["mlflow.source.git.dirty"] == "false"
     assert "git.diff" not in store.artifacts(clean)
 
-    with open(clone / "classification" / "features.py", "a") as file:
+    with open(mine / "features.py", "a") as file:
         file.write("# changed\n")
-    dirty = store.mlflow_run(clone / "classification", "gaussian_nb").run
+    dirty = store.mlflow_run(mine, "gaussian_nb").run
     assert dirty.data.tags["mlflow.source.git.dirty"] == "true"
     assert "+# changed" in store.artifact(dirty, "git.diff").read_text()
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import pytest
 from running import COLLECTION, Store
 
 CLASSIFICATION = COLLECTION / "classification"
@@ -29,27 +28,6 @@ def test_predict_refuses_a_model_that_cannot_be_loaded(store: Store) -> None:
         start = f"Invalid value for '--model_uri': '{uri}' cannot be loaded: {reason}"
         assert outcome.error.startswith(start)
     assert len(store.client.search_runs(["0"])) == before
-
-
-@pytest.mark.parametrize(
-    ("entry_point", "parameters", "message"),
-    [
-        ("main", {"target": "chrun"}, "'chrun' is not a column of the table"),
-        ("knn", {"n_neighbors": "many"}, "'many' is not a valid integer"),
-        ("predict", {"model_uri": "models:/nobody/1"}, "Registered Model with name=nobody not found"),
-    ],
-)
-def test_a_refused_run_is_failed_and_says_why(
-    entry_point: str, parameters: dict[str, str], message: str, store: Store
-) -> None:
-    outcome = store.mlflow_run(CLASSIFICATION, entry_point, parameters)
-    assert outcome.code != 0
-    assert message in outcome.error
-    assert "Traceback" not in outcome.output
-    assert outcome.run.info.status == "FAILED"
-    assert outcome.run.data.tags["mlflow.note.content"] == outcome.error
-    assert outcome.run.data.tags["error"] == outcome.error
-    assert not store.children(outcome.run)
 
 
 def test_a_relative_store_is_refused_before_it_makes_a_second_database(store: Store) -> None:

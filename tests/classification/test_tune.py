@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, PROGRAMS, Outcome, Store, metrics_without_times
+from running import COLLECTION, PROGRAMS, SHORT_SPARK, Outcome, Store, metrics_without_times
 
 CLASSIFICATION = COLLECTION / "classification"
 SMALL = ["--model", "decision_tree", "--cv", "3"]
@@ -181,7 +181,7 @@ def test_trials_on_spark(store: Store, table: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, str(PROGRAMS / "tune_on_spark.py"), *arguments],
         cwd=CLASSIFICATION,
-        env={**store.environment, "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell"},
+        env={**store.environment, "PYSPARK_SUBMIT_ARGS": f"--master local[2] {SHORT_SPARK} pyspark-shell"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

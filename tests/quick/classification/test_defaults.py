@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import pytest
 import yaml
 from examples import module
+from sklearn.ensemble import ExtraTreesClassifier
 
 train, compare, tune, predict = (module("classification", name) for name in ("train", "compare", "tune", "predict"))
 ENTRY_POINTS = yaml.safe_load((Path(train.__file__).parent / "MLproject").read_text())["entry_points"]
@@ -32,6 +34,20 @@ def test_every_command_starts_its_classifier_and_passes_every_parameter() -> Non
         assert all(f"--{key} {{{key}}}" in command for key in entry_point["parameters"])
         if name in train.train.commands:
             assert command.startswith(f"python train.py {name} ")
+
+
+def test_a_classifier_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifiers = module("classification", "classifiers")
+    added = classifiers.Classifier(
+        ExtraTreesClassifier, {"n_estimators": (classifiers.COUNT, 200), **classifiers.WEIGHT}
+    )
+    monkeypatch.setitem(compare.CLASSIFIERS, "extra_trees", added)
+    chosen = compare.choose("extra_trees, knn", {"max_depth": None, "class_weight": "balanced"})
+    assert chosen["extra_trees"] == {"n_estimators": 200, "class_weight": "balanced"}
+    assert set(chosen["knn"]) == {"n_neighbors", "metric", "p"}
+    estimator = compare.build("extra_trees", chosen["extra_trees"], random_state=7)
+    assert isinstance(estimator, ExtraTreesClassifier)
+    assert estimator.random_state == 7
 
 
 def plain(value: object) -> object:

@@ -51,6 +51,15 @@ def test_less_is_better_for_a_loss(tuned: float, expected: bool) -> None:
     assert verdict("log_loss", tuned, 0.40)[0] is expected
 
 
+def test_the_command_that_trains_it_again_names_this_folder_and_what_is_not_a_default() -> None:
+    search = tune.Search("svm", "roc_auc", 5, 50, 0, "", "local", 1, 0)
+    found = tune.Found(search, None, "svm", {"C": 2.0, "kernel": "linear"}, 0, 1.0)
+    table = {option.name: option.default for option in tune.TABLE_OPTIONS} | {"target": "has left"}
+    assert tune.command_line(found, table) == (
+        "mlflow run classification -e svm -P 'target=has left' -P C=2.0 -P kernel=linear --env-manager local"
+    )
+
+
 def test_a_search_begins_with_the_defaults_of_every_classifier() -> None:
     objective = module("classification", "objective")
     choices = objective.first_choices("all", rows=1000)
