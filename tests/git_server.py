@@ -161,6 +161,11 @@ class Repository:
         git("gc", "--quiet", "--prune=now", folder=self.bare)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, those of .git as well."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def copy_collection(tree: Path) -> None:
     """Copy the files of this collection, committed or not, without those that .gitignore names."""
     listed = git("ls-files", "--cached", "--others", "--exclude-standard", "-z", folder=COLLECTION)

@@ -12,7 +12,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from git_server import GitServer, Repository, git
+from git_server import GitServer, Repository, contents, git
 from mlflow.entities import Run
 from running import Store
 
@@ -253,11 +253,6 @@ def test_artifacts_that_are_gone_are_not_tried(start: Start, in_process: Any, mo
     found = in_process(original)
     assert verdict(found) == (NOT_TRIED, "")
     assert found.report["cause"] == "what the past run recorded cannot be read: the bucket is away"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, those of .git as well."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_the_users_stays_as_it_is(

@@ -52,6 +52,7 @@ def test_each_of_the_classifiers_is_reproduced(classification: Outcome, store: S
 def test_a_clustering_run_is_reproduced(collection: Any, store: Store, reproduce: Any) -> None:
     outcome = store.mlflow_run(f"{collection.url}#clustering", "main", {"k_min": 4, "k_max": 5}, "-v", "master")
     assert outcome.code == 0, outcome.output
+    collection.repository.commit("The branch moves on")
     found = reproduce(outcome.run)
     assert found.outcome.code == 0, found.outcome.output
     assert found.report["verdict"].startswith("Reproduced: ")

@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from git_server import GitServer
+from git_server import GitServer, Repository, contents
 from running import COLLECTION, Outcome, Store
 
 GIT_PROJECT = COLLECTION / "git_project"
@@ -136,6 +136,23 @@ def test_an_address_that_git_rewrites_and_a_short_commit(
     assert found.report["repository"] == url
 
 
+def test_main_is_reproduced_at_the_commit_of_then(
+    store: Store, collection: Any, foreign: Any, installed: dict[str, str], reproduce: Any
+) -> None:
+    """`version=""` means the head of the default branch: that of then, also after it has moved on."""
+    parameters = {"repo": foreign.url, "project": ".", "runs": "main"}
+    outcome = store.mlflow_run(f"{collection.url}#git_project", "main", parameters, environment=installed)
+    assert outcome.code == 0, outcome.output
+    (foreign.tree / "train.py").write_text("raise SystemExit('the newest commit is broken')\n")
+    foreign.repository.commit("Broken")
+    collection.repository.commit("Moved on")
+    found = reproduce(outcome.run)
+    assert found.outcome.code == 0, found.outcome.output
+    assert "\n- version was " + foreign.commit in found.outcome.output
+    commits = [row["again"] for row in found.report["rows"] if row["kind"] == "commit" and row["run"]]
+    assert commits == [foreign.commit] * 3  # the child, and the two runs below it
+
+
 @contextmanager
 def started(
     store: Store, entry_point: str, parameters: dict[str, object], environment: dict[str, str]
@@ -221,6 +238,8 @@ def test_children_that_are_killed(
 def test_ctrl_c(
     entry_point: str, store: Store, foreign: Any, installed: dict[str, str], temporary: Path, left_behind: Left
 ) -> None:
+    """As in a Git hook, with GIT_DIR set: the user's own repository and registry stay as they are."""
+    mine = Repository(temporary.parent, temporary.parent / "mine", "mine")
     environment = {**installed, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
     if entry_point == "main":
         runs = "[slow: {number: 1}, slow: {number: 2}, main]"
@@ -229,6 +248,9 @@ def test_ctrl_c(
         outcome = store.mlflow_run(foreign.url, "slow", {"number": 1}, environment=installed)
         assert outcome.code == 0, outcome.output
         parameters = {"run_id": outcome.run.info.run_id, "env_manager": "local"}
+    (mine.tree / "notes.txt").write_text("not committed\n")
+    environment |= {"GIT_DIR": str(mine.tree / ".git"), "GIT_WORK_TREE": str(mine.tree)}
+    before = contents(mine.tree), len(store.client.search_model_versions())
     with started(store, entry_point, parameters, environment) as process:
         numbers = ("1", "2") if entry_point == "main" else ("1",)
         scripts = [await_process(process.pid, "train.py", number) for number in numbers]
@@ -238,3 +260,4 @@ def test_ctrl_c(
         psutil.wait_procs(scripts, timeout=10)
         assert not [script for script in scripts if script.is_running()]
     assert not left_behind()
+    assert (contents(mine.tree), len(store.client.search_model_versions())) == before
