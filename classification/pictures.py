@@ -13,12 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    PrecisionRecallDisplay,
-    RocCurveDisplay,
-    confusion_matrix,
-)
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
 from evaluation import Result
 from features import Split
@@ -118,16 +113,14 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
     figure.suptitle(f"{_of_rows(split)}, with 95 % intervals", fontsize=14)
     panels = figure.subplots(1, 3, sharey=True)
     for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
-        rows = zip(board["classifier"], board[metric], board[f"{metric}_low"], board[f"{metric}_high"], strict=True)
-        for place, (_, value, low, high) in enumerate(rows):
-            color = COLORS[0 if place else 1]
+        for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
+            color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
             axes.plot([low, high], [place, place], color=color)
-            axes.plot(value, place, color=color, marker="o" if place else "D")
+            axes.plot(value, place, color=color, marker=marker)
             axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
-        better = "lower" if metric == "log_loss" else "higher"
+        better, ends = "lower" if metric == "log_loss" else "higher", [board[metric].min(), board[metric].max()]
         axes.set(title=f"{metric} ({better} is better)", yticks=range(len(board)), yticklabels=board["classifier"])
-        if board[metric].min() > 0 and board[metric].max() > 3 * board[metric].min():
-            ends = [board[metric].min(), board[metric].max()]
+        if 0 < 3 * ends[0] < ends[1]:
             axes.set(xscale="log")
             axes.set_xticks([], minor=True)
             axes.set_xticks(ends, [f"{end:.2f}" for end in ends])
