@@ -469,7 +469,7 @@ def _answers_ping(server: Server) -> bool:
 
 
 class _OurCertificate(HTTPAdapter):
-    """Trusts the endpoint's own certificate alone, whoever issued it and for whatever name: we ask this machine."""
+    """Trusts the endpoint's own certificate alone, for any name and from any authority: we ask this machine."""
 
     def __init__(self, file: str) -> None:
         pem = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", Path(file).read_text(), re.S)
