@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,41 @@ def test_the_archive_of_all(archives: Path, client: WorkspaceClient) -> None:
     found = notebooks_below(client, "/Shared/imported collection")
     assert {path.rpartition("/")[2]: text for path, text in found.items()} == sources(*EXAMPLES)
     assert {path.split("/")[-2] for path in found} == set(EXAMPLES)
+
+
+def in_the_form_of_a_public_archive() -> bytes:
+    """An archive as Databricks itself exports them: manifest, folders, all its keys, Scala beside Python."""
+    manifest = {"version": "Manifest", "guid": "6a2f", "origId": -1, "name": "manifest.mf"}
+    commands = [
+        {"command": "\n%md\n# Lesson", "position": 1.0},
+        {"command": "x = 1", "position": 3.0, "commandTitle": "One", "showCommandTitle": True},
+        {"command": "%sql\nselect 1", "position": 2.5},
+    ]
+    keys: dict[str, Any] = {"commandVersion": 9, "nuid": "c5", "bindings": {}, "displayType": "table", "origId": 7}
+    keys |= {"version": "CommandV1", "guid": "b4", "subtype": "command", "commandType": "auto", "state": "finished"}
+    keys |= {"results": {"type": "html", "data": "<b>", "arguments": {}}, "submitTime": 0, "workflows": [], "diffs": {}}
+    notebook = {"version": "NotebookV1", "origId": 42, "language": "python", "dashboards": [], "guid": "a3"}
+    notebook |= {"notebookMetadata": {"pythonIndentUnit": 2}, "iPythonMetadata": None, "globalVars": {}}
+    entries = {"manifest.mf": json.dumps(manifest), "Course/": "", "Course/Deep/": ""}
+    both = [{**keys, **command} for command in commands]
+    entries["Course/Deep/01 Start.python"] = json.dumps({**notebook, "name": "01 Start", "commands": both})
+    scala = {**notebook, "language": "scala", "name": "Setup", "commands": [{**keys, "command": "val x = 1"}]}
+    entries["Course/Setup.scala"] = json.dumps(scala)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_an_archive_that_databricks_has_written(client: WorkspaceClient) -> None:
+    client.workspace.upload("/Shared/public", in_the_form_of_a_public_archive(), format=ImportFormat.DBC)
+    found = {each.path: each.language for each in client.workspace.list("/Shared/public", recursive=True)}
+    start, setup = "/Shared/public/Course/Deep/01 Start", "/Shared/public/Course/Setup"
+    assert found == {start: Language.PYTHON, setup: Language.SCALA}
+    cells = client.workspace.download(start).read().decode().split("\n\n# COMMAND ----------\n\n")
+    assert cells == [
+        "# Databricks notebook source\n# MAGIC %md\n# MAGIC # Lesson",
+        "# MAGIC %sql\n# MAGIC select 1",
+        "# DBTITLE 1,One\nx = 1\n",
+    ]

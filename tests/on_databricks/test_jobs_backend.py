@@ -140,7 +140,7 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name, value in HERMETIC.items():
             patch.setenv(name, value)
         repository = Repository(server.folder, tmp_path_factory.mktemp("tree"), "collection")
-        for example in ("classification", "clustering"):
+        for example in ("classification", "clustering", "git_project"):
             ignored = shutil.ignore_patterns("__pycache__", "mlruns", ".mypy_cache")
             shutil.copytree(COLLECTION / example, repository.tree / example, ignore=ignored)
         shutil.copytree(HERE / "foreign", repository.tree / "foreign")
@@ -153,11 +153,12 @@ SAME: dict[str, tuple[str, str, dict[str, str], str | None, dict[str, Any]]] = {
     "classification": ("{git}#classification", "gaussian_nb", {}, "v1", ON_A_CLUSTER),
     "clustering": (str(COLLECTION / "clustering"), "kmeans", {"n_init": "1"}, None, {}),
     "foreign": ("{git}#foreign", "main", {"alpha": "0.7"}, None, {"existing_cluster_id": EXISTING}),
+    "small": (str(HERE / "small"), "main", {"said": "a b", "letter": "2"}, None, {}),
 }
 
 
 def test_projects_give_the_same_as_on_this_machine(submit: Submit, git: str, store: Store) -> None:
-    """From a folder and from a Git URL, serverless, on a new cluster and on one that is there."""
+    """From a folder and from a Git URL, serverless, on a new cluster and on one that is there; four of them at once."""
     jobs = {}
     for name, (uri, entry_point, parameters, version, config) in SAME.items():
         jobs[name] = submit(
@@ -167,22 +168,26 @@ def test_projects_give_the_same_as_on_this_machine(submit: Submit, git: str, sto
             backend_config=dict(config),
             synchronous=False,
         )
+    from_git = {"repo": git, "version": "v1", "runs": "gaussian_nb", "env_manager": "local"}
+    runs_others = submit(*["main", f"{git}#git_project"], parameters=from_git, synchronous=False)
+    here = {}
     for name, (_, entry_point, parameters, _, _) in SAME.items():
+        folder = COLLECTION / name if (COLLECTION / name).exists() else HERE / name
+        here[name] = store.mlflow_run(folder, entry_point, parameters).run
         assert jobs[name].wait()
         there = mlflow.get_run(jobs[name].run_id)
-        folder = HERE / "foreign" if name == "foreign" else COLLECTION / name
-        here = store.mlflow_run(folder, entry_point, parameters).run
-        assert there.data.params == here.data.params
-        assert metrics_without_times(there) == metrics_without_times(here) != {}
-    assert mlflow.get_run(jobs["classification"].run_id).data.tags["mlflow.source.name"] == f"{git}#classification"
+        assert there.data.params == here[name].data.params
+        assert metrics_without_times(there) == metrics_without_times(here[name]) != {}
+    trained = jobs["classification"].run_id
+    assert mlflow.get_run(trained).data.tags["mlflow.source.name"] == f"{git}#classification"
+    assert runs_others.wait()
+    [child] = [run for run in all_runs() if run.data.tags.get("mlflow.parentRunId") == runs_others.run_id]
+    assert metrics_without_times(child) == metrics_without_times(here["classification"])
 
-
-def test_registry_deploy_registers_what_a_job_has_logged(submit: Submit, connected: Workspace) -> None:
-    trained = submit("gaussian_nb", COLLECTION / "classification")
     name = "main.default.churn"
-    words = {"model_uri": f"runs:/{trained.run_id}/model", "name": name, "description": "Who leaves, by naive Bayes"}
+    words = {"model_uri": f"runs:/{trained}/model", "name": name, "description": "Who leaves, by naive Bayes"}
     submit("register", COLLECTION / "registry_deploy", parameters=words)
-    assert MlflowClient().get_model_version_by_alias(name, "challenger").run_id == trained.run_id
+    assert MlflowClient().get_model_version_by_alias(name, "challenger").run_id == trained
 
 
 # What is refused before there is a run.
@@ -202,6 +207,22 @@ def test_a_call_that_would_fail_later_is_refused(
     before = begun(connected)
     with pytest.raises(ExecutionException, match=line):
         submit(**call)
+    assert begun(connected) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [("DATABRICKS_TOKEN", "wrong", "Invalid access token"), ("DATABRICKS_HOST", "http://127.0.0.1:9", "127.0.0.1")],
+)
+def test_a_workspace_that_cannot_be_entered_is_named_in_one_line(
+    name: str, value: str, line: str, submit: Submit, connected: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = begun(connected)
+    with monkeypatch.context() as patch:
+        patch.setenv(name, value)
+        with pytest.raises(ExecutionException, match=line) as caught:
+            submit(experiment_name=None, experiment_id="0")
+    assert "\n" not in str(caught.value)
     assert begun(connected) == before
 
 

@@ -70,13 +70,13 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
     with log.open("w") as file:
         first = subprocess.Popen(serve.split(), cwd=tmp_path, env=terminal, stdout=file, stderr=subprocess.STDOUT)
     try:
+        assert installed(install, tmp_path, terminal) == "databricks-jobs"
         deadline = time.monotonic() + READY
         while "Ctrl-C" not in log.read_text():
             assert first.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         exports = dict(re.findall(r"^export (\w+)=(.*)$", log.read_text(), re.MULTILINE))
-        assert installed(install, tmp_path, terminal) == "databricks-jobs"
         assert set(exports) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"}
         second = {**terminal, **exports}
 
@@ -86,16 +86,15 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
         assert exports["DATABRICKS_TOKEN"] not in printed
         typed(stage, tmp_path, second)
         assert "Launched MLflow run as Databricks job run" in typed(twin, tmp_path, second)
+        typed(notebooks, tmp_path, second)
+        assert len(list((tmp_path / "dist").glob("*.dbc"))) == 5
+        typed(tables, tmp_path, second)
+        assert list((tmp_path / "dist" / "tables").rglob("*.jsonl"))
         deadline = time.monotonic() + DONE
         while {state["life_cycle_state"] for state in states(second)} != {"TERMINATED"}:
             assert time.monotonic() < deadline, states(second)
             time.sleep(1)
         assert [state["result_state"] for state in states(second)] == ["SUCCESS", "SUCCESS"]
-
-        typed(notebooks, tmp_path, second)
-        assert len(list((tmp_path / "dist").glob("*.dbc"))) == 5
-        typed(tables, tmp_path, second)
-        assert list((tmp_path / "dist" / "tables").rglob("*.jsonl"))
         with urllib.request.urlopen(exports["DATABRICKS_HOST"]) as page:
             assert "clustering" in page.read().decode()
     finally:

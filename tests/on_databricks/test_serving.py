@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -20,10 +19,9 @@ import requests
 from examples import module
 from local_workspace import Workspace
 from mlflow.models import infer_signature
-from running import COLLECTION
+from running import COLLECTION, PROGRAMS
 from sklearn.tree import DecisionTreeRegressor
 
-HERE = Path(__file__).parent
 databricks_target: Any = module("registry_deploy", "databricks_target")
 DatabricksTarget, DeploymentError = databricks_target.DatabricksTarget, databricks_target.DeploymentError
 ROWS = pd.DataFrame({"a": [0.1, np.nan, 1 / 3], "b": [1.0, 2.0, 3.0]})
@@ -53,7 +51,7 @@ def registered(workspace: Workspace) -> None:
             for fault in ("crash", "wrong"):
                 mlflow.pyfunc.log_model(
                     name="faulty",
-                    python_model=str(HERE / "faulty_model.py"),
+                    python_model=str(PROGRAMS / "faulty_on_databricks.py"),
                     model_config={"fault": fault},
                     registered_model_name=f"main.serving.{fault}",
                     **given,

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import mlflow
-import mlflow.pyfunc
 
 
 class Faulty(mlflow.pyfunc.PythonModel):
