@@ -66,12 +66,14 @@ def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
         ("/tmp/tmpabcdefgh/data/x.csv", "/tmp/git_project_12/tmp12345678/data/x.csv"),
         ("2023-11-14T22:13:25+00:00", "2027-01-15T08:00:30+00:00"),
         ("1700000012.5", "1800000001"),
+        ("2023-11-15T07:13:25+09:00", "2027-01-15T13:30:30+05:30"),
     ]
     for one, other in values:
         assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is True, one
     for one, other in [
         (f"runs:/{ONE}/model", f"runs:/{'c' * 32}/model"),
         ("2023-11-14T22:13:25", "2027-02-15T08:00:30"),
+        ("2023-11-14T22:13:25+09:00", "2027-01-15T08:00:30+05:30"),
     ]:
         assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is False, one
 
