@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from mlflow.types import DataType, Schema
+from mlflow.types.schema import Array, Map, Object
 
 from model_files import kind
 from support.inputs import kinds_of, model_inputs
@@ -41,7 +42,7 @@ def instances(table: OpenedTable, rows: pa.Table, schema: Schema, metadata: Mapp
         columns = {str(name): read[name] for name in read}
     for column in schema.inputs:
         wanted = str(column.name)
-        if column.type is DataType.float:
+        if column.type is DataType.float and wanted in columns:
             _refuse_rounded(columns[wanted], wanted, table.parameter)
         if column.type in BY_THE_READER:
             continue
@@ -49,48 +50,62 @@ def instances(table: OpenedTable, rows: pa.Table, schema: Schema, metadata: Mapp
         if name is None and column.required:
             have = ", ".join(rows.column_names)
             raise bad(table.parameter, wanted, f"is a column that the model needs; the file has: {have}.")
-        cells = rows[name].to_pylist() if name is not None else [None] * len(rows)
-        columns[wanted] = _converted(cells, column, table.parameter)
-    return pd.DataFrame({name: columns[name] for name in map(str, schema.input_names())})
+        cells = [None if _is_empty(cell) else cell for cell in rows[name].to_pylist()] if name is not None else []
+        if column.required or any(cell is not None for cell in cells):  # else left out, which MLflow takes
+            columns[wanted] = _converted(cells, column, table.parameter)
+    given = {name: columns[name] for name in map(str, schema.input_names()) if name in columns}
+    return pd.DataFrame(given, index=pd.RangeIndex(len(rows)))
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and np.isnan(cell))
 
 
 def _converted(cells: list[Any], column: Any, parameter: str) -> pd.Series:
     """Cells as whole numbers, dates, lists or objects."""
-    values = []
+    whole, values = isinstance(column.type, DataType) and column.type in LIMITS, []
     for row, cell in enumerate(cells, start=1):
         try:
-            values.append(_value(cell, column))
+            if cell is None and whole:
+                raise ValueError("it is missing, and whole numbers cannot be; log the model with float64 columns")
+            values.append(None if cell is None else _value(cell, column.type))
         except (ValueError, TypeError, OverflowError) as error:
             what = f"in column {column.name!r}, row {row}, is no {kind(column.type)}"
             raise bad(parameter, cell, f"{what}: {error}.") from None
-    if _is_whole(column):
-        return pd.Series(values, dtype="float64" if None in values else column.type.to_numpy())
-    return pd.Series(values, dtype="datetime64[ns]" if column.type is DataType.datetime else object)
+    dates = column.type is DataType.datetime
+    if isinstance(column.type, Array) and isinstance(column.type.dtype, DataType):
+        values = [None if value is None else np.asarray(value) for value in values]
+    return pd.Series(values, dtype=column.type.to_numpy() if whole else "datetime64[ns]" if dates else object)
 
 
-def _is_whole(column: Any) -> bool:
-    return isinstance(column.type, DataType) and column.type in LIMITS  # lists and objects are no DataType
-
-
-def _value(cell: Any, column: Any) -> Any:
-    empty = cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and np.isnan(cell))
-    if empty:
-        if _is_whole(column) and column.required:
-            raise ValueError("it is missing, and whole numbers cannot be; log the model with float64 columns")
-        return None
-    if _is_whole(column):
+def _value(cell: Any, type_: Any) -> Any:
+    """A cell as a type of MLflow's, with what is inside it; ValueError where it cannot be that."""
+    if isinstance(type_, Array | Map | Object) and isinstance(cell, str):
+        cell = json.loads(cell)
+    if isinstance(type_, Array):
+        return [_value(each, type_.dtype) for each in cell]
+    if isinstance(type_, Map):
+        return {name: _value(each, type_.value_type) for name, each in cell.items()}
+    if isinstance(type_, Object):
+        types = {each.name: each.dtype for each in type_.properties}
+        return {name: _value(each, types[name]) for name, each in cell.items() if name in types and each is not None}
+    if type_ in LIMITS:
         number = int(cell) if isinstance(cell, int) or str(cell).strip().lstrip("+-").isdigit() else float(cell)
         if number != int(number):
             raise ValueError("the model takes whole numbers")
-        if not -LIMITS[column.type] <= int(number) < LIMITS[column.type]:
+        if not -LIMITS[type_] <= int(number) < LIMITS[type_]:
             raise ValueError("it is too large")
         return int(number)
-    if column.type is DataType.datetime:
-        return pd.Timestamp(cell)
-    if column.type is DataType.binary:
+    if type_ is DataType.binary:
         return cell if isinstance(cell, bytes) else str(cell).encode()
-    value = json.loads(cell) if isinstance(cell, str) else cell  # a list or an object
-    return np.asarray(value) if isinstance(value, list) and not any(isinstance(each, dict) for each in value) else value
+    if type_ is DataType.boolean and str(cell).lower() not in ("true", "false"):
+        raise ValueError("it is neither true nor false")
+    plain: dict[Any, Any] = {
+        DataType.datetime: pd.Timestamp,
+        DataType.boolean: lambda each: str(each).lower() == "true",
+    }
+    plain |= {DataType.double: float, DataType.float: float, DataType.string: str}
+    return plain[type_](cell)
 
 
 def _refuse_rounded(values: pd.Series, name: str, parameter: str) -> None:
