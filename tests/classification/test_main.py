@@ -94,7 +94,9 @@ def predicted(python: Path, command: list[str], folder: Path, store: Store) -> s
     """The last line that `python` prints in an empty folder, isolated from all but the packages of its environment."""
     empty = folder / "empty"
     empty.mkdir()
-    done = subprocess.run([str(python), "-I", *command], cwd=empty, env=store.environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), "-I", *command], cwd=empty, env=store.environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -119,10 +121,10 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
     data = COLLECTION / "classification" / "data"
     program, *tables = (str(PROGRAMS / "raw_rows.py"), str(data / "new_customers.jsonl"), str(data / "churn.csv"))
     answer = predicted(environment / "bin" / "python", [program, model, *tables], tmp_path, store)
-    few, rows, differences = json.loads(answer)
+    few, rows, difference = json.loads(answer)
     assert few == ["Yes", "No", "Yes", "No"]
     assert rows == 21129
-    assert differences < 1e-6
+    assert difference < 1e-6
 
 
 def test_all_eight_models_load_in_an_empty_folder(children: dict[str, Run], store: Store, tmp_path: Path) -> None:
