@@ -63,17 +63,6 @@ class Jobs:
         """GET jobs/get."""
         return JSONResponse(self._job((await fields(request)).get("job_id")))
 
-    async def list_jobs(self, request: Request) -> Response:
-        """GET jobs/list."""
-        return JSONResponse({"jobs": list(self._jobs.values()), "has_more": False})
-
-    async def delete_job(self, request: Request) -> Response:
-        """POST jobs/delete."""
-        job = self._job((await fields(request)).get("job_id"))
-        del self._jobs[job["job_id"]]
-        (self.folder / str(job["job_id"]) / "job.json").unlink()
-        return JSONResponse({})
-
     async def run_now(self, request: Request) -> Response:
         """POST jobs/run-now: a run of a job, whose parameters win over the job's defaults."""
         given = await fields(request)
@@ -122,15 +111,7 @@ class Jobs:
 
     async def show(self, request: Request) -> Response:
         """GET jobs/runs/list: the last one first."""
-        given = await fields(request)
-        runs = self.all()
-        if given.get("active_only") == "true":
-            runs = [run for run in runs if "result_state" not in run["state"]]
-        start, limit = int(given.get("page_token") or 0), int(given.get("limit") or 20)
-        shown: dict[str, Any] = {"runs": runs[start : start + limit], "has_more": len(runs) > start + limit}
-        if shown["has_more"]:
-            shown["next_page_token"] = str(start + limit)
-        return JSONResponse(shown)
+        return JSONResponse({"runs": self.all(), "has_more": False})
 
     async def log(self, request: Request) -> Response:
         """GET /local/runs/<run id>/log: the logs of all tasks of a run, one after the other; not of Databricks."""
@@ -143,8 +124,6 @@ class Jobs:
         return [
             Route(f"{api}/create", self.create, methods=["POST"]),
             Route(f"{api}/get", self.get_job),
-            Route(f"{api}/list", self.list_jobs),
-            Route(f"{api}/delete", self.delete_job, methods=["POST"]),
             Route(f"{api}/run-now", self.run_now, methods=["POST"]),
             Route(f"{api}/runs/submit", self.submit, methods=["POST"]),
             Route(f"{api}/runs/get", self.get),

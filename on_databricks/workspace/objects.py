@@ -1,4 +1,4 @@
-"""The Workspace API: notebooks, files and folders; `.dbc` archives unpacked and packed."""
+"""The Workspace API: notebooks, files and folders; `.dbc` archives unpacked."""
 
 from __future__ import annotations
 
@@ -52,27 +52,22 @@ class Objects:
             _unpack(content, path)
         elif kind == "SOURCE":
             path.write_text(_notebook(content, given.get("language")), encoding="utf-8")
-        elif kind in ("AUTO", "RAW"):
+        elif kind == "AUTO":
             language = _language(content)
-            whole = kind == "AUTO" and language and path.suffix == SUFFIX[language]
-            (path.with_suffix("") if whole else path).write_bytes(content)
+            is_notebook = language and path.suffix == SUFFIX[language]
+            (path.with_suffix("") if is_notebook else path).write_bytes(content)
         else:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"This local workspace imports SOURCE, AUTO, RAW and DBC: {kind}")
+            raise Refusal("INVALID_PARAMETER_VALUE", f"Format {kind}: not in this local workspace (SOURCE, AUTO, DBC)")
         return JSONResponse({})
 
     async def export(self, request: Request) -> Response:
         """GET workspace/export."""
         given = await fields(request)
         name, path = self._there(given)
-        kind = given.get("format") or "SOURCE"
-        if kind == "DBC":
-            content = _pack(path)
-        elif kind in ("SOURCE", "AUTO", "RAW"):
-            if path.is_dir():
-                raise Refusal("BAD_REQUEST", f"A folder is exported with the format DBC: {name}")
-            content = path.read_bytes()
-        else:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"This local workspace exports SOURCE, AUTO, RAW and DBC: {kind}")
+        if path.is_dir() or given.get("format", "SOURCE") not in ("SOURCE", "AUTO"):
+            message = f"The export of {name}: not in this local workspace, which exports SOURCE of one notebook or file"
+            raise Refusal("INVALID_PARAMETER_VALUE", message)
+        content = path.read_bytes()
         if flag(given.get("direct_download")):
             return Response(content, media_type="application/octet-stream")
         return JSONResponse({"content": base64.b64encode(content).decode()})
@@ -210,28 +205,3 @@ def _source(notebook: dict[str, Any]) -> str:
         title = command.get("commandTitle")
         cells.append(f"{comment} DBTITLE 1,{title}\n{text}" if title and command.get("showCommandTitle") else text)
     return f"{comment} {HEADER}\n" + f"\n\n{comment} COMMAND ----------\n\n".join(cells) + "\n"
-
-
-def _pack(path: Path) -> bytes:
-    """A `.dbc` archive of a notebook, or of all the notebooks of a folder."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            language = _language(each.read_bytes()) if each.is_file() else None
-            if language:
-                place = each.relative_to(path.parent).as_posix()
-                notebook = _commands(each.name, each.read_text(encoding="utf-8"), language)
-                archive.writestr(f"{place}.{language.lower()}", json.dumps(notebook))
-    return content.getvalue()
-
-
-def _commands(name: str, source: str, language: str) -> dict[str, Any]:
-    """The source of a notebook as it stands in an archive."""
-    comment = COMMENT[language]
-    body = source.partition("\n")[2]
-    commands = []
-    for position, cell in enumerate(body.split(f"{comment} COMMAND ----------"), start=1):
-        lines = [line.removeprefix(f"{comment} MAGIC ") for line in cell.strip("\n").split("\n")]
-        lines = ["" if line == f"{comment} MAGIC" else line for line in lines]
-        commands.append({"version": "CommandV1", "position": float(position), "command": "\n".join(lines)})
-    return {"version": "NotebookV1", "name": name, "language": language.lower(), "commands": commands}

@@ -39,8 +39,7 @@ PAGE = """<!doctype html>
 ROW = """<tr id="run-{number}"><td>{number}</td><td><div>{state}</div></td><td>{start}</td><td>{seconds}</td>
 <td><div>{name}<br><code>{commands}</code></div></td>
 <td><a href="/local/runs/{number}/log">log</a><br>{run}</td></tr>"""
-MLFLOW_RUN = re.compile(r"MLFLOW_RUN_ID\W+([0-9a-f]{32})")
-MLFLOW_EXPERIMENT = re.compile(r"MLFLOW_EXPERIMENT_ID\W+(\d+)")
+OF_BACKEND = re.compile(r"/\.?mlflow-projects/([0-9a-f]{32})/")
 
 
 class Page:
@@ -72,16 +71,10 @@ class Page:
         )
 
     def _mlflow_run(self, run: dict[str, Any]) -> str | None:
-        """The page of the MLflow run that a job fills: what its log or its script says of it."""
+        """The page of the MLflow run that a job of `-b databricks-jobs` fills: its upload is called by the run's id."""
         for task in run["tasks"]:
-            file = (task.get("spark_python_task") or {}).get("python_file", "")
-            script = self.jobs.folder.parent / file.replace("dbfs:/", "dbfs/")
-            text = script.read_text(errors="replace") if file.startswith("dbfs:/") and script.is_file() else ""
-            found, experiment = MLFLOW_RUN.search(text), MLFLOW_EXPERIMENT.search(text)
-            if found and experiment:
-                return f"{self.jobs.url}/ml/experiments/{experiment[1]}/runs/{found[1]}"
-            if of_plugin := re.search(r"/\.?mlflow-projects/([0-9a-f]{32})/", file):
-                return f"{self.jobs.url}/ml/experiments/0/runs/{of_plugin[1]}"
+            if found := OF_BACKEND.search((task.get("spark_python_task") or {}).get("python_file", "")):
+                return f"{self.jobs.url}/ml/experiments/0/runs/{found[1]}"
         return None
 
     def routes(self) -> list[Route]:

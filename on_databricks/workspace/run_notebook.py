@@ -1,8 +1,8 @@
 """Run a notebook in source format from top to bottom, as Databricks would: `python run_notebook.py NOTEBOOK WIDGETS`.
 
 WIDGETS is a JSON object. The process begins where the notebook lies; cells share one namespace, with `dbutils` and
-`display`; `restartPython` empties it. `%md` is passed over, `%sh` is run; `%pip` only says
-what it would install.
+`display`; `restartPython` empties it. `%md` is passed over; `%pip` only says what it would
+install.
 Prints each cell's number before it, what is displayed, and ends with 1 at the first cell that fails.
 """
 
@@ -28,7 +28,7 @@ def cells_of(notebook: Path) -> list[str]:
 
 
 def kind_of(cell: str) -> str:
-    """`python`, or the name of the magic that a cell begins with: `md`, `pip`, `sh`."""
+    """`python`, or the name of the magic that a cell begins with: `md`, `pip`."""
     magic = re.match(r"%(\w+)", cell)
     return magic[1] if magic else "python"
 
@@ -81,8 +81,6 @@ class Session:
         kind = kind_of(cell)
         if kind == "python":
             exec(compile(cell, name, "exec"), self.namespace)
-        elif kind == "sh":
-            subprocess.run(["bash", "-ec", cell.partition("\n")[2]], check=True)
         elif kind == "pip":
             self.pip(cell.removeprefix("%pip "))
         else:

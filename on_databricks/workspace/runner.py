@@ -7,12 +7,10 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +55,8 @@ class Runner:
         words = self._words(task, settings)
         libraries = self._libraries(task, settings)
         with log.open("ab") as file:
-            file.write(b"[workspace] A local workspace for learning and tests, not Databricks.\n")
+            file.write(b"[workspace] Not Databricks: the packages of this machine stand for those of the cluster.\n")
             file.write(f"[workspace] $ {shown_command(task)}\n".encode())
-            for remark in _remarks(libraries):
-                file.write(f"[workspace] {remark}\n".encode())
         if self.faults.kill_next_job():
             message = "Could not reach driver of cluster: the job died before its command began."
             return Ended("INTERNAL_ERROR", "FAILED", message)
@@ -181,23 +177,6 @@ def shown_command(task: dict[str, Any]) -> str:
         return str(task["notebook_task"]["notebook_path"])
     details = task["spark_python_task"]
     return shlex.join(["python", details["python_file"], *(details.get("parameters") or [])])
-
-
-def _remarks(libraries: list[str]) -> list[str]:
-    """What a real cluster would install that is another version here; nothing is installed."""
-    others = []
-    for line in libraries:
-        name, _, wanted = line.partition(";")[0].strip().partition("==")
-        try:
-            here = version(name) if name else ""
-        except (PackageNotFoundError, ValueError):
-            here = "none"
-        if wanted and here != wanted and ";" not in line:
-            others.append(f"{name} {here}, not {wanted}")
-    if not others:
-        return []
-    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    return [f"Nothing is installed here. This machine has {python} and: {', '.join(others)}."]
 
 
 def _last_line(log: Path) -> str:
