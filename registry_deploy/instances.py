@@ -98,14 +98,14 @@ def _value(cell: Any, type_: Any) -> Any:
         return int(number)
     if type_ is DataType.binary:
         return cell if isinstance(cell, bytes) else str(cell).encode()
-    if type_ is DataType.boolean and str(cell).lower() not in ("true", "false"):
-        raise ValueError("it is neither true nor false")
-    plain: dict[Any, Any] = {
-        DataType.datetime: pd.Timestamp,
-        DataType.boolean: lambda each: str(each).lower() == "true",
-    }
-    plain |= {DataType.double: float, DataType.float: float, DataType.string: str}
-    return plain[type_](cell)
+    if type_ is DataType.boolean:
+        if str(cell).lower() not in ("true", "false"):
+            raise ValueError("it is neither true nor false")
+        return str(cell).lower() == "true"
+    if type_ is DataType.datetime:  # datetime64[ns] has no time zone
+        moment = pd.Timestamp(cell)
+        return (moment.tz_convert(None) if moment.tz else moment).as_unit("ns")
+    return str(cell) if type_ is DataType.string else float(cell)
 
 
 def _refuse_rounded(values: pd.Series, name: str, parameter: str) -> None:

@@ -55,7 +55,7 @@ def test_what_is_inside_lists_and_objects_has_the_types_of_the_signature(tmp_pat
         {"o": {"a": 2, "n": 1, "more": 1}, "m": {}, "aa": [], "flags": [False, True], "texts": []},
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    columns = [
+    columns: list[Any] = [
         ColSpec(Object([Property("a", DataType.double), Property("n", DataType.long)]), "o"),
         ColSpec(Map(DataType.double), "m"),
         ColSpec(Array(Array(DataType.long)), "aa"),
@@ -76,6 +76,7 @@ def test_what_is_inside_lists_and_objects_has_the_types_of_the_signature(tmp_pat
         ("3000000000\n2", "integer", "'3000000000' in column 'a', row 1, is no integer: it is too large."),
         ("16777217\n1", "float", "row 1, is too large for the float32"),
         ("2026-13-01\n2026-01-01", "datetime", "'2026-13-01' in column 'a', row 1, is no datetime"),
+        ("9999-12-31\n2026-01-01", "datetime", "'9999-12-31' in column 'a', row 1, is no datetime"),
         ("1\n ", "long", "'None' in column 'a', row 2, is no long: it is missing, and whole numbers cannot be"),
         ("1\nx", "double", "'x' in column 'a', row 2, is not a (finite) number"),
     ],
@@ -92,3 +93,10 @@ def test_a_value_that_a_cast_would_change_is_refused_with_its_row(
 def test_large_whole_numbers_keep_every_digit(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n9007199254740993\n2\n")
     assert read(tmp_path / "t.csv", ColSpec("long", "a"))["a"].tolist() == [9007199254740993, 2]
+
+
+def test_times_with_a_zone_are_read_in_utc(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n2026-01-01T01:00:00+01:00\n2026-01-01T00:00:00Z\n2026-01-01\n")
+    X = read(tmp_path / "t.csv", ColSpec("datetime", "a"))
+    assert X["a"].tolist() == [pd.Timestamp("2026-01-01")] * 3
+    assert X["a"].dtype == "datetime64[ns]"
