@@ -215,6 +215,11 @@ def test_a_life(target: Callable[..., Any], azure: StandIn, said: list[str]) -> 
     assert traffic(life) == {"blue": ("1", 0), "green": ("1", 100)}
     green = azure.endpoints["life"].deployments["green"].body
     assert (green["properties"]["instanceType"], green["sku"]["capacity"]) == ("Standard_F4s_v2", 2)
+    probe = green["properties"][
+        "livenessProbe"
+    ]  # five minutes to load, and then half a minute until it is found to hang
+    assert azure_stand_in.seconds(probe["initialDelay"]) == 300
+    assert azure_stand_in.seconds(probe["period"]) * probe["failureThreshold"] == 30
 
     life.undeploy()
     assert not life.status().colours
@@ -249,9 +254,11 @@ def test_no_request_is_lost(target: Callable[..., Any], azure: StandIn, tmp_path
         busy.deploy("models:/numbers/2", canary=20)
         strike("green", signal.SIGKILL)
         busy.deploy("models:/numbers/2")
+        time.sleep(1)
         strike("green", signal.SIGSTOP)
         busy.rollback()
         busy.deploy("models:/numbers/3")
+        time.sleep(1)
         while not enough.exists() and load.poll() is None:
             time.sleep(0.2)
     finally:
