@@ -40,7 +40,7 @@ def spark_session(parameter: str = "engine") -> SparkSession:
 
     Raises click.BadParameter where there is no PySpark or no Java for it.
     """
-    needs = f"needs PySpark: install {FOLDER.name}/requirements-spark.txt; it needs Java 17."
+    needs = "needs PySpark: install this project's requirements-spark.txt; it needs Java 17."
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     try:
         from pyspark.errors import PySparkException

@@ -127,7 +127,7 @@ def test_an_output_that_exists_or_has_no_name_is_refused(outcomes: dict[str, Out
 
 def test_without_pyspark_or_java_one_line_says_what_to_install(store: Store, tree: Run, tmp_path: Path) -> None:
     line = (
-        "Invalid value for '--engine': 'spark' needs PySpark: install classification/requirements-spark.txt; it needs"
+        "Invalid value for '--engine': 'spark' needs PySpark: install this project's requirements-spark.txt; it needs"
     )
     (tmp_path / "pyspark.py").write_text("raise ModuleNotFoundError('No module named pyspark')")
     (tmp_path / "no java").mkdir()

@@ -202,7 +202,7 @@ def test_without_pyspark_one_line_says_what_to_install(store: Store, table: list
     command = [sys.executable, str(CLASSIFICATION / "tune.py"), *table, *SMALL, "--engine", "spark"]
     outcome = store.run(command, environment={"PYTHONPATH": str(tmp_path)})
     assert outcome.code == 2, outcome.output
-    needs = "needs PySpark: install classification/requirements-spark.txt; it needs Java 17."
+    needs = "needs PySpark: install this project's requirements-spark.txt; it needs Java 17."
     assert outcome.error == f"Invalid value for '--engine': 'spark' {needs}"
 
 

@@ -148,6 +148,6 @@ def test_without_pyspark_one_line_says_what_to_install(store: Store, tmp_path: P
     refused = store.run(command, environment={"PYTHONPATH": str(tmp_path)})
     assert refused.code == 2
     assert refused.error == (
-        "Invalid value for '--engine': 'spark' needs PySpark: install clustering/requirements-spark.txt; "
+        "Invalid value for '--engine': 'spark' needs PySpark: install this project's requirements-spark.txt; "
         "it needs Java 17."
     )
