@@ -89,9 +89,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             input_example=example,
             signature=ModelSignature(
                 Schema(
-                    [TensorSpec(np.dtype("float32"), (-1,), "a"), TensorSpec(np.dtype(object), (-1,), "b")],  # type: ignore[list-item]
+                    [TensorSpec(np.dtype("float32"), (-1,), "a"), TensorSpec(np.dtype(object), (-1,), "b")],
                 ),
-                Schema([TensorSpec(np.dtype("float64"), (-1,))]),  # type: ignore[list-item]
+                Schema([TensorSpec(np.dtype("float64"), (-1,))]),
             ),
             pip_requirements=PACKAGES,
         )
