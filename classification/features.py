@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -61,11 +60,6 @@ class Split:
     target: str
     source: str
     random_state: int
-
-    @property
-    def name(self) -> str:
-        """What to call the table by in titles."""
-        return Path(self.source).name
 
     @property
     def truth(self) -> np.ndarray:

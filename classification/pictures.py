@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -142,4 +143,4 @@ def in_our_style(figure: Figure, title: str) -> None:
 
 
 def _of_rows(split: Split) -> str:
-    return f"{len(split.y_test):,} test rows of {on_picture(split.name)}"
+    return f"{len(split.y_test):,} test rows of {on_picture(Path(split.source).name)}"

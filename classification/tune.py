@@ -34,7 +34,9 @@ from tracking import Record, log_datasets, log_result, record_of
 from trials import check_settings, load_trials, runs_of
 
 SEARCH_OPTIONS = [
-    option("model", default="all", help="The classifier to tune, or all: it is then itself a choice."),
+    option(
+        "model", click.Choice(["all", *RANGES]), "all", "The classifier to tune, or all: it is then itself a choice."
+    ),
     option("n_trials", COUNT, 50, "Trials that the study has in the end."),
     option("timeout", FiniteRange(min=0), 0.0, "Seconds after which no trial begins; 0 for no limit."),
     option("metric", click.Choice(METRICS), "roc_auc", "What the search is for."),
@@ -50,7 +52,8 @@ def tune(**given: Any) -> None:
     """Search, refit the best on all training rows, and compare it with the defaults on the test rows."""
     table = {str(each.name): given.pop(str(each.name)) for each in TABLE_OPTIONS}
     search = Search(**given, random_state=table["random_state"])
-    check_names(search)
+    if search.study and not re.fullmatch(r"[A-Za-z0-9._-]+", search.study):
+        raise bad("study", search.study, "is not a name of letters, digits, dots, hyphens and underscores.")
     split = load_split(**table)
     check_folds(search.cv, split)
     if search.engine == "spark":
@@ -119,15 +122,6 @@ def best_of(search: Search, trials: list[FrozenTrial], seconds: float) -> Found:
     if pruned == len(trials):
         raise bad("timeout", search.timeout, "seconds are too few: no trial has finished.")
     return Found(search, study, *split_name(study.best_params, search.model), pruned, seconds)
-
-
-def check_names(search: Search) -> None:
-    """Refuse by click.BadParameter a model or a study that cannot be."""
-    if search.model not in ("all", *RANGES):
-        right = f"is neither all nor a classifier; choose from: all, {', '.join(RANGES)}."
-        raise bad("model", search.model, right)
-    if search.study and not re.fullmatch(r"[A-Za-z0-9._-]+", search.study):
-        raise bad("study", search.study, "is not a name of letters, digits, dots, hyphens and underscores.")
 
 
 def check_folds(cv: int, split: Split) -> None:

@@ -85,7 +85,7 @@ REFUSED: list[tuple[str, str, list[str], str]] = [
         "tune",
         "good",
         ["--model", "forest"],
-        "'--model': 'forest' is neither all nor a classifier; choose from: all, ann",
+        "'--model': 'forest' is not one of 'all', 'ann', 'decision_tree'",
     ),
     ("tune", "good", ["--metric", "mean"], "'--metric': 'mean' is not one of 'roc_auc', 'average_precision'"),
     ("tune", "good", ["--engine", "dask"], "'--engine': 'dask' is not one of 'local', 'spark'."),
