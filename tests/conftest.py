@@ -45,6 +45,7 @@ LONG = (
     "tests/test_collection.py",
     "tests/test_new_project.py",
     "tests/test_mistakes.py",
+    "tests/on_databricks/test_serving.py",
     "tests/on_databricks/test_workspace.py",
 )
 
