@@ -178,17 +178,15 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         name, values = suggest(trial, self.search.model, self.rows)
-        metric = self.search.metric
-        measured: list[dict[str, float]] = []
+        measured: list[float] = []
 
-        def report(share: int, probabilities: np.ndarray, truth: pd.Series) -> dict[str, float]:
+        def report(share: int, probabilities: np.ndarray, truth: pd.Series) -> float:
             """Tell the trial the mean of the folds so far; share: percent of the last one that is done."""
-            metrics = scores(truth, probabilities, self.classes, self.positive)
-            mean = np.mean([*(fold[metric] for fold in measured), metrics[metric]])
-            trial.report(float(mean), 100 * len(measured) + share)
+            value = scores(truth, probabilities, self.classes, self.positive)[self.search.metric]
+            trial.report(float(np.mean([*measured, value])), 100 * len(measured) + share)
             if trial.should_prune():
                 raise optuna.TrialPruned
-            return metrics
+            return value
 
         for X_fit, y_fit, X_held, y_held in self.folds:
             classifier = build(name, values, self.search.random_state)
@@ -199,10 +197,7 @@ class Objective:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 classifier.fit(X_fit, y_fit, **more)
             measured.append(report(100, classifier.predict_proba(X_held), y_held))
-        means = {key: float(np.mean([fold[key] for fold in measured])) for key in METRICS}
-        trial.set_user_attr("metrics", means)
-        trial.set_user_attr("std", float(np.std([fold[metric] for fold in measured])))
-        return means[metric]
+        return float(np.mean(measured))
 
 
 def _each_quarter(network: Any, X_held: np.ndarray, report: Callable[[int, np.ndarray], Any]) -> Any:

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
@@ -127,19 +125,6 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
             axes.set_xticks(ends, [f"{end:.2f}" for end in ends])
     panels[0].invert_yaxis()
     return figure
-
-
-def in_our_style(figure: Figure, title: str) -> None:
-    """Give a picture of Optuna's the title, the white ground and the colours of ours."""
-    for axes in figure.axes:
-        for place in ("left", "center"):  # Optuna's own titles stand in different places
-            axes.set_title("", loc=place)
-        axes.set_facecolor("white")
-        axes.grid(color="#dddddd")
-        for dots in axes.collections:
-            if isinstance(dots, LineCollection):  # the better, the bluer
-                dots.set_cmap(LinearSegmentedColormap.from_list("", [COLORS[1], COLORS[0]]))
-    figure.axes[0].set_title(title)
 
 
 def _of_rows(split: Split) -> str:

@@ -33,8 +33,7 @@ class Record:
     """What the records of all classifiers of a split have in common.
 
     train, test: the rows as MLflow datasets, with source and digest.
-    signature: the columns that a model takes, and what it gives.
-    metadata: what `predict` must know of a model.
+    signature: the columns that a model takes, and what it gives. metadata: what `predict` must know of a model.
     """
 
     train: PandasDataset
@@ -53,9 +52,8 @@ def record_of(split: Split) -> Record:
         dataset = from_pandas(rows, source=source, targets=split.target, name=f"{name}_{part}")
         dataset.schema = from_pandas(_of_every_kind(rows), source=source).schema
         datasets[part] = dataset
-    found = {
-        name: split.X_train[name].dropna().unique() for name, kind in split.kinds.items() if kind.kind == "category"
-    }
+    of_texts = [name for name, kind in split.kinds.items() if kind.kind == "category"]
+    found = {name: split.X_train[name].dropna().unique() for name in of_texts}
     metadata = {
         "target": split.target,
         "classes": split.classes,

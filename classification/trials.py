@@ -45,11 +45,9 @@ def log_trial(trial: FrozenTrial, search: Search, parent: Run) -> None:
         "distributions": {key: distribution_to_json(value) for key, value in trial.distributions.items()},
         "steps": {step: float(f"{value:.6g}") for step, value in trial.intermediate_values.items()},
     }
-    means = {f"cv_{key}": value for key, value in trial.user_attrs.get("metrics", {}).items()}
-    if means:
-        means[f"cv_{search.metric}_std"] = trial.user_attrs["std"]
-    metrics = [Metric(key, value, ended, 0) for key, value in means.items()]
-    metrics += [Metric("running_mean", value, ended, step) for step, value in trial.intermediate_values.items()]
+    metrics = [Metric("running_mean", value, ended, step) for step, value in trial.intermediate_values.items()]
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        metrics.append(Metric(f"cv_{search.metric}", trial.value, ended, 0))
     client.log_batch(
         run.info.run_id,
         metrics=metrics,
