@@ -25,7 +25,7 @@ import pandas
 import requests
 
 from candidate import Candidate, fetch, payload, shares
-from model_files import reason, same
+from model_files import reason
 from target import Colour, DeploymentError, Status, check_canary
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class AzureTarget:
                 if not ready:
                     self._say_cost(model, colour, before)
                     self._create(model, colour, before, mark)
-                self._smoke_test(model, colour)
+                model.check(self._request(model.example, colour), f"{colour} of {self.name}")
+                self._say(f"{model.title}: {colour} answers the model's input example as it should")
                 self._set_traffic(wanted, previous)
             except BaseException as error:
                 trouble = self._undo(before, colour, wanted, mark)
@@ -369,16 +370,6 @@ class AzureTarget:
                 " register yours under another name"
             )
         return str(asset.id)
-
-    def _smoke_test(self, model: Candidate, colour: str) -> None:
-        """Raise unless the colour answers the model's input example as the model does in this process."""
-        answer = self._request(model.example, colour)
-        if not same(answer, model.expected):
-            raise DeploymentError(
-                f"{model.title}: wrong answer from {colour} of {self.name}: {str(answer)[:80]} for the model's input"
-                f" example, {str(model.expected)[:80]} here; compare the package versions of the model with those here"
-            )
-        self._say(f"{model.title}: {colour} answers the model's input example as it should")
 
     def _set_traffic(self, traffic: dict[str, int], previous: str) -> None:
         """Change who answers, in one PUT that also notes which deployment to roll back to."""

@@ -16,7 +16,7 @@ import yaml
 from mlflow.models import Model
 from mlflow.pyfunc import scoring_server
 
-from model_files import download, pin, reason
+from model_files import download, pin, reason, same
 from target import DeploymentError
 
 
@@ -36,6 +36,14 @@ class Candidate:
     def title(self) -> str:
         """Its name as messages give it."""
         return f"{self.name} version {self.version}"
+
+    def check(self, answer: Any, where: str) -> None:
+        """Raise DeploymentError unless `where` answers the input example as the model does in this process."""
+        if not same(answer, self.expected):
+            raise DeploymentError(
+                f"{self.title}: wrong answer from {where}: {str(answer)[:80]} for the model's input example,"
+                f" {str(self.expected)[:80]} here; compare the package versions of the model with those here"
+            )
 
 
 def fetch(model_uri: str, folder: Path) -> Candidate:

@@ -40,3 +40,10 @@ def test_of_an_onnx_model_one_list_a_column_is_sent() -> None:
 )
 def test_the_shares_after_a_deploy(traffic: dict[str, int], canary: int, after: dict[str, int]) -> None:
     assert candidate.shares(traffic, "green", canary) == after
+
+
+def test_another_answer_than_here_is_refused() -> None:
+    version = candidate.Candidate("numbers", "2", "m-1", None, {}, None, [1.0, 2.0])
+    version.check([1.0, 2.000001], "green of live")
+    with pytest.raises(candidate.DeploymentError, match=r"numbers version 2: wrong answer from green of live: \[1.0\]"):
+        version.check([1.0], "green of live")
