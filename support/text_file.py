@@ -57,6 +57,7 @@ class TextFile:
                 head = head[: head.rfind("\n") + 1] or head
         if not head.strip():
             raise NotATableError("is empty: it needs a header and rows.")
+        _refuse_other_formats(head)
         self.separator = find_separator(head)
         self.spaced = bool(re.search(rf'(?:^|{re.escape(self.separator)}) +"', head, re.MULTILINE))
         self.spaced = self.spaced and self.separator != " "
@@ -71,15 +72,19 @@ class TextFile:
         if self.spaced or self.separator == " ":
             yield from self._read_slowly(columns)
             return
-        block, done = BLOCK, 0
+        block, done, last = BLOCK, 0, ""
+        wanted = self.names if columns is None else columns
+        read = wanted if self.names[-1] in wanted or not self.quotes else [*wanted, self.names[-1]]
         while True:
             passed = 0
             try:
-                for batch in self._reader(columns, block):
+                for batch in self._reader(read, block):
                     passed += len(batch)
                     if passed > done:
                         done = passed
-                        yield pa.Table.from_batches([batch])
+                        last = batch[self.names[-1]][-1].as_py() if self.quotes else ""
+                        yield pa.Table.from_batches([batch]).select(wanted)
+                self._refuse_open_quote(last, done)
                 return
             except pa.ArrowInvalid as error:
                 if "straddling" not in str(error) or block > 1 << 30:
@@ -115,6 +120,17 @@ class TextFile:
                         raise NotATableError(self._ragged(row, len(record)))
                 cells = dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
                 yield pa.table({name: pa.array(cells[name], pa.string()) for name in columns or self.names})
+                last = rows[-1][-1]
+        if row:
+            self._refuse_open_quote(last, row)
+
+    def _refuse_open_quote(self, last: str, row: int) -> None:
+        """Refuse a file whose last cell goes over several lines to its end: rows would be lost in it."""
+        with open(self.path, "rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 1000))
+            end = file.read().rstrip()
+        if "\n" in last and not end.endswith(b'"'):
+            raise NotATableError(f"has a quote in row {row} that is never closed: close it, or double it in quotes.")
 
     def _explained(self, error: pa.ArrowInvalid) -> NotATableError:
         """Why arrow could not parse: read again without threads, which counts the rows."""
@@ -206,6 +222,15 @@ class TextFile:
             raise NotATableError(
                 f"seems to have no header: its first line holds {what}. Put a line of column names above it."
             )
+
+
+def _refuse_other_formats(head: str) -> None:
+    """Refuse text that is no delimited text, though it can be read as such."""
+    start = head.lstrip("\ufeff \t\r\n").lower()
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise NotATableError("is a web page or XML: give the address or the file of the table itself.")
+    if re.search(r"^@relation\b", start, re.MULTILINE) and re.search(r"^@data\s*$", start, re.MULTILINE):
+        raise NotATableError("is an ARFF file: save it as CSV (scipy.io.arff.loadarff reads it).")
 
 
 def _type_of(cells: list[str]) -> pa.DataType:

@@ -78,7 +78,25 @@ class _Number(str):
 
 
 def _loads(text: str) -> Any:
-    return json.loads(text, parse_int=_Number, parse_float=_Number)
+    return json.loads(text, parse_int=_Number, parse_float=_Number, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise NotATableError(f"has an object that holds {twice!r} twice: give each value its own name.")
+    return found
+
+
+def _as_json(cell: Any) -> str:
+    """A list or an object as text, its numbers as they were written."""
+    if isinstance(cell, dict):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_as_json(value)}" for name, value in cell.items()) + "}"
+    if isinstance(cell, list):
+        return "[" + ", ".join(map(_as_json, cell)) + "]"
+    return str(cell) if isinstance(cell, _Number) else json.dumps(cell, ensure_ascii=False)
 
 
 def as_columns(rows: list[dict[str, Any]]) -> pa.Table:
@@ -91,7 +109,7 @@ def as_columns(rows: list[dict[str, Any]]) -> pa.Table:
         mark: dict[bytes, bytes] | None = None
         if kinds & {dict, list}:
             mark = {b"written": b"nested"}
-            cells = [cell if cell is None or isinstance(cell, str) else json.dumps(cell) for cell in cells]
+            cells = [cell if cell is None or isinstance(cell, str) else _as_json(cell) for cell in cells]
         elif kinds == {_Number}:
             mark = NUMBERS
         texts = [str(cell).lower() if isinstance(cell, bool | float) else cell for cell in cells]
@@ -154,7 +172,11 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
             raise NotATableError("must be a JSON array that holds objects, one for each row.")
         return document
     if {"columns", "data"} <= set(document):  # orient="split"
-        return [dict(zip(document["columns"], row, strict=True)) for row in document["data"]]
+        names = document["columns"]
+        for number, row in enumerate(document["data"], start=1):
+            if len(row) != len(names):
+                raise NotATableError(f"has {len(row)} values in row {number}, and {len(names)} columns.")
+        return [dict(zip(names, row, strict=True)) for row in document["data"]]
     for key in ("dataframe_split", "dataframe_records", "instances", "inputs", "data"):  # of MLflow, of orient="table"
         if isinstance(document.get(key), dict | list):
             beside = ", ".join(repr(other) for other in document if other not in (key, "schema"))
@@ -189,6 +211,10 @@ def excel(path: Path, folder: Path) -> Any:
     sheets = [str(name) for name in workbook.sheet_names]
     cells = pd.read_excel(workbook, header=None, dtype=object, keep_default_na=False, na_values=[])
     cells.map(_excel_text).to_csv(folder / "sheet.csv", header=False, index=False)
+    if cells.empty:
+        raise NotATableError(
+            f"has nothing on its first sheet, {sheets[0]!r}: move the sheet with the table to the front."
+        )
     table = TextFile(folder / "sheet.csv", folder)
     if len(sheets) > 1:
         table.notes.append(f"The workbook has {len(sheets)} sheets: {sheets[0]!r}, the first, is read.")

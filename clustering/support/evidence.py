@@ -163,7 +163,7 @@ class Column:
         if pc.any(pc.match_substring_regex(present.filter(zeros), "^0[0-9]")).as_py():
             return False
         whole = bool((values == np.floor(values)).all())
-        if whole and np.abs(values).max() > EXACT:
+        if whole and np.abs(values).max() >= EXACT:  # a float cannot tell the next number from it
             return False
         shape, first = POINT, present[0]
         if POINT not in self.shapes:

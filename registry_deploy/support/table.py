@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,8 @@ def _one_line(source: str, parameter: str) -> Iterator[None]:
         raise bad(parameter, source, _why(source, error)) from None
     except (pa.ArrowException, ValueError) as error:
         raise bad(parameter, source, f"cannot be read: {str(error).strip().splitlines()[0]}") from None
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+        raise bad(parameter, source, f"cannot be unpacked: {str(error).strip()}") from None
 
 
 def _rebatched(batches: Iterator[pa.Table], size: int | None) -> Iterator[pa.Table]:

@@ -112,7 +112,7 @@ def as_text(cells: pa.Array) -> pa.Array:
         cells, kind = cells.cast(pa.string()), pa.string()
     if pa.types.is_string(kind):
         return pc.utf8_trim_whitespace(cells)
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind) and kind.scale > 0:
         cells = cells.cast(pa.float64())
     if pa.types.is_floating(cells.type):
         plain = cells.cast(pa.string())

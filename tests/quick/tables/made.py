@@ -193,6 +193,9 @@ TEXTS = {
         lambda i: 10_115 + i % 9, "category", given={"kinds": "x:category"}, first=("10115", "no")
     ),
     "whole numbers above 2**53": column(lambda i: 12345678901234567 + i // 9, "category", "codes ('12345678901234567'"),
+    "one whole number that a float rounds": column(
+        lambda i: 2**53 + 1 if i == 50 else i % 7, "category", "codes ('9007199254740993', row 51)"
+    ),
     "true and false": column(lambda i: ["TRUE", "false", "True", "FALSE"][i % 4], "boolean", first=(True, "no")),
     "true, false and missing": column(lambda i: ["true", "false", ""][i % 3], "boolean"),
     "None is a category": column(lambda i: ["None", "Some", "NA"][i % 3], "category"),
@@ -343,6 +346,14 @@ FILES = {
         text("n,t", 30, lambda i: i % 9 * 7, lambda i: "long" * 50_000 if i == 7 else "short").encode(),
         {"n": "number", "t": "category"},
     ),
+    "a quote that is never closed": refused(PLAIN.replace("\n21,", '\n"21,', 1), "row 2", "quote values"),
+    "a quote in the last column that is never closed": refused(
+        column(lambda i: i % 7, "").content.replace(b"yes", b'"yes', 1), "row 2", "never closed"
+    ),
+    "inches, which are no quotes": column(lambda i: f'{i % 7}" pipe', "category"),
+    "a web page": refused("<!DOCTYPE html>\n<html><body>\nnot found</body></html>\n", "is a web page"),
+    "ARFF": refused("@relation r\n@attribute a numeric\n@data\n1,2\n3,4\n", "is an ARFF file"),
+    "gzip cut short": refused(gzip.compress(PLAIN.encode())[:-20], "cannot be unpacked", name="table.csv.gz"),
     "a picture": refused(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "NUL bytes"),
 }
 
@@ -421,6 +432,19 @@ TYPED = {
         '{"a":1,"b":[1,2]}\n{"a":2,"b":[3]}\n', "column 'b', row 1, is a list", name="table.jsonl"
     ),
     "JSON Lines, malformed": refused('{"a":1}\n{"a":2\n', "malformed JSON at line 2", name="table.jsonl"),
+    "JSON Lines, a name twice": refused('{"a":1,"a":2}\n{"a":3}\n', "holds 'a' twice", name="table.jsonl"),
+    "JSON of pandas, split, a short row": refused(
+        json.dumps({"columns": ["a", "b"], "data": [[1, 2], [3]]}), "1 values in row 2, and 2 columns",
+        name="table.json",
+    ),
+    "Excel, an empty first sheet": refused(binary(FRAME.iloc[:0, :0], "xlsx"), "first sheet", name="table.xlsx"),
+    "Parquet, whole numbers above 2**53 as decimals": Made(
+        binary(FRAME.assign(age=[Decimal(12345678901234567 + i // 9) for i in range(30)]), "parquet"),
+        {**PLAIN_KINDS, "age": "category"},
+        said=("codes ('12345678901234567'",),
+        first=("12345678901234567", 100.0, "no"),
+        name="table.parquet",
+    ),
     "JSON, a matrix": refused("[[1,2],[3,4]]", "objects", name="table.json"),
 }  # fmt: skip
 
