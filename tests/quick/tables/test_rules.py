@@ -86,3 +86,10 @@ def test_texts_are_escaped_where_they_mean_something() -> None:
     assert len(on_picture("x" * 100)) == 40
     assert in_markdown("a|b monthly_charges") == r"a\|b monthly_charges"
     assert [shown(value) for value in ("a", 9.0, pd.Series([9]).iloc[0], 0.5)] == ["'a'", "9", "9", "0.5"]
+
+
+def test_objects_of_json_keep_their_numbers_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"x": 1, "beside": {"price": 1.50, "sizes": [1, null, "é"]}}\n', encoding="utf-8")
+    [batch] = open_table(str(path)).batches()
+    assert batch["beside"].to_pylist() == ['{"price": 1.50, "sizes": [1, null, "é"]}']
