@@ -109,6 +109,7 @@ def binary(frame: pd.DataFrame, form: str) -> bytes:
 
 FRAME = pd.read_csv(io.StringIO(PLAIN))
 LONG_NUMBERS = [None if i == 3 else 12345678901234567 + i // 9 for i in range(30)]
+LONG_DECIMALS = pd.Series([Decimal(12345678901234567 + i // 9) for i in range(30)])
 RECORDS = FRAME.to_dict(orient="records")
 LISTS = pd.Series([["a", "b"]] * 30)
 WIDE = [{"age": 20 + i % 7, "left": answer(i)} for i in range(30)]
@@ -439,7 +440,7 @@ TYPED = {
     ),
     "Excel, an empty first sheet": refused(binary(FRAME.iloc[:0, :0], "xlsx"), "first sheet", name="table.xlsx"),
     "Parquet, whole numbers above 2**53 as decimals": Made(
-        binary(FRAME.assign(age=[Decimal(12345678901234567 + i // 9) for i in range(30)]), "parquet"),
+        binary(FRAME.assign(age=LONG_DECIMALS), "parquet"),
         {**PLAIN_KINDS, "age": "category"},
         said=("codes ('12345678901234567'",),
         first=("12345678901234567", 100.0, "no"),
