@@ -37,6 +37,7 @@ from mlflow_databricks_jobs.project import command_of, pack, requirements_of
 from mlflow_databricks_jobs.submitted_job import SubmittedJob, close_runs, one_line
 
 PATIENCE = 300  # seconds for which the SDK asks a busy workspace again
+KNOCKING = 30  # seconds until a workspace must have let us in
 LARGEST = 10 * 1024 * 1024  # bytes that the import of a workspace file takes
 RUNNER = Path(__file__).with_name("run_entry_point.py")
 FAILURES = (DatabricksError, MlflowException, OSError, ValueError)  # of a request, its time-out among them
@@ -112,9 +113,12 @@ def connect(tracking_uri: str) -> WorkspaceClient:
     logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
     profile = tracking_uri.removeprefix("databricks").removeprefix("://")
     settings: dict[str, Any] = {"profile": profile} if profile else {}
-    client = WorkspaceClient(config=Config(retry_timeout_seconds=PATIENCE, http_timeout_seconds=60, **settings))
-    client.current_user.me()
-    return client
+    config = Config(retry_timeout_seconds=min(KNOCKING, PATIENCE), http_timeout_seconds=60, **settings)
+    try:
+        WorkspaceClient(config=config).current_user.me()
+    except OSError as error:
+        raise ExecutionException(f"The workspace {config.host} does not answer: {one_line(error)}") from None
+    return WorkspaceClient(config=Config(retry_timeout_seconds=PATIENCE, http_timeout_seconds=60, **settings))
 
 
 def environment_of(run_id: str, experiment_id: str) -> dict[str, str]:

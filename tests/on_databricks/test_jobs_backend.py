@@ -212,7 +212,10 @@ def test_a_call_that_would_fail_later_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
-    [("DATABRICKS_TOKEN", "wrong", "Invalid access token"), ("DATABRICKS_HOST", "http://127.0.0.1:9", "127.0.0.1")],
+    [
+        ("DATABRICKS_TOKEN", "wrong", "Invalid access token"),
+        ("DATABRICKS_HOST", "http://127.0.0.1:9", "127.0.0.1:9 does not answer"),
+    ],
 )
 def test_a_workspace_that_cannot_be_entered_is_named_in_one_line(
     name: str, value: str, line: str, submit: Submit, connected: Workspace, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 import requests
 from examples import module
+from fork_server import forks
 from local_workspace import Workspace
 from mlflow.models import infer_signature
 from running import COLLECTION, PROGRAMS
@@ -212,7 +212,7 @@ def test_the_verbs_of_the_page(target: Callable[..., Any], connected: Workspace)
     def typed(words: str) -> str:
         verb, *parameters = words.replace("main.default.churn", "main.serving.numbers").replace(" -P ", " ").split()
         entry = [verb, *(word for each in parameters if each != "-P" for word in f"--{each}".split("=", 1))]
-        done = connected.run([sys.executable, "deploy.py", *entry], COLLECTION / "registry_deploy")
+        done = connected.run([f"{forks()}/python", "deploy.py", *entry], COLLECTION / "registry_deploy")
         assert done.code == 0, done.output
         return done.output
 
