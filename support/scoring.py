@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class Scored:
     counts: rows by each value of the first column that was added, as text.
     unseen: for each column, the categories that the model never saw, with how often each occurs.
     sums: of the columns to add up.
-    digest: eight hexadecimal digits for the columns that the model takes.
+    digest: eight hexadecimal digits of the table: of its file or, on Spark, of the columns that the model takes.
     """
 
     rows: int
@@ -75,7 +74,7 @@ def score_here(
     counts: Counter[str] = Counter()
     strange: dict[str, Counter[str]] = {}
     totals = dict.fromkeys(sums, 0)
-    digest, done = hashlib.sha256(), 0
+    done = 0
     with TableWriter(file) as writer:
         for rows in table.batches(batch_size):
             X = model_inputs(rows, schema, kinds, first_row=done + 1)
@@ -89,9 +88,8 @@ def score_here(
             counts.update(added.iloc[:, 0].astype(str))
             for name, values in unseen(X, metadata.get("categories", {})).items():
                 strange.setdefault(name, Counter()).update(values)
-            digest.update(pd.util.hash_pandas_object(X, index=False).to_numpy().tobytes())
             done += len(rows)
-    return Scored(done, first, counts, strange, totals, digest.hexdigest()[:8])
+    return Scored(done, first, counts, strange, totals, table.digest())
 
 
 def score_on_spark(

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from support.evidence import MISSING
+from support.exact import BY_KIND, converted, refuse_rounded
 from support.kinds import Evidence, Kind, from_metadata
 from support.names import find_name
 from support.table import OpenedTable, bad
 from support.written import as_text, quick_numbers, to_floats
 
-NUMBERS = ("double", "float", "long", "integer")
+NUMBERS = ("double", "float")
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -49,7 +50,7 @@ def kinds_of(metadata: Mapping[str, Any] | None, schema: Any, table: OpenedTable
     stored = (metadata or {}).get("kinds")
     if stored:
         return from_metadata(stored)
-    columns = {column.name: column.type.name for column in schema.inputs}
+    columns = {column.name: column.type.name for column in schema.inputs if column.type in BY_KIND}
     kinds = {name: Kind("category") for name, type_name in columns.items() if type_name == "string"}
     kinds |= {name: Kind("boolean") for name, type_name in columns.items() if type_name == "boolean"}
     kinds |= {name: Kind("number") for name, type_name in columns.items() if type_name in NUMBERS}
@@ -90,11 +91,15 @@ def model_inputs(
     table = _as_arrow(rows) if isinstance(rows, pd.DataFrame) else rows
     columns: dict[str, Any] = {}
     for column in schema.inputs:
-        name, type_name = column.name, column.type.name
-        found = find_name(name, table.column_names)
+        name, found = column.name, find_name(column.name, table.column_names)
         if found is None and column.required:
             have = ", ".join(table.column_names)
             raise bad(parameter, name, f"is a column that the model needs; the file has: {have}.")
+        if column.type not in BY_KIND:
+            if found is not None and (read := converted(table[found], column, first_row, parameter)) is not None:
+                columns[name] = read
+            continue
+        type_name = column.type.name
         if found is None:
             table = table.append_column(name, pa.nulls(len(table), pa.string()))
             found = name
@@ -108,14 +113,12 @@ def model_inputs(
             kind = Kind("boolean", missing=kind.missing)
         elif type_name == "string" and kind.kind in ("number", "boolean"):
             kind = Kind("category", missing=kind.missing)
-        elif type_name not in (*NUMBERS, "string"):
-            columns[name] = _other(table[found], type_name)
-            continue
         values = _values(table, found, kind, first_row, parameter)
-        if type_name == "float" or (type_name in NUMBERS and type_name != "double" and not values.isna().any()):
-            values = values.astype(column.type.to_numpy())
+        if type_name == "float":
+            refuse_rounded(values, name, first_row, parameter)
+            values = values.astype("float32")
         columns[name] = values
-    X = pd.DataFrame(columns, copy=False)
+    X = pd.DataFrame(columns, index=pd.RangeIndex(len(table)), copy=False)
     return X if index is None else X.set_axis(index)
 
 
@@ -180,7 +183,7 @@ def _values(table: pa.Table, name: str, kind: Kind, first_row: int, parameter: s
 def _numbers(cells: pa.Array, kind: Kind, known: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """Cells as numbers, and which of them are none."""
     if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type) or pa.types.is_decimal(cells.type):
-        values = cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # a float64 is what is asked for
         return values, np.isinf(values)
     if kind == Kind("number") and (values := quick_numbers(cells)) is not None:
         return values, np.zeros(len(values), dtype=bool)
@@ -211,9 +214,3 @@ def _texts(cells: pa.Array, kind: Kind, known: dict[str, str]) -> tuple[np.ndarr
 def _words(cells: pa.Array, kind: Kind) -> list[str | None]:
     absent = {*MISSING, *kind.missing, None}
     return [None if text in absent else text for text in as_text(cells).to_pylist()]
-
-
-def _other(cells: pa.ChunkedArray, type_name: str) -> Any:
-    """A column of a type that tables here have no kind for: dates, and what only Parquet holds."""
-    values = cells.to_pandas()
-    return pd.to_datetime(values, errors="coerce") if type_name == "datetime" else values
