@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from support.evidence import MISSING
-from support.exact import BY_KIND, converted, refuse_rounded
+from support.exact import BY_KIND, converted, to_float32
 from support.kinds import Evidence, Kind, from_metadata
 from support.names import find_name
 from support.table import OpenedTable, bad
@@ -91,35 +91,34 @@ def model_inputs(
     table = _as_arrow(rows) if isinstance(rows, pd.DataFrame) else rows
     columns: dict[str, Any] = {}
     for column in schema.inputs:
-        name, found = column.name, find_name(column.name, table.column_names)
+        found = find_name(column.name, table.column_names)
         if found is None and column.required:
             have = ", ".join(table.column_names)
-            raise bad(parameter, name, f"is a column that the model needs; the file has: {have}.")
-        if column.type not in BY_KIND:
-            if found is not None and (read := converted(table[found], column, first_row, parameter)) is not None:
-                columns[name] = read
-            continue
-        type_name = column.type.name
-        if found is None:
-            table = table.append_column(name, pa.nulls(len(table), pa.string()))
-            found = name
-        kind = kinds.get(name, Kind("category"))
-        if type_name in NUMBERS and kind.kind == "boolean":
-            columns[name] = _values(table, found, kind, first_row, parameter).astype("float64")
-            continue
-        if type_name in NUMBERS and kind.kind != "number":
-            kind = Kind("number", missing=kind.missing)
-        elif type_name == "boolean":
-            kind = Kind("boolean", missing=kind.missing)
-        elif type_name == "string" and kind.kind in ("number", "boolean"):
-            kind = Kind("category", missing=kind.missing)
-        values = _values(table, found, kind, first_row, parameter)
-        if type_name == "float":
-            refuse_rounded(values, name, first_row, parameter)
-            values = values.astype("float32")
-        columns[name] = values
+            raise bad(parameter, column.name, f"is a column that the model needs; the file has: {have}.")
+        if column.type in BY_KIND:
+            kind = kinds.get(column.name, Kind("category"))
+            columns[column.name] = _by_kind(table, found, column, kind, first_row, parameter)
+        elif found is not None and (read := converted(table[found], column, first_row, parameter)) is not None:
+            columns[column.name] = read
     X = pd.DataFrame(columns, index=pd.RangeIndex(len(table)), copy=False)
     return X if index is None else X.set_axis(index)
+
+
+def _by_kind(table: pa.Table, found: str | None, column: Any, kind: Kind, first_row: int, parameter: str) -> pd.Series:
+    """A column that a model takes as numbers, true or false, or text. found: its name; None where it is lacking."""
+    type_name = column.type.name
+    if found is None:
+        found, table = column.name, pa.table({column.name: pa.nulls(len(table), pa.string())})
+    if type_name in NUMBERS and kind.kind == "boolean":
+        return _values(table, found, kind, first_row, parameter).astype("float64")
+    if type_name in NUMBERS and kind.kind != "number":
+        kind = Kind("number", missing=kind.missing)
+    elif type_name == "boolean":
+        kind = Kind("boolean", missing=kind.missing)
+    elif type_name == "string" and kind.kind in ("number", "boolean"):
+        kind = Kind("category", missing=kind.missing)
+    values = _values(table, found, kind, first_row, parameter)
+    return to_float32(values, column.name, first_row, parameter) if type_name == "float" else values
 
 
 def unseen(X: pd.DataFrame, known: Mapping[str, list[str]]) -> dict[str, Counter[str]]:

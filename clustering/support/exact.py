@@ -40,20 +40,27 @@ def converted(cells: pa.ChunkedArray, column: Any, first_row: int, parameter: st
             values.append(None if cell is None else _value(cell, column.type))
         except (ValueError, TypeError, OverflowError) as error:
             type_name = getattr(column.type, "name", column.type)
-            raise bad(parameter, cell, f"in column {column.name!r}, row {row}, is no {type_name}: {error}.") from None
+            raise bad(
+                parameter,
+                "" if cell is None else cell,
+                f"in column {column.name!r}, row {row}, is no {type_name}: {error}.",
+            ) from None
     dates = column.type is DataType.datetime
     if isinstance(column.type, Array) and isinstance(column.type.dtype, DataType):
         values = [None if value is None else np.asarray(value) for value in values]
     return pd.Series(values, dtype=column.type.to_numpy() if whole else "datetime64[ns]" if dates else object)
 
 
-def refuse_rounded(values: pd.Series, name: str, first_row: int, parameter: str) -> None:
-    """Refuse numbers that a float32 cannot hold; of fractions it keeps seven digits, as in training."""
-    large = values.abs() >= 2**24
-    if large.any():
-        row = int(np.argmax(large.to_numpy()))
+def to_float32(values: pd.Series, name: str, first_row: int, parameter: str) -> pd.Series:
+    """Numbers as float32, which keeps seven digits of a fraction, as in training; no whole one may change."""
+    with np.errstate(over="ignore"):  # which makes them infinite
+        narrow = values.astype("float32")
+    changed = (values == np.floor(values)) & (narrow.astype("float64") != values)
+    if changed.any():
+        row = int(np.argmax(changed.to_numpy()))
         right = "is too large for the float32 that the model takes: log it with float64 columns."
         raise bad(parameter, values.iloc[row], f"in column {name!r}, row {first_row + row}, {right}")
+    return narrow
 
 
 def _whole_numbers(cells: pa.ChunkedArray, limit: int) -> np.ndarray | None:

@@ -77,7 +77,7 @@ def test_what_is_inside_lists_and_objects_has_the_types_of_the_signature(tmp_pat
         ("16777217\n1", "float", "row 1, is too large for the float32"),
         ("2026-13-01\n2026-01-01", "datetime", "'2026-13-01' in column 'a', row 1, is no datetime"),
         ("9999-12-31\n2026-01-01", "datetime", "'9999-12-31' in column 'a', row 1, is no datetime"),
-        ("1\n ", "long", "'None' in column 'a', row 2, is no long: it is missing, and whole numbers cannot be"),
+        ("1\n ", "long", "'' in column 'a', row 2, is no long: it is missing, and whole numbers cannot be"),
         ("1\nx", "double", "'x' in column 'a', row 2, is not a (finite) number"),
     ],
 )
@@ -100,3 +100,8 @@ def test_times_with_a_zone_are_read_in_utc(tmp_path: Path) -> None:
     X = read(tmp_path / "t.csv", ColSpec("datetime", "a"))
     assert X["a"].tolist() == [pd.Timestamp("2026-01-01")] * 3
     assert X["a"].dtype == "datetime64[ns]"
+
+
+def test_a_whole_number_that_float32_holds_is_taken_however_large(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n50000000\n\n0.1\n")
+    assert read(tmp_path / "t.csv", ColSpec("float", "a"))["a"].iloc[0] == 50_000_000
