@@ -45,6 +45,17 @@ FILES = "${workspace.file_path}"  # where `databricks bundle deploy` puts the fi
 PLACE = "${var.catalog}.${var.schema}"  # of the registered models
 CHOICE = "entry_point"
 EXPERIMENT = "experiment_id"
+VARIABLES = {  # of the bundle: what each is for, and its default
+    "catalog": ("of the registered models", "main"),
+    "schema": ("of the registered models", "default"),
+    "spark_version": ("Databricks Runtime of the target cluster, 16.4 LTS or later", "17.3.x-scala2.13"),
+    "node_type_id": (
+        "machine of the target cluster: Standard_D4ds_v5 on Azure, m5d.xlarge on AWS",
+        "Standard_D4ds_v5",
+    ),
+    "run_as": ("application id of the service principal that the target prod runs as", ""),
+    "served_version": ("version of churn that the endpoint of the target prod serves; it must exist", "1"),
+}
 # One machine: a driver that works.
 SINGLE_NODE = ClusterSpec.from_dict(
     {
@@ -214,17 +225,6 @@ def bundle_file() -> dict[str, Any]:
     endpoint = ModelServingEndpoint(
         name="${bundle.name}-churn", config=EndpointCoreConfigInput(served_entities=[served])
     )
-    defaults = {
-        "catalog": ("of the registered models", "main"),
-        "schema": ("of the registered models", "default"),
-        "spark_version": ("Databricks Runtime of the target cluster, 16.4 LTS or later", "17.3.x-scala2.13"),
-        "node_type_id": (
-            "machine of the target cluster: Standard_D4ds_v5 on Azure, m5d.xlarge on AWS",
-            "Standard_D4ds_v5",
-        ),
-        "run_as": ("application id of the service principal that the target prod runs as", ""),
-        "served_version": ("version of churn that the endpoint of the target prod serves; it must exist", "1"),
-    }
     production = {
         "mode": "production",
         "run_as": {"service_principal_name": "${var.run_as}"},
@@ -239,7 +239,7 @@ def bundle_file() -> dict[str, Any]:
         "include": [f"on_databricks/resources/{example}.job.yml" for example in EXAMPLES],
         "sync": {"exclude": ["benchmarks/**", "docs/**", "tests/**"]},
         "variables": {
-            name: {"description": description, "default": default} for name, (description, default) in defaults.items()
+            name: {"description": description, "default": default} for name, (description, default) in VARIABLES.items()
         },
         "targets": {
             "serverless": {"default": True, "mode": "development"},

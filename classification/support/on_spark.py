@@ -244,16 +244,20 @@ def score(
         scored = frame.withColumn("scored ", scorer(asked))
         scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
         written = _write(scored.select(*map(_column, frame.columns), *added), output)
-        counted = written.groupBy(_column(example.columns[0])).count().collect()
+        counts = _counts(written, _column(example.columns[0]))
         found = observation.get
-        unseen = {}
-        for name, condition in strange.items():
-            if found[f"unseen {name}"]:
-                rows = frame.where(condition).groupBy(categories[name]).count().collect()
-                unseen[name] = Counter({row[0]: row[1] for row in rows})
-    counts = Counter({str(row[0]): row[1] for row in counted})
+        unseen = {
+            name: _counts(frame.where(condition), categories[name])
+            for name, condition in strange.items()
+            if found[f"unseen {name}"]
+        }
     totals = {name: found[f"sum {name}"] for name in sums}
     return found["rows"], counts, unseen, totals, f"{int(found['hash']) % 2**32:08x}"
+
+
+def _counts(frame: DataFrame, column: Column) -> Counter[str]:
+    """How many rows there are of each value of a column."""
+    return Counter({str(row[0]): row[1] for row in frame.groupBy(column).count().collect()})
 
 
 def _category(column: Column, kind: Kind | None) -> Column:

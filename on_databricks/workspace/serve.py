@@ -84,11 +84,8 @@ def read_token(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
-    """The application: every API on its routes, behind the door that asks for the token."""
-    faults = Faults()
-    jobs = Jobs(folder, url, token, faults)
-    tracking = Tracking(ui)
+def sign_in(url: str, token: str) -> list[Route]:
+    """How clients find the workspace, get a token and learn who they are."""
 
     async def discovery(request: Request) -> Response:
         return JSONResponse({"oidc_endpoint": f"{url}/oidc", "workspace_id": "1", "cloud": "AZURE"})
@@ -107,6 +104,20 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
 
     async def me(request: Request) -> Response:
         return JSONResponse({"userName": "you@example.test", "active": True, "displayName": "You"})
+
+    return [
+        Route("/.well-known/databricks-config", discovery),
+        Route("/oidc/.well-known/oauth-authorization-server", oauth),
+        Route("/oidc/v1/token", machine_token, methods=["POST"]),
+        Route("/api/2.0/preview/scim/v2/Me", me),
+    ]
+
+
+def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
+    """The application: every API on its routes, behind the door that asks for the token."""
+    faults = Faults()
+    jobs = Jobs(folder, url, token, faults)
+    tracking = Tracking(ui)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -127,10 +138,7 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/.well-known/databricks-config", discovery),
-            Route("/oidc/.well-known/oauth-authorization-server", oauth),
-            Route("/oidc/v1/token", machine_token, methods=["POST"]),
-            Route("/api/2.0/preview/scim/v2/Me", me),
+            *sign_in(url, token),
             *faults.routes(),
             *jobs.routes(),
             *compute.ROUTES,
