@@ -446,7 +446,7 @@ def _connect(config: AzureConfig) -> "MLClient":
         from azure.identity import DefaultAzureCredential
     except ImportError as error:
         raise DeploymentError(
-            f"target=azureml: {error}; install registry_deploy/requirements-azure.txt into this environment"
+            f"target=azureml: {error}; install this project's requirements-azure.txt into this environment"
         ) from error
     with _explained("connecting to Azure"):
         return MLClient(

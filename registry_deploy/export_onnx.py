@@ -300,7 +300,7 @@ def export_onnx(model_uri: str, data: str) -> None:
     lacking = [name for name in ("onnx", "onnxruntime", "skl2onnx") if find_spec(name) is None]
     if lacking:
         raise click.ClickException(
-            f"{', '.join(lacking)} cannot be imported: python -m pip install -r registry_deploy/requirements-onnx.txt"
+            f"{', '.join(lacking)} cannot be imported: install this project's requirements-onnx.txt"
         )
     with explained():
         original, version, rows = export_version(model_uri, data)

@@ -150,7 +150,7 @@ def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
 
     The registry has no compare-and-swap, and needs none for this: each process first writes a tag of its own
     (`lock.<id>`) on the registered model and then reads all. Who reads no other has the lock. Of several, the one with
-    the smallest id leaves its tag and reads again, the others take theirs away and try again after a random pause: so
+    the lowest id leaves its tag and reads again, the others take theirs away and try again after a random pause: so
     one gets through, however many there are. That holds for every tracking server whose reads see earlier writes (one
     database, whatever the number of servers before it).
 

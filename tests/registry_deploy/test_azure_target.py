@@ -498,7 +498,7 @@ def test_the_example_configuration_has_every_name() -> None:
 
 def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
-    assert "install registry_deploy/requirements-azure.txt" in refused(AzureTarget, "nowhere", config=CONFIG)
+    assert "install this project's requirements-azure.txt" in refused(AzureTarget, "nowhere", config=CONFIG)
 
 
 def test_without_credentials(target: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
