@@ -51,12 +51,12 @@ class Child:
 def temporary_folder() -> Iterator[Path]:
     """A folder for all that is temporary within the block, with MLflow's clones, which it would leave behind."""
     with tempfile.TemporaryDirectory(prefix="git_project_", ignore_cleanup_errors=True) as folder:
-        tempfile.tempdir = folder
+        before, tempfile.tempdir = tempfile.tempdir, folder
         try:
             with environment(TMPDIR=folder):
                 yield Path(folder)
         finally:
-            tempfile.tempdir = None
+            tempfile.tempdir = before
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, NoReturn
@@ -175,9 +176,11 @@ def _end(line: str, run_id: str | None, code: int) -> NoReturn:
         run_id = last.info.run_id if last else None
     if run_id is not None:
         from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
+        from mlflow.exceptions import MlflowException
 
-        for key in ("error", "mlflow.note.content"):
-            MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
+        with suppress(MlflowException):  # the store is away, or the run deleted: the line above says what matters
+            for key in ("error", "mlflow.note.content"):
+                MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import zipfile
@@ -193,11 +194,15 @@ def in_process(store: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path) -
     monkeypatch.setattr(mlflow.projects.backend.local, "_run_entry_point", _forked)
     monkeypatch.setattr(mlflow.projects, "run", partial(_run_at_once, mlflow.projects.run))
     monkeypatch.setenv("TMPDIR", str(temporary))
+    (temporary.parent / "originals").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary.parent / "originals"))  # MLflow leaves its clones there
     command = module("git_project", "reproduce").reproduce
 
     def reproduce(run: Run, **options: object) -> Reproduction:
         options = {"run_id": run.info.run_id, "env_manager": "local", **options}
-        code = command.main([f"--{name}={value}" for name, value in options.items()], standalone_mode=False)
+        with monkeypatch.context() as ours:
+            ours.setattr(tempfile, "tempdir", str(temporary))
+            code = command.main([f"--{name}={value}" for name, value in options.items()], standalone_mode=False)
         made = mlflow.last_active_run()
         assert made
         return Reproduction(Outcome(code or 0, "", store.client.get_run(made.info.run_id)), store)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from mlflow.exceptions import MlflowException
 
 from support.entry_point import FiniteRange, run_command, say_where_to_look
 
@@ -19,6 +20,7 @@ def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setattr("mlflow.last_active_run", lambda: None)  # another test of this process may have had one
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     yield
     for each, handler in before.items():
@@ -69,6 +71,17 @@ def test_a_relative_store_is_refused_under_mlflow_run(
     assert code == 2
     assert "sqlite:////full/path/mlflow.db" in said
     assert not written  # it would have gone into the wrong store
+
+
+def test_a_note_that_the_store_refuses_does_not_hide_the_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object) -> None:
+        raise MlflowException("Run not found")
+
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setattr("mlflow.MlflowClient.set_tag", away)
+    assert ended(click.UsageError("k_max=1 is too few."), capsys) == (2, "Error: k_max=1 is too few.\n")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "abc"])
