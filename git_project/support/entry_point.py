@@ -15,21 +15,18 @@ import math
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar, NoReturn
-from weakref import WeakSet
+from typing import Any, NoReturn
 
 import click
 
+from support.interrupts import heed_interrupts
+
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
-WAIT = 5  # seconds that an interrupt waits for MLflow at most
 
 
 class FiniteRange(click.FloatRange):
@@ -54,11 +51,9 @@ def run_command(command: click.Command) -> NoReturn:
     for name in ("mlflow.utils.environment", "mlflow.pyfunc"):  # what they say, nobody can act on
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it says "Downloading" of what lies here
-    if os.environ.get("MLFLOW_TRACKING_URI", "").startswith(
-        "http"
-    ):  # `say_where_to_look` prints one link, not MLflow two
+    if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):  # `say_where_to_look` prints the link
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    _handle_signals()
+    heed_interrupts()
     _refuse_relative_store()
     run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
@@ -110,50 +105,6 @@ def say_where_to_look() -> None:
     elif "databricks" not in uri:  # on Databricks MLflow prints the link itself
         click.echo(f"See the run: mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}")
         click.echo(f"        then http://127.0.0.1:5000{page}")
-
-
-class _Interrupt(KeyboardInterrupt):
-    """An interrupt; `handled` holds it for as long as it is on its way up."""
-
-    handled: ClassVar[WeakSet[KeyboardInterrupt]] = WeakSet()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.handled.add(self)
-
-
-def _handle_signals() -> None:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt once, and not in the midst of a call of MLflow.
-
-    There it would leave a transaction open and the database locked. It waits for the call, but not for ever, because a
-    server may not answer. `mlflow run` sends a SIGTERM on top of a Ctrl-C, which must not cut the ending of runs short.
-    """
-    waited = 0.0
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal waited
-        if _Interrupt.handled:
-            return
-        if waited < WAIT and _in_mlflow(frame) and hasattr(signal, "setitimer"):  # Windows has none
-            waited += 0.01
-            signal.signal(signal.SIGALRM, interrupt)
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
-            return
-        waited = 0
-        raise _Interrupt
-
-    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, interrupt)
-
-
-def _in_mlflow(frame: FrameType | None) -> bool:
-    """Whether a store of MLflow, or what it writes with, is at work."""
-    while frame:
-        if frame.f_globals.get("__name__", "").startswith(("mlflow.tracking.", "mlflow.store.", "sqlalchemy.")):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _refuse_relative_store() -> None:
