@@ -1,0 +1,172 @@
+"""Make the accounts, experiments, registered models and rights of a server what a YAML file says.
+
+    python accounts.py --accounts accounts.yaml --passwords ~/passwords.yaml
+
+MLFLOW_TRACKING_URI names the server, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD the administrator. It may
+run again and again: it does only what is missing. What the file does not name, it leaves alone, except accounts: those
+are removed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import mlflow
+import requests
+import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.server.auth.client import AuthServiceClient
+
+RIGHTS = ("READ", "USE", "EDIT", "MANAGE")
+ALL = "*"
+
+Grant = tuple[str, str, str]  # a user, a type of resource, and the resource's id, name or ALL
+
+
+@dataclass
+class Accounts:
+    """What the file says: users, and for each experiment and registered model the right of each user.
+
+    `logged_models` are rights on the logged models of all experiments: the gate writes its metrics to them.
+    """
+
+    users: list[str]
+    experiments: dict[str, dict[str, str]]
+    registered_models: dict[str, dict[str, str]]
+    logged_models: dict[str, str]
+
+
+def read_accounts(path: Path) -> Accounts:
+    """Read and check the file.
+
+    Raises:
+        click.BadParameter: if it is no such file, or names a user or a right that does not exist.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        accounts = Accounts(**content)
+        given = [*accounts.experiments.items(), *accounts.registered_models.items()]
+        given.append(("logged_models", accounts.logged_models))
+        pairs = [(where, user, right) for where, rights in given for user, right in rights.items()]
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        message = f"{path} needs users, experiments, registered_models and logged_models, as accounts.yaml: {error}."
+        raise click.BadParameter(" ".join(message.split()), param_hint="--accounts") from None
+    for where, user, right in pairs:
+        if user not in accounts.users:
+            raise click.BadParameter(f"{where}: {user!r} is none of users.", param_hint="--accounts")
+        if right not in RIGHTS:
+            raise click.BadParameter(f"{where}: {right!r} is none of {', '.join(RIGHTS)}.", param_hint="--accounts")
+    return accounts
+
+
+def read_passwords(path: Path | None, users: list[str]) -> dict[str, str]:
+    """The passwords of a file with a line `name: password` each, or of PASSWORD_<NAME> in the environment."""
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    for user in users:
+        if value := os.environ.get(f"PASSWORD_{user.upper()}"):
+            found[user] = value
+    return {user: str(password) for user, password in found.items()}
+
+
+def existing() -> tuple[dict[str, bool], dict[Grant, str]]:
+    """The users of the server, and whether each is an administrator; and all that has been granted to them."""
+    credentials = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
+    address = f"{mlflow.get_tracking_uri().rstrip('/')}/api/2.0/mlflow/users/list"
+    answer = requests.get(address, auth=credentials, timeout=60)
+    if answer.status_code in (401, 403):
+        raise click.UsageError(
+            f"{credentials[0]!r} is no administrator of {mlflow.get_tracking_uri()}, or not so named."
+        )
+    answer.raise_for_status()
+    users, grants = {}, {}
+    for user in answer.json()["users"]:
+        users[user["username"]] = user["is_admin"]
+        for role in user["roles"]:
+            for each in role["permissions"]:
+                grants[user["username"], each["resource_type"], each["resource_pattern"]] = each["permission"]
+    return users, grants
+
+
+def wanted_grants(accounts: Accounts, experiment_ids: dict[str, str]) -> dict[Grant, str]:
+    """The rights that the file gives."""
+    found = {(user, "logged_model", ALL): right for user, right in accounts.logged_models.items()}
+    for name, rights in accounts.experiments.items():
+        found |= {(user, "experiment", experiment_ids[name]): right for user, right in rights.items()}
+    for name, rights in accounts.registered_models.items():
+        found |= {(user, "registered_model", name): right for user, right in rights.items()}
+    return found
+
+
+def apply_users(
+    client: AuthServiceClient, accounts: Accounts, passwords: dict[str, str], users: dict[str, bool]
+) -> None:
+    """Make the accounts that are missing, and remove those that the file no longer names; administrators stay."""
+    missing = [user for user in accounts.users if user not in users]
+    if unknown := [user for user in missing if user not in passwords]:
+        hint = ", ".join(f"PASSWORD_{user.upper()}" for user in unknown)
+        raise click.UsageError(f"No password for {', '.join(unknown)}: give --passwords, or set {hint}.")
+    for user in missing:
+        client.create_user(user, passwords[user])
+        click.echo(f"account {user}: made")
+    for user, is_admin in users.items():
+        if user not in accounts.users and not is_admin:
+            client.delete_user(user)
+            click.echo(f"account {user}: removed")
+
+
+def apply_resources(accounts: Accounts) -> dict[str, str]:
+    """Make the experiments and registered models that are missing; the ids of the experiments by name."""
+    client, ids = MlflowClient(), {}
+    for name in accounts.experiments:
+        experiment = client.get_experiment_by_name(name)
+        ids[name] = experiment.experiment_id if experiment else client.create_experiment(name)
+        if experiment is None:
+            click.echo(f"experiment {name}: made")
+    for name in accounts.registered_models:
+        try:
+            client.create_registered_model(name)
+            click.echo(f"registered model {name}: made")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    return ids
+
+
+def apply_grants(client: AuthServiceClient, accounts: Accounts, ids: dict[str, str], grants: dict[Grant, str]) -> None:
+    """Give each user the rights of the file, and take those on what the file names that it does not give."""
+    names = {("experiment", key): f"experiment {name}" for name, key in ids.items()}
+    names |= {("registered_model", name): f"registered model {name}" for name in accounts.registered_models}
+    names["logged_model", ALL] = "all logged models"
+    wanted = wanted_grants(accounts, ids)
+    for (user, kind, key), right in wanted.items():
+        if grants.get((user, kind, key)) != right:
+            client.grant_user_permission(user, kind, key, right)
+            click.echo(f"{user}: {right} on {names[kind, key]}")
+    for user, kind, key in grants:
+        if user in accounts.users and (kind, key) in names and (user, kind, key) not in wanted:
+            client.revoke_user_permission(user, kind, key)
+            click.echo(f"{user}: no right on {names[kind, key]} any more")
+
+
+@click.command()
+@click.option("--accounts", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--passwords", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(path: Path, passwords: Path | None) -> None:
+    """Make the server what the file says."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        if name not in os.environ:
+            raise click.UsageError(f"Set {name}: of the server, and of its administrator.")
+    accounts = read_accounts(path)
+    users, grants = existing()
+    client = AuthServiceClient(mlflow.get_tracking_uri())
+    apply_users(client, accounts, read_passwords(passwords, accounts.users), users)
+    apply_grants(client, accounts, apply_resources(accounts), grants)
+    click.echo(f"{mlflow.get_tracking_uri()} is as {path} says.")
+
+
+if __name__ == "__main__":
+    main()
