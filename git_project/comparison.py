@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from recorded import Answers, Recorded, RecordedModel
 from sameness import Sameness
 
 ABSENT = "(absent)"
+RUN_ID = re.compile(r"[0-9a-f]{32}")  # of whichever run: which ones stand for each other is not known yet
 # These may explain a difference; a run is reproduced without them being the same.
 ENVIRONMENT = ("requirement", "python")
 Item = TypeVar("Item")
@@ -45,9 +47,22 @@ def compare(original: Recorded, again: Recorded, rules: Sameness, ask: Ask, repl
     ask: what two models predict and hold.
     replaced: parameters of the upper run that were given another value on purpose.
     """
-    couples = list(_couples(original, again, rules, ""))
+    rows: list[Row] = []
+    for path, one, other in _couples(original, again, rules, ""):
+        status, now = (run.status if run else ABSENT for run in (one, other))
+        rows.append(Row(path, "run", "status", status, now, status == now))
+        if one and other:
+            rows += [replace(row, run=path) for row in _of_two(one, other, rules, ask, set() if path else replaced)]
+    return rows
+
+
+def know_ids(original: Recorded, again: Recorded, rules: Sameness) -> None:
+    """Let the ids of two runs, of the runs below them and of their models be the same where they stand for each other.
+
+    Of a run that lies below another, these are the upper ones: it may name its parent, or a step before it.
+    """
     ids: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for number, (_, one, other) in enumerate(couples):
+    for number, (_, one, other) in enumerate(_couples(original, again, rules, "")):
         if one and other:
             ids[0][one.run_id] = ids[1][other.run_id] = f"<run {number}>"
             for count, pair in enumerate(_models(one, other)):
@@ -55,13 +70,6 @@ def compare(original: Recorded, again: Recorded, rules: Sameness, ask: Ask, repl
                     if model:
                         known[model.uri.rpartition("/")[2]] = f"<model {number}.{count}>"
     rules.original, rules.again = replace(rules.original, ids=ids[0]), replace(rules.again, ids=ids[1])
-    rows: list[Row] = []
-    for path, one, other in couples:
-        status, now = (run.status if run else ABSENT for run in (one, other))
-        rows.append(Row(path, "run", "status", status, now, status == now))
-        if one and other:
-            rows += [replace(row, run=path) for row in _of_two(one, other, rules, ask, set() if path else replaced)]
-    return rows
 
 
 def _couples(
@@ -84,9 +92,9 @@ def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Samen
     mine = {id(run) for run in ones}
 
     def parameters(run: Recorded) -> Hashable:
-        own = replace(rules.original if id(run) in mine else rules.again, ids={run.run_id: "<run>"})
-        given = run.parameters.items()
-        known = {name: own.general(value, set()) for name, value in given if not rules.is_ignored(name)}
+        own = replace(rules.original if id(run) in mine else rules.again, ids={})
+        given = {name: RUN_ID.sub("<run>", value) for name, value in run.parameters.items()}
+        known = {name: own.general(value, set()) for name, value in given.items() if not rules.is_ignored(name)}
         return (run.entry_point, *sorted(known.items()))
 
     def metrics(run: Recorded) -> Hashable:
@@ -153,12 +161,13 @@ def _of_two(one: Recorded, other: Recorded, rules: Sameness, ask: Ask, replaced:
 
 def _row(kind: str, name: str, one: Any, other: Any, rules: Sameness) -> Row:
     """Two values of one name, as texts that are read by people."""
-    if rules.is_ignored(name):
-        return Row("", kind, name, _shown(one), _shown(other), None, "ignored")
+    if rules.is_ignored(name):  # nor shown, so that a report holds nothing that the next one cannot have
+        return Row("", kind, name, "", "", None, "ignored")
     if rules.alike(one, other, name):
         unseen, without = "; ".join(sorted(rules.unseen)), ", ".join(sorted(rules.ignored))
         why = unseen or (f"without {without}" if without else "")
-        return Row("", kind, name, _shown(one), _shown(other), None if unseen else True, why)
+        values = ("", "") if why else (_shown(one), _shown(other))
+        return Row("", kind, name, *values, None if unseen else True, why)
     # the place of the first difference, and what is there
     place = f"{' '.join(rules.where[-3:])}: " if rules.where else ""
     first, second = (_short(place + _shown(each)) for each in rules.what or (one, other))
@@ -185,7 +194,8 @@ def _metric(name: str, one: list[tuple[int, float]], other: list[tuple[int, floa
     shown = [last(one), last(other)]
     if shown[0] == shown[1]:
         shown = [" ".join(f"{step}:{value!r}" for step, value in seen) for seen in (one, other)]
-    return replace(_row("metric", name, points[0], points[1], rules), original=_short(shown[0]), again=_short(shown[1]))
+    row = _row("metric", name, points[0], points[1], rules)
+    return row if row.why else replace(row, original=_short(shown[0]), again=_short(shown[1]))
 
 
 def _model(one: RecordedModel, other: RecordedModel, rules: Sameness, ask: Ask) -> Iterator[Row]:

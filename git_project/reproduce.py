@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from again import Attempt, NotTried, Settings, prepare, rules_for, run_again
 from children import temporary_folder
-from comparison import Row, compare, pair_runs
+from comparison import Row, compare, know_ids, pair_runs
 from past import Past, find, foreseen
 from recorded import Recorded, ask_both, beside, read
 from report import Report
@@ -54,6 +54,7 @@ def compare_runs(
             f"{steps - now} of {steps} steps were not run again: the project found those of an earlier run.",
             "-P experiment=new runs it where there are none.",
         )
+    know_ids(one, other, rules)
     found: Recorded | None = other
     for below in past.line[1:]:
         pairs = pair_runs(one.below, found.below if found else [], rules)

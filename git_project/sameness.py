@@ -17,7 +17,7 @@ from content import Picture, Unseen
 
 IGNORE = "*_seconds,*_time,*duration*,system/*"
 TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/#\s'\":;,()\]}])")
-ID = re.compile(r"\b(m-)?[0-9a-f]{32}\b")
+ID = re.compile(r"(?<![0-9a-zA-Z])(m-)?[0-9a-f]{8,32}(?![0-9a-zA-Z])")  # also shortened, as in a name
 TIME = re.compile(
     r"\b\d{4}-?\d\d-?\d\d(?:[T _-]\d\d[:-]?\d\d(?:[:-]?\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
     r"|\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\b|\b1\d{9}(?:\d{3}|\.\d+)?\b"
@@ -50,11 +50,17 @@ class Own:
         said = text.replace(self.folder, "<clone>") if self.folder else text
         said = TEMPORARY.sub("<clone>", said)
         rules |= {"paths inside the clone or a temporary folder"} if said != text else set()
-        known = ID.sub(lambda found: self.ids.get(found[0], found[0]), said)
+        known = ID.sub(lambda found: self._known(found[0]), said)
         rules |= {"ids of the runs and their models"} if known != said else set()
         timeless = TIME.sub(lambda found: "<time>" if self.was_at(found[0]) else found[0], known)
         rules |= {"times at which the runs were made"} if timeless != known else set()
         return timeless
+
+    def _known(self, word: str) -> str:
+        """The word for an id or the start of one; any other text as it is."""
+        if word in self.ids:
+            return self.ids[word]
+        return next((f"{known} shortened" for each, known in self.ids.items() if each.startswith(word)), word)
 
     def was_at(self, moment: str | float) -> bool:
         """Whether a time, as text or in seconds or milliseconds since 1970, is one at which the run was at work."""

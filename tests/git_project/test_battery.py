@@ -112,6 +112,41 @@ def verdict(found: Any) -> tuple[int, str]:
     return found.outcome.code, original.data.tags.get("reproduced", "")
 
 
+def test_datasets_without_names_are_each_compared(start: Start, in_process: Any) -> None:
+    found = in_process(start("reported/dsname", "main"))
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    assert found.differences == {("dataset", "dataset")}
+
+
+def test_a_model_without_example_and_signature_is_compared(start: Start, reproduce: Any, store: Store) -> None:
+    """Another one each time, with a curve and a file that follow it; it registers itself, once."""
+    found = reproduce(start("reported/nosig", "main"))
+    assert verdict(found) == (NOT_REPRODUCED, "false")
+    assert found.differences == {("metric", "loss"), ("model", "model"), ("artifact", "predictions.csv")}
+    assert "The past run registered version 1 of Foreign." in found.page
+
+
+GIVEN = {"parameters": {"alpha": "0.9"}}
+
+
+@pytest.mark.parametrize(
+    ("project", "entry_point", "how"),
+    [
+        ("expset", "main", {"experiment_name": "wine"}),
+        ("grid", "main", {}),
+        ("alpha", "main", GIVEN),
+        ("alpha", "train.py", GIVEN),
+        ("na", "main", {}),
+    ],
+)
+def test_the_same_again_as_it_was_reported(
+    project: str, entry_point: str, how: dict[str, Any], start: Start, in_process: Any
+) -> None:
+    """An experiment that the script sets, durations, an option that nothing declares, a missing prediction."""
+    found = in_process(start(f"reported/{project}", entry_point, **how))
+    assert verdict(found) == (REPRODUCED, "true"), found.page
+
+
 def test_all_runs_of_a_loop_are_compared(start: Start, in_process: Any) -> None:
     """The second `start_run` of a process lies below none, and those of other runs of the project do not count."""
     start("loop")
@@ -138,7 +173,7 @@ def test_a_parameter_that_only_an_old_library_logs_is_a_difference(
     data = tmp_path / "rows.txt"
     data.write_text("1\n2\n3\n")
     monkeypatch.setenv("OLD_LIBRARY", "1")
-    original = start("junk", "main", parameters={"data": str(data)})
+    original = start("reported/junk", "main", parameters={"data": str(data)})
     assert verdict(in_process(original)) == (REPRODUCED, "true")
     monkeypatch.delenv("OLD_LIBRARY")
     found = in_process(original)
@@ -285,7 +320,7 @@ def test_what_no_commit_holds_is_not_tried(
     monkeypatch.setenv("SECRET", "abc")
     secret, system = start("needs_a_secret"), start("system", "main")
     monkeypatch.delenv("SECRET")
-    junk = start("junk", "main", parameters={"data": str(data)})
+    junk = start("reported/junk", "main", parameters={"data": str(data)})
     data.unlink()
     moved = tmp_path / "moved.txt"
     moved.write_text("1\n2\n3\n")

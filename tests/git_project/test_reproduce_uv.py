@@ -1,4 +1,4 @@
-"""`reproduce` in a fresh environment, made by uv, and what it says when that holds other versions than the first."""
+"""`reproduce` in a fresh environment, made by uv, and what it says when one holds other versions than the first."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from mlflow.entities import Run
 from running import COLLECTION, Store
 
 
-def test_a_fresh_environment_and_a_changed_pin(
-    store: Store, foreign: Any, reproduce: Any, publish: Callable[[str, Path], Path], tmp_path: Path
+@pytest.fixture
+def original(store: Store, foreign: Any, installed: dict[str, str]) -> Run:
+    """A run of the foreign project with foreign-averages 1.0, which averages, in the environment of these tests."""
+    outcome = store.mlflow_run(foreign.url, environment=installed)
+    assert outcome.code == 0, outcome.output
+    return outcome.run
+
+
+def test_a_fresh_environment(
+    original: Run, reproduce: Any, publish: Callable[[str, Path], Path], tmp_path: Path
 ) -> None:
-    """The foreign project asks for foreign-averages>=1, which is nowhere but in its environments."""
+    """The foreign project asks for foreign-averages>=1, which is now nowhere but in the environments that are made."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     publish("1.0", wheels)
@@ -20,22 +30,21 @@ def test_a_fresh_environment_and_a_changed_pin(
         "PYTHONPATH": "",
         "UV_FIND_LINKS": str(wheels),
         "UV_CONSTRAINT": str(COLLECTION / "requirements.txt"),  # so that models get versions that uv has at hand
-        "UV_COMPILE_BYTECODE": "0",  # as `reproduce` does: each environment is used once
         "MLFLOW_ENV_ROOT": str(tmp_path / "environments"),
     }
-    outcome = store.mlflow_run(foreign.url, "main", env_manager="uv", environment=environment)
-    assert outcome.code == 0, outcome.output
-    original = outcome.run
-
     found = reproduce(original, environment, env_manager="")
     assert found.outcome.code == 0, found.outcome.output
     assert found.report["environment"] == "uv, made for this run"
     # This project's own environment lacks the package, so the models predicted in an environment of their own.
     assert "1 signature, 1 prediction" in found.report["verdict"], found.outcome.output
-    assert len(list((tmp_path / "environments").glob("*"))) == 1
+    assert not (tmp_path / "environments").exists()  # those of this user
 
-    publish("1.1", wheels)  # takes the median for the average
-    found = reproduce(original, environment, env_manager="")
+
+def test_a_changed_version(
+    original: Run, reproduce: Any, publish: Callable[[str, Path], Path], tmp_path: Path
+) -> None:
+    median = publish("1.1", tmp_path)  # takes it for the average
+    found = reproduce(original, {"PYTHONPATH": str(median)})
     assert found.outcome.code == 1
     assert {("metric", "level"), ("prediction", "level")} <= found.differences
     assert "The versions are not the same: foreign-averages 1.0, now 1.1." in found.report["notes"]

@@ -28,7 +28,9 @@ def rules(**options: Any) -> Any:
 def compared(one: dict[str, Any], other: dict[str, Any], answers: Any = None, **options: Any) -> dict[Any, Any]:
     """Whether each thing is the same, by its kind and name; several of one name as a list."""
     ask = lambda first, second: answers or Answers()  # noqa: E731
-    rows = comparison.compare(Recorded(ONE, "run", **one), Recorded(OTHER, "run", **other), rules(**options), ask)
+    runs, same = (Recorded(ONE, "run", **one), Recorded(OTHER, "run", **other)), rules(**options)
+    comparison.know_ids(*runs, same)
+    rows = comparison.compare(*runs, same, ask)
     found: dict[Any, Any] = {}
     for row in rows:
         found.setdefault((row.kind, row.name), []).append(row.same)
