@@ -52,8 +52,6 @@ def fetch(model_uri: str, folder: Path) -> Candidate:
     Raises DeploymentError where it is no registered version, has no input example or does not work here.
     """
     uri, name, version = pin(model_uri)
-    if not name:
-        raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
     path = download(uri, folder / "model")
     try:
         description = Model.load(str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,8 +23,6 @@ from mlflow.types import ColSpec, Schema
 import owners
 from instances import all_rows, instances
 from local_target import LocalTarget
-from model_files import pin
-from owners import deployments_folder
 from support.entry_point import run_command
 from support.inputs import to_frame
 from support.kinds import decide
@@ -69,7 +68,8 @@ def make_target(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", endpoint):
         raise bad("endpoint", endpoint, "is no name for an endpoint: letters, digits, - and _.")
     if target == "local":
-        folder = Path(directory).expanduser() if directory else deployments_folder() / endpoint
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        folder = Path(directory).expanduser() if directory else Path(state) / "registry_deploy" / endpoint
         pem = str(Path(certificate).expanduser().absolute()) if certificate else ""
         address: dict[str, Any] = {"host": host or None, "port": port or None, "certificate": pem}
         return LocalTarget(endpoint, directory=folder, env_manager=env_manager, **address)
@@ -135,30 +135,15 @@ def deploy(model_uri: str, canary: int, **options: Any) -> None:
     """Serve a version beside the live one, test it, and give it its share of the requests."""
     with one_line():
         target = make_target(**options)
-        uri, name, number = pin_registered(model_uri)
-        if name:
-            # Before it serves: what is on record is not deleted meanwhile.
-            owners.record(target, starting=[(name, number)])
+        version = find_version(model_uri)
+        say_whose(version)
+        # Before it serves: what is on record is not deleted meanwhile.
+        owners.record(target, starting=[(version.name, str(version.version))])
         try:
-            status = target.deploy(uri, canary=canary)
+            status = target.deploy(f"models:/{version.name}/{version.version}", canary=canary)
         finally:
-            owners.record(target, former=[name] if name else [])
+            owners.record(target, former=[version.name])
         click.echo(table_of(status))
-
-
-def pin_registered(model_uri: str) -> tuple[str, str, str]:
-    """A URI with the version that an alias means now, name and number; says whose the version is.
-
-    Raises click.BadParameter where there is no such version. While the registry is away nothing is said.
-    """
-    try:
-        uri, name, number = pin(model_uri)
-    except DeploymentError:
-        find_version(model_uri)  # says what is not there, and what to do
-        raise
-    if name:
-        say_whose(find_version(uri))
-    return uri, name, number
 
 
 @deployment.command()
@@ -197,7 +182,7 @@ def roll_back(target: Target, *, move_alias: bool, say: Callable[[str], object])
     say(table_of(status))
     live = status.serving
     left = [colour for colour in before.colours.values() if live and colour.model_version != live.model_version]
-    if move_alias and live and live.registered and left and left[0].model_name == live.model_name:
+    if move_alias and live and left and left[0].model_name == live.model_name:
         with explained():
             if step_back(live.model_name, live.model_version, left[0].model_version):
                 say(f"champion of {live.model_name} is version {live.model_version} again.")
@@ -220,9 +205,8 @@ def undeploy(force: str, **options: Any) -> None:
 def take_down(target: Target) -> None:
     """Undeploy an endpoint, and tell the registry."""
     before = target.status().colours.values() if in_unity_catalog() else ()
-    former = {colour.model_name for colour in before if colour.registered}
     target.undeploy()
-    owners.record(target, former)
+    owners.record(target, {colour.model_name for colour in before})
 
 
 @deployment.command()
@@ -263,7 +247,7 @@ def _as_asked(table: OpenedTable, rows: pa.Table, status: Status) -> pd.DataFram
     """
     colour = status.serving
     info = None
-    if colour is not None and colour.registered:
+    if colour is not None:
         with suppress(MlflowException):  # the endpoint answers without the registry too
             info = mlflow.models.get_model_info(f"models:/{colour.model_name}/{colour.model_version}")
     if info is None or info.signature is None or not info.signature.inputs.has_input_names():

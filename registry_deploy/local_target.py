@@ -89,8 +89,7 @@ class LocalTarget:
 
         A version that is up already is not started again: only its share changes.
 
-        model_uri: `models:/churn@champion` (pinned to the version that the alias means now), `models:/churn/3`,
-        `runs:/<id>/model`, a folder; any pyfunc model.
+        model_uri: `models:/churn@champion` (pinned to the version that the alias means now) or `models:/churn/3`.
         canary: percent of the requests that this version gets, 1 to 100; 100 when nothing else is deployed.
 
         Raises DeploymentError: nothing has changed, except that a proxy which had been killed runs again.
@@ -138,8 +137,7 @@ class LocalTarget:
                 condition = f"healthy; it had died and was started again ({restarts} x)"
             else:
                 condition = "healthy"
-            model = server.model_uri.removeprefix("models:/").removesuffix(f"/{server.version}")
-            colours[colour] = Colour(model, server.version, condition, state.traffic[colour])
+            colours[colour] = Colour(server.model_uri.split("/")[1], server.version, condition, state.traffic[colour])
         return Status(endpoint=self.name, scoring_uri=_url(state, "/invocations"), colours=colours)
 
     def start(self) -> Status:
@@ -434,13 +432,12 @@ class _ProxyHangsError(DeploymentError):
 
 
 def _identified(model_uri: str) -> tuple[str, str, str]:
-    """A URI that always means the same model, its version, and the model's own id."""
+    """The URI of a version, its number, and the model's own id: a registry that was made anew counts from 1 again."""
     uri, _, version = pin(model_uri)
     try:
-        info = mlflow.models.get_model_info(uri)
+        return uri, version, mlflow.models.get_model_info(uri).model_uuid
     except (MlflowException, OSError, requests.RequestException) as error:
         raise DeploymentError(f"model_uri={uri} cannot be found: {reason(error)}") from error
-    return uri, version or info.model_id or info.model_uuid, info.model_uuid
 
 
 def _shifted(state: State, colour: str, percent: int) -> State:

@@ -31,13 +31,13 @@ def download(uri: str, folder: Path) -> Path:
 
 
 def pin(model_uri: str) -> tuple[str, str, str]:
-    """A URI that always means the same model, and the name and version where it is a registered one (else empty).
+    """The URI of a registered version, with its number instead of an alias; its name and its number.
 
-    Raises DeploymentError where an alias is not in the registry.
+    Raises DeploymentError for any other URI, and where the alias is not in the registry.
     """
     parts = REGISTERED.fullmatch(model_uri)
-    if parts is None:  # models:/<model id>, runs:/<id>/model, a folder
-        return model_uri, "", ""
+    if parts is None:
+        raise DeploymentError(f"model_uri={model_uri!r}: expected models:/name@alias or models:/name/version")
     name, alias, version = parts.groups()
     if alias:
         try:

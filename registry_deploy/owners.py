@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Collection
-from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,7 +16,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from model_files import reason
-from processes import read_state
 from support.table import bad
 from target import Status, Target
 from versions import in_unity_catalog, now, tag_key, tags_of, versions, who
@@ -38,23 +35,11 @@ def records(version: ModelVersion) -> dict[str, str]:
     return {key.removeprefix(DEPLOYED): told for key, told in tags_of(version).items() if key.startswith(DEPLOYED)}
 
 
-def deployments_folder() -> Path:
-    """Where local deployments lie unless a `directory` is given, one folder an endpoint."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "registry_deploy"
-
-
 def refuse_deployed(version: ModelVersion, parameter: str, doing: str) -> None:
-    """Raise click.BadParameter where an endpoint serves a version: by its records, or in this machine's folder."""
-    uri = f"models:/{version.name}/{version.version}"
-    used = [f"{name} ({told})" for name, told in records(version).items()]
-    for directory in [] if used else sorted(deployments_folder().glob("*/")):
-        state = read_state(directory)
-        if state and uri in [server.model_uri for server in state.servers.values()]:
-            used.append(f"local.{directory.name} (state in {directory})")
-    if used:
+    """Raise click.BadParameter where an endpoint serves a version."""
+    if used := ", ".join(f"{name} ({told})" for name, told in records(version).items()):
         cure = f"Undeploy it before you {doing} it; for a machine that is gone, -e undeploy -P force=<record>"
-        raise bad(parameter, uri, f"is deployed: {', '.join(used)}. {cure}.")
+        raise bad(parameter, f"models:/{version.name}/{version.version}", f"is deployed: {used}. {cure}.")
 
 
 def record(target: Target, former: Collection[str] = (), starting: Collection[tuple[str, str]] = ()) -> None:
@@ -76,7 +61,7 @@ def record(target: Target, former: Collection[str] = (), starting: Collection[tu
 
 
 def _served(status: Status) -> dict[tuple[str, str], str]:
-    return {(each.model_name, each.model_version): name for name, each in status.colours.items() if each.registered}
+    return {(each.model_name, each.model_version): name for name, each in status.colours.items()}
 
 
 def _write(target: Target, status: Status, former: Collection[str], starting: Collection[tuple[str, str]]) -> None:

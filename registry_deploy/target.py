@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ def check_canary(canary: int) -> None:
 class Colour:
     """One of the deployments behind an endpoint.
 
-    model_name, model_version: the registered model that it serves, or the URI of another model and its id.
+    model_name, model_version: the registered version that it serves.
     state: the target's own word for its condition; `Succeeded` on Azure means that it is ready to serve.
     traffic: share of the endpoint's requests that it answers, in percent.
     """
@@ -31,11 +30,6 @@ class Colour:
     model_version: str
     state: str
     traffic: int
-
-    @property
-    def registered(self) -> bool:
-        """Whether it serves a registered version, not a run's model or a folder."""
-        return bool(re.fullmatch(r"[^/:@]+", self.model_name)) and self.model_version.isdigit()
 
 
 @dataclass(frozen=True)

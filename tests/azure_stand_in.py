@@ -185,7 +185,6 @@ class StandIn:
         self.operations: dict[str, dict[str, Any]] = {}
         self.token, self.identity_header, self.sas = (secrets.token_hex(16) for _ in range(3))
         self.aml_token, self.aad_token = (secrets.token_hex(16) for _ in range(2))
-        self.role = "workspace"  # what the client may do: a role in the workspace alone, or in the "subscription"
         self.restarts = 0
         self.certificate, self.authority = folder / "certificate.pem", folder / "authority.pem"
         self.url = ""
@@ -360,7 +359,7 @@ def application(azure: StandIn) -> FastAPI:
             status = 401
         # A role in the workspace reads nothing outside it, and does not change the workspace itself.
         outside = request.url.path.startswith(REGIONAL) and "mfeOperationsStatus" not in request.url.path
-        if known and azure.role == "workspace" and (outside or (request.url.path == HOME and request.method != "GET")):
+        if known and (outside or (request.url.path == HOME and request.method != "GET")):
             denied = {"code": "AuthorizationFailed", "message": f"no permission over the scope of {request.url.path}"}
             return JSONResponse({"error": denied}, 403)
         if status:
@@ -386,10 +385,6 @@ def application(azure: StandIn) -> FastAPI:
     @app.get(HOME)
     def workspace() -> dict:
         return {"id": HOME, "name": WORKSPACE, "location": REGION, "properties": {"workspaceId": "1"}}
-
-    @app.get(f"{REGIONAL}/vmSizes")
-    def machines() -> dict:
-        return {"value": [{"name": name, "supportedComputeTypes": ["AmlCompute"]} for name in MACHINES]}
 
     @app.get(f"{REGIONAL}/mfeOperationsStatus/{{name}}")
     def operation(name: str) -> Response:

@@ -101,7 +101,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         ("deploy", {"canary": "0"}, "'--canary': 0 is not in the range 1<=x<=100."),
         ("deploy", {"endpoint": "a b"}, "'--endpoint': 'a b' is no name for an endpoint"),
         ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),
-        ("deploy", {"endpoint": "none", "host": "0.0.0.0", "model_uri": "/no/model"}, "lets other machines in"),
+        ("deploy", {"endpoint": "none", "model_uri": "runs:/1/model"}, "'runs:/1/model' names no version"),
         ("status", {"target": "azureml", "config": "nowhere.json"}, "config=nowhere.json: expected a JSON file"),
         ("status", {"target": "azureml", "subscription_id": "mine"}, "subscription_id='mine': expected a UUID"),
         ("start", {"endpoint": "none"}, "none is not deployed in"),

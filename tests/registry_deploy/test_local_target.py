@@ -438,22 +438,22 @@ def test_a_token(
             LocalTarget("numbers", directory=target.directory).start()
 
 
-def test_a_scikit_learn_model_by_run_and_by_folder(models: dict[str, str], tmp_path: Path) -> None:
+def test_a_scikit_learn_model(models: dict[str, str], tmp_path: Path) -> None:
     X = pd.DataFrame({"area": [10.0, 20.0, 40.0], "rooms": [1.0, 2.0, 2.0]})
     model = LinearRegression().fit(X, [1.0, 2.0, 3.5])
     experiment = mlflow.get_experiment_by_name("local_target")
     assert experiment is not None
     with mlflow.start_run(experiment_id=experiment.experiment_id):
-        info = mlflow.sklearn.log_model(
-            model, name="rent", input_example=X.head(2), pip_requirements=["mlflow", "scikit-learn"]
+        mlflow.sklearn.log_model(
+            model,
+            name="rent",
+            input_example=X.head(2),
+            pip_requirements=["mlflow", "scikit-learn"],
+            registered_model_name="rent per month",
         )
-        run_uri = f"runs:/{info.run_id}/rent"
-    mlflow.sklearn.save_model(model, tmp_path / "rent", input_example=X.head(2), pip_requirements=["scikit-learn"])
     with local_target(tmp_path / "endpoint") as target:
-        target.deploy(run_uri)
-        assert target.status().colours["blue"].model_name == run_uri
-        assert target.score(X) == model.predict(X).tolist()
-        target.deploy(str(tmp_path / "rent"), canary=50)
+        target.deploy("models:/rent per month/1")
+        assert target.status().colours["blue"].model_name == "rent per month"
         assert target.score(X) == model.predict(X).tolist()
         with pytest.raises(DeploymentError, match=r"answered 400: .*rooms"):
             target.score(X[["area"]])
@@ -464,7 +464,7 @@ def test_a_scikit_learn_model_by_run_and_by_folder(models: dict[str, str], tmp_p
     [
         ("models:/numbers@nobody", 100, r"^model_uri=models:/numbers@nobody cannot be found: .*nobody"),
         ("models:/absent/1", 100, r"^model_uri=models:/absent/1 cannot be found: .*absent"),
-        ("no/such/folder", 100, r"^model_uri=no/such/folder cannot be found: "),
+        ("runs:/1/model", 100, r"^model_uri='runs:/1/model': expected models:/name@alias or models:/name/version$"),
         ("models:/numbers/2", 0, r"^canary=0: expected a percentage from 1 to 100$"),
     ],
 )

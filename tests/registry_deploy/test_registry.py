@@ -27,7 +27,7 @@ class Endpoint:
 
     def __init__(self, name: str, owner: str, model: str, version: str) -> None:
         self.name, self.owner = name, owner
-        self.serves = {"blue": SimpleNamespace(model_name=model, model_version=version, registered=True)}
+        self.serves = {"blue": SimpleNamespace(model_name=model, model_version=version)}
 
     def status(self) -> Any:
         return SimpleNamespace(colours=self.serves)
