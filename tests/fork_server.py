@@ -23,6 +23,7 @@ from pathlib import Path
 
 IMPORTED = ["mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline"]
 IMPORTED += ["matplotlib.pyplot", "skops.io"]
+IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "git"]  # which they import later, when they use it
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs

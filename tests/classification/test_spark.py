@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,26 +122,6 @@ def test_spark_refuses_what_the_local_engine_refuses_in_one_line(outcomes: dict[
 def test_an_output_that_exists_or_has_no_name_is_refused(outcomes: dict[str, Outcome], folder: Path) -> None:
     assert outcomes["again"].error.startswith(f"Invalid value for '--output': '{folder / 'churn spark'}' exists")
     assert outcomes["nowhere"].error.startswith("Invalid value for '--output': '' is empty")
-
-
-def test_without_pyspark_or_java_one_line_says_what_to_install(store: Store, tree: Run, tmp_path: Path) -> None:
-    line = (
-        "Invalid value for '--engine': 'spark' needs PySpark: install this project's requirements-spark.txt; it needs"
-    )
-    (tmp_path / "pyspark.py").write_text("raise ModuleNotFoundError('No module named pyspark')")
-    (tmp_path / "no java").mkdir()
-    (tmp_path / "no java" / "java").write_text("#!/bin/sh\nexit 127\n")
-    (tmp_path / "no java" / "java").chmod(0o755)
-    path = f"{tmp_path / 'no java'}:{store.environment['PATH']}"
-    arguments = ["--model_uri", model_uri(tree), "--output", str(tmp_path / "out")]
-    command = [sys.executable, str(CLASSIFICATION / "predict.py"), *arguments]
-    for lacking in ({"PYTHONPATH": str(tmp_path)}, {"PATH": path, "JAVA_HOME": ""}):
-        refused = store.run([*command, "--engine", "spark"], environment=lacking)
-        assert refused.code == 2, refused.output
-        assert refused.error.startswith(line)
-        assert "Traceback" not in refused.output
-    local = store.run([*command, "--output", str(tmp_path / "o.csv")], environment={"PYTHONPATH": str(tmp_path)})
-    assert local.code == 0, local.output
 
 
 def finished(store: Store, outcome: Outcome) -> Run:

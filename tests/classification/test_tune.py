@@ -197,15 +197,6 @@ def test_trials_on_spark(store: Store, table: list[str]) -> None:
     assert search.data.tags["best_classifier"] == "decision_tree"
 
 
-def test_without_pyspark_one_line_says_what_to_install(store: Store, table: list[str], tmp_path: Path) -> None:
-    (tmp_path / "pyspark.py").write_text("raise ImportError('there is no pyspark here')")
-    command = [sys.executable, str(CLASSIFICATION / "tune.py"), *table, *SMALL, "--engine", "spark"]
-    outcome = store.run(command, environment={"PYTHONPATH": str(tmp_path)})
-    assert outcome.code == 2, outcome.output
-    needs = "needs PySpark: install this project's requirements-spark.txt; it needs Java 17."
-    assert outcome.error == f"Invalid value for '--engine': 'spark' {needs}"
-
-
 def test_a_network_is_given_up_amid_its_epochs() -> None:
     command = [sys.executable, str(PROGRAMS / "prune_a_network.py")]
     done = subprocess.run(command, cwd=CLASSIFICATION, capture_output=True, text=True, check=True)

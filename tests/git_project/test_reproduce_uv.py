@@ -40,9 +40,7 @@ def test_a_fresh_environment(
     assert not (tmp_path / "environments").exists()  # those of this user
 
 
-def test_a_changed_version(
-    original: Run, reproduce: Any, publish: Callable[[str, Path], Path], tmp_path: Path
-) -> None:
+def test_a_changed_version(original: Run, reproduce: Any, publish: Callable[[str, Path], Path], tmp_path: Path) -> None:
     median = publish("1.1", tmp_path)  # takes it for the average
     found = reproduce(original, {"PYTHONPATH": str(median)})
     assert found.outcome.code == 1
