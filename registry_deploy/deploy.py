@@ -126,7 +126,7 @@ def deployment() -> None:
 )
 @click.option("--canary", type=click.IntRange(1, 100), default=100, help="Percent of the requests that it gets.")
 @click.option("--host", default="", help="local: address to listen on; default 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="local: default 5001.")
+@click.option("--port", type=click.IntRange(-1, 65535), default=0, help="local: 0 for 5001, -1 for a free one.")
 @click.option("--env_manager", type=click.Choice(["local", "uv"]), default="local", help="local: the model's packages.")
 @click.option("--certificate", default="", help="local: PEM file with a certificate and its key, for HTTPS.")
 @click.option("--instance_type", default="", help="azureml: instead of the file's.")

@@ -189,7 +189,10 @@ def newest_verdict(known: Known, say: Say) -> Section:
     improvement = gate.told(chance.Improvement(numbers[0], numbers[1], numbers[2], 1))
     metrics = known.evaluated.data.metrics if known.evaluated else {}
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/gate.csv")
-    for name, value, *rest in pd.read_csv(StringIO(text), dtype=str, keep_default_na=False).to_numpy().tolist():
+    table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    if "measured_time" in table:
+        table["candidate"] = table.pop("measured_time").where(lambda told: told != "", table["candidate"])
+    for name, value, *rest in table.to_numpy().tolist():
         other: object = improvement if " improvement, " in name else None
         if name in metrics:
             other = value if math.isclose(float(value), metrics[name], rel_tol=1e-3) else metrics[name]

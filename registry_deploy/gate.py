@@ -367,11 +367,19 @@ def improvement_figure(found: chance.Improvement, bound: float, title: str) -> F
     return figure
 
 
-def frame(rows: list[Row]) -> pd.DataFrame:
-    """The table of reasons."""
-    return pd.DataFrame(rows)[["check", "candidate", "champion", "required", "verdict"]]
+def record(rows: list[Row]) -> pd.DataFrame:
+    """The table of reasons; what a clock measured, which no other run measures alike, in a column of its own."""
+    kept = []
+    for row in rows:
+        told = {"check": row.check, "candidate": row.candidate, "champion": row.champion}
+        told |= {"required": row.required, "verdict": row.verdict, "measured_time": ""}
+        if row.check == "latency":
+            beside = "" if row.champion == "-" else f", the champion's {row.champion}"
+            told |= {"candidate": "-", "champion": "-", "measured_time": row.candidate + beside}
+        kept.append(told)
+    return pd.DataFrame(kept)
 
 
 def table(rows: list[Row]) -> str:
     """The table of reasons as text."""
-    return frame(rows).to_string(index=False)
+    return pd.DataFrame(rows)[["check", "candidate", "champion", "required", "verdict"]].to_string(index=False)

@@ -53,8 +53,8 @@ class LocalTarget:
     DEPLOYMENT_TOKEN is set, requests need it; it is handed to the proxy by the environment and written nowhere.
 
     directory: where the downloaded models, the logs and the state go; one endpoint each.
-    host, port: where it listens; default those of the endpoint already in `directory`, else 127.0.0.1 and 5001. Any
-    other host than this machine's own loopback needs a token.
+    host, port: where it listens; default those of the endpoint already in `directory`, else 127.0.0.1 and 5001; -1 for
+    any free port. Any other host than this machine's own loopback needs a token.
     env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
     certificate: PEM file with a certificate and its private key: the endpoint then speaks HTTPS.
     start_timeout: seconds that a server may take until it answers /ping.
@@ -200,7 +200,8 @@ class LocalTarget:
     def _read(self) -> State | None:
         state = read_state(self.directory)
         if state is not None:
-            given = {"name": self.name, "host": self.host, "port": self.port, "certificate": self.certificate or None}
+            port = None if self.port == -1 else self.port
+            given = {"name": self.name, "host": self.host, "port": port, "certificate": self.certificate or None}
             for key, wanted in given.items():
                 if wanted is not None and wanted != getattr(state, key):
                     raise DeploymentError(
@@ -219,8 +220,10 @@ class LocalTarget:
         """What is deployed, with a running proxy; of a new endpoint its address, on which nobody listens."""
         state = self._read()
         if state is None:
-            address = self.host or DEFAULT_HOST, self.port or DEFAULT_PORT
-            state = State(self.name, *address, bool(self.token), {}, {}, certificate=self.certificate)
+            port = processes.free_port() if self.port == -1 else self.port or DEFAULT_PORT
+            state = State(
+                self.name, self.host or DEFAULT_HOST, port, bool(self.token), {}, {}, certificate=self.certificate
+            )
             self._check_address(state)
         elif self.token and not state.token_required:
             raise DeploymentError(f"{self.name} was deployed without a token: undeploy it before you set one")

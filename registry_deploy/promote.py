@@ -114,7 +114,7 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
         names = {"registered_model": candidate.name, "candidate_version": str(candidate.version), "judged_by": who()}
         mlflow.set_tags(names | {"champion_version": number or "none", "decision": "pending"})
         judged = Judged(candidate, judge(candidate, champion, validation, rules), run.info.run_id)
-        mlflow.log_text(gate.frame(judged.rows).to_csv(index=False), "gate.csv")
+        mlflow.log_text(gate.record(judged.rows).to_csv(index=False), "gate.csv")
         if judged.promoted:
             move_champion(candidate.name, str(candidate.version), judged_against=number, run_id=run.info.run_id)
         mlflow.set_tag("decision", {PASS: "promoted", FAIL: "refused", UNDECIDED: "undecided"}[judged.verdict])
@@ -181,7 +181,8 @@ def latencies(both: list[Contestant]) -> list[np.ndarray]:
         for place in sorted(range(len(both)), reverse=turn % 2 == 0):
             times[place, turn] = both[place].asked.milliseconds(turn % len(both[place].X))
     for each, measured in zip(both, times, strict=True):
-        mlflow.log_metric(f"{each.role}_latency_ms", float(np.median(measured)), model_id=each.model.model_id)
+        seconds = float(np.median(measured)) / 1000
+        mlflow.log_metric(f"{each.role}_latency_seconds", seconds, model_id=each.model.model_id)
     return list(times)
 
 

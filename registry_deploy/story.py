@@ -38,7 +38,6 @@ from deploy import one_line, roll_back, take_down
 from local_proxy import VERSION_HEADER
 from local_target import LocalTarget
 from owners import record
-from processes import free_port
 from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
@@ -164,7 +163,7 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
     X, y = features_of(training), training[TARGET]
     first, second = two_versions(name, X, y, random_state)
     pass_the_gate(name, first, second, env_manager)
-    target = LocalTarget(name, directory=directory, port=free_port(), env_manager=env_manager)
+    target = LocalTarget(name, directory=directory, port=-1, env_manager=env_manager)
     try:
         serve_and_roll_back(target, name, X.head(3))
         begin(10, "The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")

@@ -92,7 +92,7 @@ def test_a_better_model_is_let_through(
         assert models_used(store.client.get_run(child.info.run_id))
         assert {"accuracy_score", "log_loss"} <= set(child.data.metrics)
 
-    assert {"candidate_latency_ms", "champion_latency_ms"} <= set(parent.data.metrics)
+    assert {"candidate_latency_seconds", "champion_latency_seconds"} <= set(parent.data.metrics)
     again = judge(f"models:/{name}@champion")
     assert (again.code, "is the champion already" in again.output) == (0, True)
 

@@ -276,3 +276,19 @@ def test_a_candidate_must_take_what_the_champion_takes(
     candidate: ModelSignature, champion: ModelSignature, reason: str
 ) -> None:
     assert gate.incompatibility(candidate, champion) == reason
+
+
+def test_what_a_clock_measured_stands_apart_in_the_record() -> None:
+    """Two runs of the same gate on another machine differ in one column, which is named as a time."""
+    slow, fast = (
+        gate.record(
+            [
+                *gate.latency_rows([np.full(60, factor)], 1000, 3),
+                *gate.latency_rows([np.full(60, factor), np.full(60, 2.0)], 0, 3),
+            ]
+        )
+        for factor in (2.5, 1.5)
+    )
+    assert slow["measured_time"].tolist() == ["2.5 ms (2.5 to 2.5)", "1.25 x (1.25 to 1.25), the champion's 2 ms"]
+    assert slow.drop(columns="measured_time").equals(fast.drop(columns="measured_time"))
+    assert not slow.equals(fast)
