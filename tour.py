@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import threading
@@ -127,7 +126,7 @@ def deploy(tour: Tour) -> None:
     endpoint = f"tour-{tour.parent.info.run_id[:8]}"  # two tours at a time do not meet
     try:
         uri = f"models:/{MODEL}@champion"
-        tour.run("deploy", "registry_deploy", "deploy", endpoint=endpoint, model_uri=uri, port=free_port())
+        tour.run("deploy", "registry_deploy", "deploy", endpoint=endpoint, model_uri=uri, port=-1)
         tour.run("score", "registry_deploy", "score", endpoint=endpoint)
     finally:
         tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
@@ -227,13 +226,6 @@ def why_not_reproducible(run: Run, tour: Run) -> str:
         if not subprocess.run(git, capture_output=True, text=True).stdout.strip():
             return f"the commit {commit[:7]} has not been pushed"
     return ""
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

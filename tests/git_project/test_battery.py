@@ -157,6 +157,14 @@ def test_all_runs_of_a_loop_are_compared(start: Start, in_process: Any) -> None:
     assert "The script began 2 runs beside its own, which were compared as well." in found.page
 
 
+def test_a_step_that_names_its_workflow_and_the_step_before_it(start: Start, in_process: Any, store: Store) -> None:
+    original = store.children(start("own_ids"))[1]
+    assert original.info.run_name == "two"
+    found = in_process(original)
+    assert verdict(found) == (REPRODUCED, "true"), found.page
+    assert {row["name"] for row in found.report["rows"] if row["kind"] == "parameter"} == {"upper", "before"}
+
+
 def test_durations_by_any_name_are_left_out_as_the_report_proposes(start: Start, in_process: Any) -> None:
     original = start("durations")
     found = in_process(original)

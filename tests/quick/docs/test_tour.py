@@ -61,6 +61,16 @@ def test_each_step_asks_for_entry_points_and_parameters_that_the_examples_have(t
         assert required <= parameters.keys(), f"{example} {entry_point}"
 
 
+def test_each_tour_asks_for_the_same(tour: ModuleType) -> None:
+    """Else it could not be reproduced: what is of one tour alone is the id of its run."""
+    first, second = Asked(), Asked()
+    second.parent.info._run_id = "fedcba98" * 4
+    for asked in (first, second):
+        for step in tour.STEPS.values():
+            step.play(asked)
+    assert repr(second.asked).replace("fedcba98", "01234567") == repr(first.asked)
+
+
 def test_a_deployment_that_fails_is_taken_down(tour: ModuleType) -> None:
     class Failing(Asked):
         def run(self, run_name: str, example: str, entry_point: str = "main", /, **parameters: Any) -> None:

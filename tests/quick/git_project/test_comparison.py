@@ -62,9 +62,18 @@ def test_durations_are_not_compared_and_counted_as_such(name: str) -> None:
     assert compared({"metrics": {name: [(0, 1.0)]}}, {"metrics": {name: [(0, 2.0)]}})[("metric", name)] is None
 
 
+def test_a_report_shows_nothing_that_its_next_one_cannot_have() -> None:
+    """The values of what is left out are in the runs; in the report they would keep it from being reproduced."""
+    both = {"metrics": {"fit_seconds": [(0, 1.25)]}, "parameters": {"p": "1"}}
+    rows = comparison.compare(Recorded(ONE, "run", **both), Recorded(OTHER, "run", **both), rules(), None)
+    assert {row.name: row.original for row in rows} == {"status": "FINISHED", "p": "1", "fit_seconds": ""}
+
+
 def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
     values = [
         (f"runs:/{ONE}/model", f"runs:/{OTHER}/model"),
+        (f"tour-{ONE[:8]}", f"tour-{OTHER[:8]}"),
+        (f"model_{ONE}", f"model_{OTHER}"),
         ("/tmp/tmpabcdefgh/data/x.csv", "/tmp/git_project_12/tmp12345678/data/x.csv"),
         ("2023-11-14T22:13:25+00:00", "2027-01-15T08:00:30+00:00"),
         ("1700000012.5", "1800000001"),
@@ -74,6 +83,8 @@ def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
         assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is True, one
     for one, other in [
         (f"runs:/{ONE}/model", f"runs:/{'c' * 32}/model"),
+        (f"tour-{ONE[:8]}", "tour-cccccccc"),
+        (f"tour-{ONE[:8]}", f"tour-{OTHER[:12]}x"),
         ("2023-11-14T22:13:25", "2027-02-15T08:00:30"),
         ("2023-11-14T22:13:25+09:00", "2027-01-15T08:00:30+05:30"),
     ]:

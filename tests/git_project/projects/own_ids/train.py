@@ -18,6 +18,7 @@ with mlflow.start_run() as run:
     children = []
     for name in ("one", "two"):
         with mlflow.start_run(run_name=name, nested=True) as child:
+            mlflow.log_params({"upper": run.info.run_id, "before": "_".join(each[:8] for each in ["after", *children])})
             mlflow.log_metric("score", 1)
             children.append(child.info.run_id)
     mlflow.log_param("best", children[int(os.environ.get("SEED", "0"))])
