@@ -12,6 +12,8 @@ from kneed import KneeLocator
 from sklearn import config_context
 from sklearn.metrics import pairwise_distances_chunked
 
+from support.language import tr
+
 CRITERIA = ["silhouette", "davies_bouldin", "calinski_harabasz", "elbow"]
 
 
@@ -81,13 +83,12 @@ class Choice:
     def verdict(self) -> str:
         """One sentence on what each criterion chooses, whether they agree, and which chose the end of the range."""
         ends = self.scores.index[-2:].tolist() if len(self.scores) > 4 else []
-        said = [
-            f"{k} ({', '.join(names)}{'; at the end of the range: the best may lie beyond' if k in ends else ''})"
-            for k, names in self.candidates.items()
-        ]
-        missing = "" if self.by_criterion["elbow"] else "; the inertia has no elbow"
-        agree = "agree" if len(said) == 1 else "disagree"
-        return f"The criteria {agree} on the number of segments: {', '.join(said)}{missing}."
+        inside, end = "{k} ({names})", "{k} ({names}; at the end of the range: the best may lie beyond)"
+        said = [tr(end if k in ends else inside, k=k, names=", ".join(by)) for k, by in self.candidates.items()]
+        agree = "The criteria agree on the number of segments: {said}."
+        text = agree if len(said) == 1 else "The criteria disagree on the number of segments: {said}."
+        missing = "" if self.by_criterion["elbow"] else f" {tr('The inertia has no elbow.')}"
+        return f"{tr(text, said=', '.join(said))}{missing}"
 
 
 def decide(scores: pd.DataFrame, by: str) -> Choice:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from features import Table
 from kmeans import Clustering
+from support.language import tr
 from support.texts import in_markdown
 
 # A difference between the mean of a segment and that of all rows counts from this many standard deviations on, of which
@@ -115,7 +116,7 @@ def what_sets_apart(profile: Profile, segment: int, most: int = 4) -> list[str]:
     strength = differences.abs()[notable & (alone | (differences > 0))].sort_values(ascending=False, kind="stable")
     strongest = strength[~profile.columns[strength.index].duplicated()].index[:most]
     return [
-        f"{feature} {written(profile, feature, segment)} (all: {written(profile, feature, ALL)})"
+        f"{feature} {written(profile, feature, segment)} ({tr('all: {value}', value=written(profile, feature, ALL))})"
         for feature in strongest
     ]
 
@@ -127,18 +128,21 @@ def summary(profile: Profile, heading: str) -> str:
     """
     # Numbers and categories of two: what takes one column. The profile's CSV holds the rest.
     shown = profile.columns.index[~profile.columns.duplicated(keep=False)][:MOST_MEANS].tolist()
-    heads = [in_markdown(name if profile.shares[name] else f"mean {name}") for name in shown]
+    heads = [in_markdown(name if profile.shares[name] else tr("mean {feature}", feature=name)) for name in shown]
     total = sum(profile.sizes)
-    lines = [heading, "", f"| segment | {' | '.join(['rows', 'share', *heads])} |"]
+    lines = [heading, "", f"| {' | '.join([tr('segment'), tr('rows'), tr('share'), *heads])} |"]
     lines.append(f"|---{'|--:' * (2 + len(shown))}|")
     for segment, size in enumerate(profile.sizes):
         means = [written(profile, name, segment) for name in shown]
-        lines.append(f"| {segment} | {' | '.join([f'{size:,}', f'{size / total:.1%}', *means])} |")
-    lines.append(f"| all | {' | '.join([f'{total:,}', '', *(written(profile, name, ALL) for name in shown)])} |")
+        counted = tr("{size:,} | {share:.1%}", size=size, share=size / total)
+        lines.append(f"| {segment} | {' | '.join([counted, *means])} |")
+    means = [written(profile, name, ALL) for name in shown]
+    lines.append(f"| {tr('all')} | {' | '.join([tr('{size:,}', size=total), '', *means])} |")
     lines.append("")
     for segment, name in enumerate(profile.names):
-        apart = in_markdown(", ".join(what_sets_apart(profile, segment)) or "nothing much")
-        lines.append(f"- **Segment {segment}, {in_markdown(name)}.** What sets it apart: {apart}.")
+        apart = in_markdown(", ".join(what_sets_apart(profile, segment)) or tr("nothing much"))
+        title = tr("Segment {segment}, {name}.", segment=segment, name=in_markdown(name))
+        lines.append(f"- **{title}** {tr('What sets it apart: {apart}.', apart=apart)}")
     return "\n".join(lines) + "\n"
 
 
@@ -147,16 +151,16 @@ def advice(table: Table, clustering: Clustering) -> list[str]:
     found = []
     smallest = min(clustering.sizes)
     if smallest < SMALL * table.rows:
-        found.append(
-            f"Warning: the smallest segment holds {smallest:,} of {table.rows:,} rows ({smallest / table.rows:.2%}): "
-            "perhaps outliers, not a segment. Fewer segments, log_columns or drop may help."
+        small = (
+            "Warning: the smallest segment holds {smallest:,} of {rows:,} rows ({share:.2%}): perhaps outliers, not a "
+            "segment. Fewer segments, log_columns or drop may help."
         )
+        found.append(tr(small, smallest=smallest, rows=table.rows, share=smallest / table.rows))
     skewed = [name for name in table.columns.numeric if name not in table.columns.logged and _skewed(table.frame[name])]
     if skewed:
-        found.append(
-            f"Hint: a few large values dominate {', '.join(map(repr, skewed))}: "
-            f"-P log_columns={_list([*table.columns.logged, *skewed])} fits on logarithms."
-        )
+        large = "Hint: a few large values dominate {columns}: -P log_columns={names} fits on logarithms."
+        names = _list([*table.columns.logged, *skewed])
+        found.append(tr(large, columns=", ".join(map(repr, skewed)), names=names))
     return found
 
 
@@ -166,9 +170,9 @@ def written(profile: Profile, feature: str, column: int) -> str:
     if np.isnan(value):
         return "-"
     if profile.shares[feature]:
-        return f"{value:.0%}"
+        return tr("{share:.0%}", share=value)
     decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{decimals}f}"
+    return tr(f"{{value:,.{decimals}f}}", value=value)
 
 
 def _features(values: pd.Series) -> dict[str, pd.Series]:
@@ -199,14 +203,14 @@ def _words(differences: pd.Series, firm: pd.Series, rows: int) -> list[str]:
     rows: of the segment in the sample, or table, that it is described by.
     """
     if rows <= 2:
-        return ["too few rows to describe"]
+        return [tr("too few rows to describe")]
     strongest = differences.abs().sort_values(ascending=False, kind="stable").index[:3]
     words = [
-        f"{'high' if differences[feature] > 0 else 'low'} {feature}"
+        tr("high {feature}" if differences[feature] > 0 else "low {feature}", feature=feature)
         for feature in differences.index
         if feature in strongest and abs(differences[feature]) >= NOTABLE and abs(firm[feature]) >= NOTABLE / 2
     ]
-    return words or ["close to the mean"]
+    return words or [tr("close to the mean")]
 
 
 def _list(names: list[str]) -> str:

@@ -16,9 +16,10 @@ from options import fitting_options
 from pictures import plane
 from records import begin, log_clustering, log_segments
 from support.entry_point import run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 
 
-@click.command()
+@click.command(params=[LANGUAGE])
 @fitting_options
 @click.option("--n_clusters", type=click.IntRange(min=2), default=4, help="How many segments.")
 def fit(n_clusters: int, **parameters: Any) -> None:
@@ -35,7 +36,7 @@ def fit(n_clusters: int, **parameters: Any) -> None:
         info = log_clustering(table, scored)
         click.echo(log_segments(table, scored, drawn))
         click.echo("  ".join(f"{name} {scored.metrics[name]:.4f}" for name in SHOWN))
-        click.echo("\n".join([*advice(table, clustering), f"Model: runs:/{info.run_id}/model"]))
+        click.echo("\n".join([*advice(table, clustering), tr("Model: {uri}", uri=f"runs:/{info.run_id}/model")]))
         say_where_to_look()
 
 

@@ -15,6 +15,7 @@ from criteria import Choice
 from describe import Profile, written
 from evaluation import Scored
 from features import Table
+from support.language import tr
 from support.names import pick_names
 from support.table import bad
 from support.texts import on_picture
@@ -57,10 +58,11 @@ def plane(table: Table, axes: str) -> Plane:
     if table.Z.shape[1] < 2:
         jitter = np.random.default_rng(0).random(len(table.Z))
         points = np.column_stack([table.Z[:, 0], jitter])
-        return Plane(points, (f"{on_picture(columns.fitted[0])}, scaled", "(spread at random)"))
+        return Plane(points, (tr("{column}, scaled", column=on_picture(columns.fitted[0])), tr("(spread at random)")))
     pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(table.Z)
     first, second = pca.explained_variance_ratio_
-    labels = (f"first principal component ({first:.0%} of variance)", f"second ({second:.0%})")
+    one, other = "first principal component ({share:.0%} of variance)", "second ({share:.0%})"
+    labels = (tr(one, share=first), tr(other, share=second))
     return Plane(pca.transform(table.Z), labels)
 
 
@@ -70,17 +72,16 @@ def criteria_figure(choice: Choice, title: str) -> Figure:
     figure.suptitle(title, fontsize=14)
     for axes, (criterion, (column, label)) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         values = choice.scores[column]
-        axes.axvline(choice.k, color="tab:orange", linestyle="--", zorder=0, label=f"chosen: k = {choice.k}")
+        axes.axvline(choice.k, color="tab:orange", linestyle="--", zorder=0, label=tr("chosen: k = {k}", k=choice.k))
         axes.plot(values.index, values, color="tab:blue", marker="o", markersize=4)
         best = choice.by_criterion[criterion]
         if best is None:
-            axes.plot([], [], " ", label="no elbow")
+            axes.plot([], [], " ", label=tr("no elbow"))
         else:
             short = f"{values[best]:,.0f}" if values[best] >= 100 else f"{values[best]:.3f}"
-            axes.plot(
-                best, values[best], "o", ms=12, mew=2, mfc="none", c="tab:red", label=f"best: k = {best} ({short})"
-            )
-        axes.set(xlabel="k", title=label)
+            said = tr("best: k = {k} ({value})", k=best, value=short)
+            axes.plot(best, values[best], "o", ms=12, mew=2, mfc="none", c="tab:red", label=said)
+        axes.set(xlabel="k", title=tr(label))
         axes.set_xticks(values.index[:: 1 + len(values) // 12])
         axes.grid(alpha=0.25)
         axes.legend(fontsize="small")
@@ -128,14 +129,15 @@ def silhouette_figure(scored: Scored, title: str) -> Figure:
         blade = np.sort(values[labels == segment])
         axes.fill_betweenx(np.arange(start, start + len(blade)), 0, blade, color=colour, linewidth=0)
         mean = blade.mean() if len(blade) else np.nan
-        axes.text(1.01, start + len(blade) / 2, f"mean {mean:.2f}", va="center", transform=axes.get_yaxis_transform())
+        said = tr("mean {mean:.2f}", mean=mean)
+        axes.text(1.01, start + len(blade) / 2, said, va="center", transform=axes.get_yaxis_transform())
         middles.append(start + len(blade) / 2)
         start += len(blade) + gap
     axes.axvline(values.mean(), color="black", linestyle="--")
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(middles, [f"segment {segment}" for segment in range(n_clusters)])
-    axes.set(xlabel="silhouette coefficient (below 0: closer to another segment)", ylim=(start, -gap))
-    axes.set_title(f"{title}: mean silhouette {values.mean():.3f}")
+    axes.set_yticks(middles, [tr("segment {segment}", segment=segment) for segment in range(n_clusters)])
+    axes.set(xlabel=tr("silhouette coefficient (below 0: closer to another segment)"), ylim=(start, -gap))
+    axes.set_title(tr("{title}: mean silhouette {mean:.3f}", title=title, mean=values.mean()))
     return figure
 
 
@@ -147,11 +149,13 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     coloured = np.column_stack([profile.differences.loc[features], np.zeros(len(features))])
     total, segments = sum(profile.sizes), len(profile.sizes)
     heads = [
-        "\n".join([f"segment {segment}", *(on_picture(word, 24) for word in words), f"{size:,} ({size / total:.0%})"])
+        "\n".join([tr("segment {segment}", segment=segment), *(on_picture(word, 24) for word in words)])
+        + "\n"
+        + tr("{size:,} ({share:.0%})", size=size, share=size / total)
         for segment, (words, size) in enumerate(zip(profile.words, profile.sizes, strict=True))
     ]
     figure = Figure(figsize=(max(9, 4 + 1.7 * segments), 2.4 + 0.36 * len(features)), layout="constrained")
-    figure.suptitle(f"{title}: means, and shares in %", fontsize=13)
+    figure.suptitle(tr("{title}: means, and shares in %", title=title), fontsize=13)
     axes = figure.subplots()
     image = axes.imshow(coloured, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
     for (row, column), difference in np.ndenumerate(coloured):
@@ -163,11 +167,11 @@ def profile_figure(profile: Profile, title: str) -> Figure:
             axes.axhline(row - 0.5, color="white", linewidth=2)
     axes.axvline(segments - 0.5, color="black", linewidth=1)
     axes.set_yticks(range(len(features)), [on_picture(feature) for feature in features])
-    axes.set_xticks(range(segments + 1), [*heads, f"all\n{total:,}"], fontsize="small")
+    axes.set_xticks(range(segments + 1), [*heads, tr("all") + "\n" + tr("{size:,}", size=total)], fontsize="small")
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, shrink=0.5, label="difference from all rows\n(standard deviations)")
+    figure.colorbar(image, shrink=0.5, label=tr("difference from all rows\n(standard deviations)"))
     return figure
 
 

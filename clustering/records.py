@@ -17,6 +17,7 @@ from features import Table
 from pictures import Plane, profile_figure, scatter_figure, silhouette_figure
 from support.entry_point import log_working_tree, name_run
 from support.kinds import to_metadata
+from support.language import tr
 from support.texts import in_markdown, on_picture
 
 # What a logged model needs to predict.
@@ -72,12 +73,12 @@ def log_segments(table: Table, scored: Scored, drawn: Plane, remark: str = "") -
     """
     clustering = scored.clustering
     described = profile(table, clustering, [*table.columns.fitted, *table.columns.described])
-    title = f"{clustering.n_clusters} segments of {table.rows:,} rows of {on_picture(Path(table.source).name)}"
-    on_a_sample = ""
+    name = on_picture(Path(table.source).name)
+    title = tr("{k} segments of {rows:,} rows of {table}", k=clustering.n_clusters, rows=table.rows, table=name)
+    said = [tr("K-Means on {columns}.", columns=in_markdown(", ".join(table.columns.fitted)))]
     if len(table.frame) < table.rows:
-        on_a_sample = f" Means and shares are those of a sample of {len(table.frame):,} rows."
-    fitted = in_markdown(", ".join(table.columns.fitted))
-    text = summary(described, f"## {title}\n\nK-Means on {fitted}.{on_a_sample} {remark}".rstrip())
+        said.append(tr("Means and shares are those of a sample of {rows:,} rows.", rows=len(table.frame)))
+    text = summary(described, f"## {title}\n\n{' '.join([*said, remark]).rstrip()}")
     mlflow.log_text(text, "segments.md")
     mlflow.set_tag("mlflow.note.content", text)
     mlflow.log_text(profile_table(described).to_csv(index=False), "profile.csv")

@@ -20,13 +20,14 @@ from options import fitting_options
 from pictures import Plane, candidates_figure, criteria_figure, plane
 from records import begin, log_clustering, log_segments
 from support.entry_point import run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.table import bad
 from support.texts import on_picture
 
 COUNT = click.IntRange(min=2)
 
 
-@click.command()
+@click.command(params=[LANGUAGE])
 @fitting_options
 @click.option("--k_min", type=COUNT, default=2, help="The fewest segments to try.")
 @click.option("--k_max", type=COUNT, default=20, help="The most segments to try.")
@@ -48,9 +49,9 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
         clusterings = []
         for number, clustering in enumerate(engines.fit(table, ks, options), start=1):
             inertia, seconds = clustering.metrics["inertia"], clustering.metrics["fit_seconds"]
-            click.echo(
-                f"[{number}/{len(ks)}] k = {clustering.n_clusters}: inertia {inertia:,.1f}, fitted in {seconds:.2f} s"
-            )
+            reached = tr("inertia {inertia:,.1f}", inertia=inertia)
+            fitted = tr("fitted in {seconds:.2f} s", seconds=seconds)
+            click.echo(f"[{number}/{len(ks)}] k = {clustering.n_clusters}: {reached}, {fitted}")
             clusterings.append(clustering)
         scored = score(table, clusterings, options)
         models = log_children(table, scored, options)
@@ -60,9 +61,15 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
         choice = decide(scores, choose)
         best = scored[ks.index(choice.k)]
         log_choice(choice, table, scored, drawn, models[choice.k])
-        text = log_segments(table, best, drawn, f"{choice.verdict} Chosen by {choose}: {choice.k}.")
+        text = log_segments(
+            table, best, drawn, tr("{verdict} Chosen by {by}: {k}.", verdict=choice.verdict, by=choose, k=choice.k)
+        )
         click.echo(f"\n{scores[list(SHOWN)].to_string(float_format='{:.4f}'.format)}\n\n{text}")
-        click.echo("\n".join([*advice(table, best.clustering), f"Model: runs:/{models[choice.k].run_id}/model"]))
+        click.echo(
+            "\n".join(
+                [*advice(table, best.clustering), tr("Model: {uri}", uri=f"runs:/{models[choice.k].run_id}/model")]
+            )
+        )
         say_where_to_look()
 
 
@@ -83,12 +90,13 @@ def log_choice(choice: Choice, table: Table, scored: list[Scored], drawn: Plane,
     drawn: the axes of the picture of the candidates.
     model: of the number chosen.
     """
-    title = f"How many segments? {table.rows:,} rows of {on_picture(Path(table.source).name)}"
+    name = on_picture(Path(table.source).name)
+    title = tr("How many segments? {rows:,} rows of {table}", rows=table.rows, table=name)
     mlflow.log_figure(criteria_figure(choice, title), "criteria.png")
     labels = {each.clustering.n_clusters: each.clustering.labels for each in scored}
     if len(choice.candidates) > 1:
-        panels = {f"{k} segments\n{', '.join(names)}": labels[k] for k, names in choice.candidates.items()}
-        mlflow.log_figure(candidates_figure(drawn, panels, "Where the criteria disagree"), "candidates.png")
+        panels = {f"{tr('{k} segments', k=k)}\n{', '.join(names)}": labels[k] for k, names in choice.candidates.items()}
+        mlflow.log_figure(candidates_figure(drawn, panels, tr("Where the criteria disagree")), "candidates.png")
     by_criterion = {f"k_by_{criterion}": k for criterion, k in choice.by_criterion.items() if k is not None}
     metrics = next(each.metrics for each in scored if each.clustering.n_clusters == choice.k)
     mlflow.log_metrics(

@@ -71,6 +71,6 @@ def test_a_straight_inertia_has_no_elbow() -> None:
     table = scores([0.5, 0.4, 0.3], inertia=[3.0, 2.0, 1.0])
     choice = criteria.decide(table, "silhouette")
     assert choice.by_criterion["elbow"] is None
-    assert "the inertia has no elbow" in choice.verdict
+    assert "The inertia has no elbow." in choice.verdict
     with pytest.raises(click.BadParameter, match="finds no elbow from k_min=2 to k_max=4: choose by another criterion"):
         criteria.decide(table, "elbow")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 from pages import french, load, steps
+
+from support.french import FRENCH
 
 COLLECTION = Path(__file__).resolve().parents[3]
 DOCS = COLLECTION / "docs"
@@ -21,6 +25,8 @@ PAGES = [
     COLLECTION / "new_project" / "common" / "README.md",
 ]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(COLLECTION).with_suffix("")))
+
+NBSP = "\N{NO-BREAK SPACE}"
 
 # What is not prose on a page: blocks and spans of code, commands, targets of links, addresses.
 CODE = r"```.*?```|`[^`\n]*`|^    [^\n]*$|\]\([^)]*\)|https?://\S+"
@@ -43,6 +49,27 @@ def prose(page: Path) -> str:
     return re.sub(CODE, "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
+def in_english(text: str) -> str:
+    """A command of a French page, or what it quotes of an output, as the English page has it."""
+    text = text.replace(" -P language=fr", "").replace(" language=fr", "")
+    for english, spoken in sorted(FRENCH.items(), key=lambda pair: -len(pair[1])):
+        literal = re.split(r"{[^}]*}", spoken)
+        word = "." if literal[0] else r"\S"  # the first word of a line
+        if len("".join(literal)) > 3:
+            values = [rf"(?P<{name}>{word}+?)" for name in re.findall(r"{(\w+)", spoken)]
+            parts = [part for pair in zip_longest(map(re.escape, literal), values, fillvalue="") for part in pair]
+            text = re.sub(r"(?<!\w)" + "".join(parts) + r"(?=[\s,.;:)]|$)", partial(_said, english), text)
+    return text
+
+
+def _said(english: str, found: re.Match[str]) -> str:
+    """An English text with the values of the French one; numbers are those that have a format."""
+    values = found.groupdict()
+    for name in re.findall(r"{(\w+):", english):
+        values[name] = values[name].replace(f"{NBSP}%", "%").translate(str.maketrans(f"{NBSP},", ",."))
+    return re.sub(r"{(\w+)[^}]*}", lambda field: values[field[1]], english)
+
+
 @each_page
 def test_both_languages_have_the_same_parts(page: Path) -> None:
     def parts(text: str) -> dict[str, list[str]]:
@@ -51,8 +78,8 @@ def test_both_languages_have_the_same_parts(page: Path) -> None:
             "headings": [line.split()[0] for line in outside.splitlines() if line.startswith("#")],
             "rows": [str(line.count("|")) for line in outside.splitlines() if line.startswith("|")],
             "items": [line[0] for line in outside.splitlines() if line.startswith(("- ", "1. "))],
-            "commands": [line for line in outside.splitlines() if line.startswith("    ")],
-            "code": re.findall(r"```.*?```", text, flags=re.DOTALL),
+            "commands": [in_english(line) for line in outside.splitlines() if line.startswith("    ")],
+            "code": [in_english(block).split() for block in re.findall(r"```.*?```", text, flags=re.DOTALL)],
         }
 
     def names(text: str) -> set[str]:
