@@ -52,6 +52,9 @@ def test_an_endpoint_of_the_same_name_elsewhere_keeps_its_own_record(
     for wrong in ("local.churn", owners.record_of(here), name[:-1]):
         assert "is the record of no version" in run("deploy.py", "undeploy", force=wrong).error
     assert "is removed from models:/shared/1" in run("deploy.py", "undeploy", force=name).output
+    owners.record(here, starting=[("shared", "1")])  # about to be deployed
+    assert f"is deployed: {owners.record_of(here)} (starting on one:/home/churn, by " in delete().error
+    owners.record(here)  # in vain
     assert delete().code == 0
 
 

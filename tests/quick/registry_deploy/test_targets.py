@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,10 @@ import pandas as pd
 import pytest
 from examples import module
 
+azure_target: Any = module("registry_deploy", "azure_target")
 candidate: Any = module("registry_deploy", "candidate")
+deploy: Any = module("registry_deploy", "deploy")
+WORKSPACE = {"subscription_id": "11111111-2222-3333-4444-555555555555", "resource_group": "g", "workspace_name": "w"}
 
 
 def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
@@ -47,3 +52,33 @@ def test_another_answer_than_here_is_refused() -> None:
     version.check([1.0, 2.000001], "green of live")
     with pytest.raises(candidate.DeploymentError, match=r"numbers version 2: wrong answer from green of live: \[1.0\]"):
         version.check([1.0], "green of live")
+
+
+def test_the_default_endpoint_of_azure_is_named_after_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint's name is unique in its region, and `churn` is surely taken."""
+    monkeypatch.setattr(azure_target, "_connect", lambda config: None)
+    monkeypatch.setitem(sys.modules, "azure_target", azure_target)  # which is imported for its own target only
+
+    def name(endpoint: str, **config: str) -> str:
+        return str(deploy.make_target("azureml", endpoint, "", "azure.json", **{**WORKSPACE, **config}).name)
+
+    mine, other = name("churn"), name("churn", workspace_name="other")
+    assert mine == name("churn")
+    assert mine.startswith("churn-")
+    assert len({mine, other, "churn"}) == 3
+    assert name("sales") == "sales"
+
+
+def test_one_change_of_an_endpoint_at_a_time(tmp_path: Path) -> None:
+    """Also while it is being undeployed: the message says what is under way."""
+
+    def target() -> Any:
+        return deploy.LocalTarget("numbers", directory=tmp_path / "numbers")
+
+    for under_way in ("undeploy", "deploy"):
+        with target()._lock(under_way):
+            for other in (lambda: target().deploy("models:/numbers/2"), target().rollback, target().undeploy):
+                with pytest.raises(deploy.DeploymentError, match=f"^{under_way} by process .* is under way: try again"):
+                    other()
+    target().undeploy()
+    assert not (tmp_path / "numbers").exists()
