@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,6 +17,7 @@ from evaluation import Scored
 from features import Table
 from support.language import tr
 from support.names import pick_names
+from support.style import COLORS, MARKERS
 from support.table import bad
 from support.texts import on_picture
 
@@ -72,15 +73,15 @@ def criteria_figure(choice: Choice, title: str) -> Figure:
     figure.suptitle(title, fontsize=14)
     for axes, (criterion, (column, label)) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         values = choice.scores[column]
-        axes.axvline(choice.k, color="tab:orange", linestyle="--", zorder=0, label=tr("chosen: k = {k}", k=choice.k))
-        axes.plot(values.index, values, color="tab:blue", marker="o", markersize=4)
+        axes.axvline(choice.k, color=COLORS[1], linestyle="--", zorder=0, label=tr("chosen: k = {k}", k=choice.k))
+        axes.plot(values.index, values, color=COLORS[0], marker="o", markersize=4)
         best = choice.by_criterion[criterion]
         if best is None:
             axes.plot([], [], " ", label=tr("no elbow"))
         else:
             short = f"{values[best]:,.0f}" if values[best] >= 100 else f"{values[best]:.3f}"
             said = tr("best: k = {k} ({value})", k=best, value=short)
-            axes.plot(best, values[best], "o", ms=12, mew=2, mfc="none", c="tab:red", label=said)
+            axes.plot(best, values[best], "o", ms=12, mew=2, mfc="none", c=COLORS[2], label=said)
         axes.set(xlabel="k", title=tr(label))
         axes.set_xticks(values.index[:: 1 + len(values) // 12])
         axes.grid(alpha=0.25)
@@ -96,10 +97,10 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
     """
     figure = Figure(figsize=(10, 6.5 + 0.1 * len(names)), layout="constrained")
     axes = figure.subplots()
-    _draw_segments(axes, plane, labels, len(names), size=12)
+    _draw_segments(axes, plane, labels, size=12)
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=colour, label=f"{segment}: {on_picture(name, 100)}")
-        for segment, (colour, name) in enumerate(zip(_colours(len(names)), names, strict=True))
+        Line2D([], [], **_look(segment), linestyle="none", label=f"{segment}: {on_picture(name, 100)}")
+        for segment, name in enumerate(names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
     axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
@@ -112,7 +113,7 @@ def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str
     figure.suptitle(title, fontsize=13)
     panels = figure.subplots(1, len(labelings), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, labels) in zip(panels, labelings.items(), strict=True):
-        _draw_segments(axes, plane, labels, int(labels.max()) + 1, size=6)
+        _draw_segments(axes, plane, labels, size=6)
         axes.set(xlabel=plane.labels[0], title=name)
     panels[0].set(ylabel=plane.labels[1])
     return figure
@@ -125,9 +126,9 @@ def silhouette_figure(scored: Scored, title: str) -> Figure:
     figure = Figure(figsize=(8, 3 + 0.6 * n_clusters), layout="constrained")
     axes = figure.subplots()
     start, gap, middles = 0, max(1, len(values) // 60), []
-    for segment, colour in enumerate(_colours(n_clusters)):
+    for segment in range(n_clusters):
         blade = np.sort(values[labels == segment])
-        axes.fill_betweenx(np.arange(start, start + len(blade)), 0, blade, color=colour, linewidth=0)
+        axes.fill_betweenx(np.arange(start, start + len(blade)), 0, blade, color=_look(segment)["color"], linewidth=0)
         mean = blade.mean() if len(blade) else np.nan
         said = tr("mean {mean:.2f}", mean=mean)
         axes.text(1.01, start + len(blade) / 2, said, va="center", transform=axes.get_yaxis_transform())
@@ -175,18 +176,20 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     return figure
 
 
-def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, n_clusters: int, size: float) -> None:
+def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, size: float) -> None:
     present = ~np.isnan(plane.points).any(axis=1)
     points, labels = plane.points[present], labels[present]
-    drawn = np.random.default_rng(0).permutation(len(points))[:MOST_POINTS]  # also: no segment lies above another
+    drawn = np.random.default_rng(0).permutation(len(points))[:MOST_POINTS]
     size *= 1 if len(points) > 1000 else 3
-    colours = np.array(_colours(n_clusters))
-    axes.scatter(points[drawn, 0], points[drawn, 1], s=size, c=colours[labels[drawn]], alpha=0.5, linewidths=0)
+    for segment in np.unique(labels):
+        x, y = points[drawn[labels[drawn] == segment]].T
+        axes.scatter(x, y, s=size, alpha=0.5, linewidths=0, **_look(segment))
     for segment in np.unique(labels):
         x, y = points[labels == segment].mean(axis=0)
-        box = {"boxstyle": "circle", "facecolor": "white", "edgecolor": colours[segment], "linewidth": 2}
+        box = {"boxstyle": "circle", "facecolor": "white", "edgecolor": _look(segment)["color"], "linewidth": 2}
         axes.text(x, y, str(segment), ha="center", va="center", fontweight="bold", bbox=box)
 
 
-def _colours(n_clusters: int) -> list[tuple[float, float, float, float]]:
-    return [colormaps["tab10" if n_clusters <= 10 else "tab20"](segment % 20) for segment in range(n_clusters)]
+def _look(segment: int) -> dict[str, Any]:
+    """The colour and the marker of a segment; no two of the first 72 have both the same."""
+    return {"color": COLORS[segment % len(COLORS)], "marker": MARKERS[segment % len(MARKERS)]}
