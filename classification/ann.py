@@ -110,20 +110,20 @@ class LoggedNetwork(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.preprocessing = skops.io.load(context.artifacts["preprocessing"], trusted=["numpy.dtype"])
         self.network = keras.saving.load_model(context.artifacts["network"], compile=False)
-        self.classes = list(context.model_config["classes"])
-        self.decision = context.model_config.get("decision")
+        self.config = context.model_config  # classes and, where there is a threshold, positive and threshold
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> np.ndarray | pd.DataFrame:
         probabilities = probabilities_of(self.network, self.preprocessing.transform(model_input))
+        classes = list(self.config["classes"])
         if (params or {}).get("predict_method") == "predict_proba":
-            return pd.DataFrame(probabilities, columns=list(map(str, self.classes)))
+            return pd.DataFrame(probabilities, columns=list(map(str, classes)))
         predicted = probabilities.argmax(axis=1)
-        if self.decision:
-            positive = self.classes.index(self.decision["positive"])
-            predicted = np.where(probabilities[:, positive] >= self.decision["threshold"], positive, 1 - positive)
-        return np.asarray(self.classes)[predicted]
+        if self.config["threshold"] is not None:
+            positive = classes.index(self.config["positive"])
+            predicted = np.where(probabilities[:, positive] >= self.config["threshold"], positive, 1 - positive)
+        return np.asarray(classes)[predicted]
 
 
 set_model(LoggedNetwork())

@@ -1,4 +1,4 @@
-"""Fit a classifier and say how good it is on rows it has not seen: metrics, their intervals, and what to beware of."""
+"""Fit a classifier and measure how good it is on rows that it has not seen: metrics and their intervals."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OrdinalEncoder
-from sklearn.tree import DecisionTreeClassifier
 
-from features import Split, with_preprocessing, without_idle_options
+from features import Split
 from support.bootstrap import resampled_metrics
 from support.parameters import Threshold, option
 from support.table import bad
 from support.texts import metric_names, shown
 
 FOLDS = 5  # of the training rows, on which a threshold is chosen
-TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
 MEANT = "Predict the positive class from this probability on: a number, f1 or recall>=0.8 (by training folds)."
 THRESHOLD = option("threshold", Threshold(), help=MEANT)
 
@@ -51,6 +48,11 @@ class Result:
     metrics: dict[str, float]
     draws: dict[str, np.ndarray]
 
+    @property
+    def classifier(self) -> BaseEstimator:
+        """What was fitted behind the preprocessing, without the threshold."""
+        return getattr(self.model[-1], "estimator_", self.model[-1])
+
     def interval(self, metric: str) -> tuple[float, float]:
         """The bounds between which the metric lies with 95 % confidence, were other test rows drawn."""
         low, high = np.nanpercentile(self.draws[metric], [2.5, 97.5])
@@ -62,19 +64,21 @@ class Result:
         return bool(low <= 0 <= high)
 
 
-def fit_and_evaluate(classifier: BaseEstimator, split: Split, threshold: str) -> Result:
+def fit_and_evaluate(model: Pipeline, split: Split, threshold: str) -> Result:
     """Fit a classifier with its preprocessing on the training rows, and score it on the test rows.
 
     threshold: as the option of that name; the fitted model predicts by it.
     """
-    model = with_preprocessing(classifier, split.kinds)
     chosen = _choose_threshold(model, split, threshold)
     if chosen is not None:
         by = {"threshold": chosen, "pos_label": split.positive, "response_method": "predict_proba"}
-        model.set_params(classifier=FixedThresholdClassifier(classifier, **by))
+        model.set_params(classifier=FixedThresholdClassifier(model[-1], **by))
     started = time.perf_counter()
-    without_idle_options(model.fit(split.X_train, split.y_train))
+    model.fit(split.X_train, split.y_train)
     fitted = time.perf_counter()
+    encoder = model[0].named_transformers_["categories"]
+    if all(rare is None for rare in getattr(encoder, "infrequent_categories_", [])):
+        encoder.set_params(handle_unknown="ignore")  # the same without rare categories, and ONNX knows it
     probabilities = model.predict_proba(split.X_test)
     seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}
 
@@ -154,41 +158,3 @@ def scores(
         "brier_score_loss": ((scored - members) ** 2).sum(axis=1).mean(),
     }
     return {name: float(value) for name, value in (means | of_each).items()}
-
-
-def cautions(results: dict[str, Result], split: Split) -> list[str]:
-    """What to know before believing in the results of classifiers (by name), and what to do about it."""
-    cure = f"Try class_weight=balanced{'' if split.positive is None else ' or threshold=f1'}."
-    found = []
-    for position, label in enumerate(split.classes):
-        said = {name: result.predicted == position for name, result in results.items()}
-        if never := [name for name, rows in said.items() if not rows.any()]:
-            found.append(f"{', '.join(never)}: class {shown(label)} is never predicted. {cure}")
-        missed = [name for name, rows in said.items() if rows.any() and not rows[split.truth == position].any()]
-        if missed and position in split.counted:
-            found.append(f"{', '.join(missed)}: no row of class {shown(label)} is found, its recall is 0. {cure}")
-    telling = _columns_that_tell(split)
-    doubt = "Is it known when you predict? If not, leave it out by drop."
-    found += [f"column {name!r} alone reaches a roc_auc of {reached:.4f}. {doubt}" for name, reached in telling.items()]
-    good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
-    if good and not telling:
-        doubt = "Are there columns that are only known afterwards, or made from the target? Leave them out by drop."
-        found.append(f"{', '.join(good)}: a roc_auc above {TOO_GOOD} is rarely real. {doubt}")
-    return found
-
-
-def _columns_that_tell(split: Split) -> dict[str, float]:
-    """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
-    found, y = {}, split.y_train.iloc[:2000]
-    for name, kind in split.kinds.items():
-        X, X_test = split.X_train[[name]].iloc[:2000], split.X_test[[name]]
-        if kind.kind != "number":
-            codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
-            X, X_test = codes.fit_transform(X), codes.transform(X_test)
-        tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(X, y)
-        probabilities = pd.DataFrame(tree.predict_proba(X_test), columns=tree.classes_)
-        scored = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()[:, split.counted]
-        reached = roc_auc_score(split.truth[:, None] == split.counted, scored)
-        if reached > TOO_GOOD:
-            found[name] = float(reached)
-    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
+from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -19,9 +21,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from support.entry_point import FiniteRange
 from support.inputs import to_frame
 from support.kinds import Kind, decide, named
+from support.language import tr
 from support.names import pick_names
 from support.parameters import option
-from support.table import absolute, bad, open_table
+from support.table import absolute, bad, dataset_source, open_table, short_name
 from support.texts import shown
 
 ROWS_PER_CLASS = 3  # that the training part must keep: the SVM calibrates its probabilities on three folds
@@ -39,7 +42,7 @@ TABLE_OPTIONS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """A table divided for training and testing.
 
@@ -47,18 +50,21 @@ class Split:
     y_train, y_test: classes as the table writes them; classes: all of them, sorted.
     positive: the class whose probability is scored, None with more than two classes.
     kinds: for each column of X what it is: a number, a category or a boolean, and how it is written in the table.
-    source: path or URL of the table. random_state: seed of the split, and of all that comes after it.
+    source: path or URL of the table; train, test: its rows as MLflow datasets, with source and digest.
+    random_state: seed of the split, and of all that comes after it.
     """
 
     X_train: pd.DataFrame
     X_test: pd.DataFrame
     y_train: pd.Series
     y_test: pd.Series
-    kinds: dict[str, Kind]
     classes: list[Any]
     positive: Any | None
+    kinds: dict[str, Kind]
     target: str
     source: str
+    train: PandasDataset
+    test: PandasDataset
     random_state: int
 
     @property
@@ -97,19 +103,44 @@ def load_split(
     learnt = {name: kind for name, kind in decided.items() if kind.learnable and name != target}
     if not learnt:
         raise bad("data", data, "has no column to learn from.")
-
     frame = to_frame(table, learnt | {target: decided[target]})
-    y = _classes_of(frame.pop(target), decided[target], test_size)
-    X = frame[_of_kind(learnt, "number", "category", "boolean")]
-    X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=test_size, random_state=random_state, stratify=y
+    y = _classes_of(frame[target], decided[target], test_size)
+    columns, classes = _of_kind(learnt, "number", "category", "boolean"), sorted(y.unique().tolist())
+    rows = frame[columns].assign(**{target: y})
+    train, test = train_test_split(rows, test_size=test_size, random_state=random_state, stratify=y)
+    split = Split(
+        X_train=train[columns],
+        X_test=test[columns],
+        y_train=train[target],
+        y_test=test[target],
+        classes=classes,
+        positive=_positive_class(y, classes, positive),
+        kinds=learnt,
+        target=target,
+        source=absolute(data),
+        train=_as_dataset(train, "train", target, data),
+        test=_as_dataset(test, "test", target, data),
+        random_state=random_state,
     )
-    classes = sorted(y.unique().tolist())
-    chosen = _positive_class(y, classes, positive)
-    parts = (X_train, X_test, y_train, y_test)
-    split = Split(*parts, learnt, classes, chosen, target, absolute(data), random_state)
     _say(split)
     return split
+
+
+def _as_dataset(rows: pd.DataFrame, part: str, target: str, data: str) -> PandasDataset:
+    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
+    named = {"source": dataset_source(data), "targets": target, "name": f"{short_name(data)}_{part}"}
+    dataset = from_pandas(rows, **named)
+    dataset.schema = from_pandas(of_every_kind(rows), **named).schema
+    return dataset
+
+
+def of_every_kind(rows: pd.DataFrame) -> pd.DataFrame:
+    """A few rows with the types of all, of each column a value and, if there is one, a missing value.
+
+    MLflow looks at every text in turn to find a column's type: minutes for a million rows, which tell no more.
+    """
+    missing = rows.isna().to_numpy()
+    return rows.iloc[sorted({*missing.argmin(axis=0), *missing.argmax(axis=0)})]  # the first row of each
 
 
 def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
@@ -119,30 +150,38 @@ def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
 def _say(split: Split) -> None:
     """Print what is learnt, and warn where the test rows tell little."""
     rows, tested = pd.concat([split.y_train, split.y_test]), split.y_test.value_counts()
-    shares, columns = rows.value_counts(normalize=True), f"{len(split.kinds)} columns"
-    click.echo(f"{len(rows):,} rows, {columns} to learn from; {len(split.y_test):,} of the rows are kept for the test.")
+    shares = rows.value_counts(normalize=True)
+    read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
+    click.echo(tr(read, rows=len(rows), columns=len(split.kinds), tested=len(split.y_test)))
     if split.positive is None:
         listed = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(10).items())
-        click.echo(f"{len(split.classes)} classes of {split.target}: {listed}{' ...' * (len(shares) > 10)}")
+        found = {"count": len(shares), "target": split.target, "listed": listed + " ..." * (len(shares) > 10)}
+        click.echo(tr("{count} classes of {target}: {listed}", **found))
     else:
-        share = (rows == split.positive).mean()
-        click.echo(f"Positive class of {split.target}: {split.positive}, {share:.1%} of the rows.")
-    click.echo(f"For comparison: always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}.")
+        found = {"target": split.target, "positive": str(split.positive), "share": (rows == split.positive).mean()}
+        click.echo(tr("Positive class of {target}: {positive}, {share:.1%} of the rows.", **found))
+    always = "For comparison: always answering {label} has an accuracy of {share:.3f}."
+    click.echo(tr(always, label=str(shares.index[0]), share=shares.iloc[0]))
 
     if len(split.y_test) < 100 or tested.min() < 20:
-        few = f"{len(split.y_test)} test rows, {tested.min()} of class {shown(tested.idxmin())}, are few: "
-        warn(f"{few}the metrics depend on chance. A larger test_size helps, or more rows.")
-    parts = ((split.X_train, split.y_train), (split.X_test, split.y_test))
-    one, other = (pd.util.hash_pandas_object(X.assign(**{split.target: y}), index=False) for X, y in parts)
+        few = (
+            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
+            "A larger test_size helps, or more rows."
+        )
+        warn(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
+    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
     twins = int(other.isin(one).sum())
     if twins > len(other) / 100:
-        why = "remove them from the table: a model that knows them by heart looks better than it is."
-        warn(f"{twins:,} of the {len(other):,} test rows are equal to a training row. If they are copies, {why}")
+        copies = (
+            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
+            "the table: a model that knows them by heart looks better than it is."
+        )
+        warn(tr(copies, twins=twins, tested=len(other)))
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
-    click.echo(f"Warning: {text}", err=True)
+    click.echo(tr("Warning: {text}", text=text), err=True)
 
 
 def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pipeline:
@@ -164,14 +203,6 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
     )
     return Pipeline([("preprocessing", preprocessing), ("classifier", classifier)])
-
-
-def without_idle_options(model: Pipeline) -> Pipeline:
-    """A fitted Pipeline whose encoder says `ignore` where it found no rare category: the same, and ONNX knows it."""
-    encoder = model[0].named_transformers_["categories"]
-    if all(rare is None for rare in getattr(encoder, "infrequent_categories_", [])):
-        encoder.set_params(handle_unknown="ignore")
-    return model
 
 
 def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:

@@ -9,11 +9,13 @@ import click
 import mlflow
 
 from classifiers import CLASSIFIERS, build
-from evaluation import THRESHOLD, cautions, fit_and_evaluate
-from features import TABLE_OPTIONS, load_split, warn
+from evaluation import THRESHOLD, fit_and_evaluate
+from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
+from report import cautions
 from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.table import bad
-from tracking import log_result, record_of
+from tracking import log_result
 
 
 def train_one(name: str, threshold: str, **given: Any) -> None:
@@ -28,21 +30,23 @@ def train_one(name: str, threshold: str, **given: Any) -> None:
             mlflow.log_params(click.get_current_context().params)
         mlflow.log_param("classifier", name)
         log_working_tree()
-        result = fit_and_evaluate(build(name, values, split.random_state), split, threshold)
-        log_result(name, result, split, record_of(split))
+        model = with_preprocessing(build(name, values, split.random_state), split.kinds)
+        result = fit_and_evaluate(model, split, threshold)
+        log_result(name, result, split)
         for text in cautions({name: result}, split):
             warn(text)
         shown = ("roc_auc", "average_precision", "accuracy", "recall", "precision", "f1")
         click.echo(f"{name}: " + "  ".join(f"{key} {result.metrics[key]:.4f}" for key in shown))
         low, high = result.interval("roc_auc")
-        click.echo(f"roc_auc is between {low:.4f} and {high:.4f} with 95 % confidence, as far as these test rows tell.")
-        click.echo(f"Model: runs:/{run.info.run_id}/model")
+        sure = "roc_auc is between {low:.4f} and {high:.4f} with 95 % confidence, as far as these test rows tell."
+        click.echo(tr(sure, low=low, high=high))
+        click.echo(tr("Model: {uri}", uri=f"runs:/{run.info.run_id}/model"))
         say_where_to_look()
 
 
 train = click.Group("train")
 for name, classifier in CLASSIFIERS.items():
-    options: list[click.Parameter] = [*TABLE_OPTIONS, THRESHOLD, *classifier.options]
+    options: list[click.Parameter] = [*TABLE_OPTIONS, LANGUAGE, THRESHOLD, *classifier.options]
     train.add_command(click.Command(name, params=options, callback=partial(train_one, name)))
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from classifiers import CLASSIFIERS
 from objective import Search, split_name
+from support.language import tr
 from support.table import bad
 
 # A finished trial's run is FINISHED; one that was given up is KILLED, as MLflow's own Optuna storage has it.
@@ -106,6 +107,7 @@ def say(trial: FrozenTrial, number: int, search: Search) -> None:
     if trial.state == TrialState.COMPLETE:
         result = f"cv {search.metric} {trial.value:.4f}"
     else:
-        result = f"given up at {search.metric} {trial.intermediate_values[max(trial.intermediate_values)]:.4f}"
+        last = f"{trial.intermediate_values[max(trial.intermediate_values)]:.4f}"
+        result = tr("given up at {metric} {value}", metric=search.metric, value=last)
     width = len(str(search.n_trials))
     click.echo(f"[{number:>{width}}/{search.n_trials}] {name:<22} {result}")

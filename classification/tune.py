@@ -26,14 +26,15 @@ from optuna.trial import FrozenTrial, TrialState
 from classifiers import CLASSIFIERS, COUNT, build
 from engines import new_study, search_locally, search_on_spark
 from evaluation import Result, fit_and_evaluate
-from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split
+from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split, with_preprocessing
 from objective import METRICS, RANGES, Objective, Search, split_name
-from pictures import COLORS
+from report import COLORS
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.parameters import option
 from support.table import bad
 from support.texts import shown
-from tracking import Record, log_datasets, log_result, record_of
+from tracking import log_result
 from trials import check_settings, load_trials, runs_of
 
 SEARCH_OPTIONS = [
@@ -50,7 +51,7 @@ SEARCH_OPTIONS = [
 ]
 
 
-@click.command(params=[*TABLE_OPTIONS, *SEARCH_OPTIONS])
+@click.command(params=[*TABLE_OPTIONS, LANGUAGE, *SEARCH_OPTIONS])
 def tune(**given: Any) -> None:
     """Search, refit the best on all training rows, and compare it with the defaults on the test rows."""
     table = {str(each.name): given.pop(str(each.name)) for each in TABLE_OPTIONS}
@@ -64,15 +65,14 @@ def tune(**given: Any) -> None:
 
         spark_session()  # where there is none, no run is begun
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    record = record_of(split)
 
     with mlflow.start_run() as parent:
         name_run("tune")
-        earlier, search = take_up(search, split, record, parent)
+        earlier, search = take_up(search, split, parent)
         if not parent.data.params:  # `mlflow run` has logged them
             mlflow.log_params(click.get_current_context().params)
         log_working_tree()
-        log_datasets(record)
+        mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
         objective, started = Objective(split, search), time.time()
         if search.engine == "spark":
             trials = search_on_spark(objective, parent)
@@ -83,18 +83,20 @@ def tune(**given: Any) -> None:
         by_default = evaluate_defaults(search, split)
         with mlflow.start_run(run_name=f"best {found.name}", nested=True) as child:
             mlflow.log_params({"classifier": found.name, **CLASSIFIERS[found.name].defaults, **found.values})
-            result = fit_and_evaluate(build(found.name, found.values, search.random_state), split, threshold="")
-            log_result(found.name, result, split, record)
+            model = with_preprocessing(build(found.name, found.values, search.random_state), split.kinds)
+            result = fit_and_evaluate(model, split, threshold="")
+            log_result(found.name, result, split)
         beats, sentence = verdict(search, found.name, result, by_default)
         command, best_uri = command_line(found, table), f"runs:/{child.info.run_id}/model"
         mlflow.set_tags(
             {"best_classifier": found.name, "best_model_uri": best_uri, "beats_defaults": str(beats).lower()}
         )
         mlflow.set_tag("mlflow.note.content", as_markdown(found, sentence, command))
-        log_found(found, result, by_default, record)
+        log_found(found, result, by_default, split)
         log_pictures(found)
         say_found(found, result, by_default, split)
-        click.echo(f"{sentence}\nTrain it again: {command}\nBest model: {best_uri}")
+        click.echo(f"{sentence}\n{tr('Train it again: {command}', command=command)}")
+        click.echo(tr("Best model: {uri}", uri=best_uri))
         say_where_to_look()
 
 
@@ -114,7 +116,7 @@ class Found:
 
     @property
     def said(self) -> str:
-        return f"{len(self.study.trials)} trials, {self.pruned} of them given up"
+        return tr("{count} trials, {pruned} of them given up", count=len(self.study.trials), pruned=self.pruned)
 
 
 def best_of(search: Search, trials: list[FrozenTrial], seconds: float) -> Found:
@@ -138,7 +140,7 @@ def check_folds(cv: int, split: Split) -> None:
         raise bad("cv", cv, f"folds leave fewer than {left} to train on.")
 
 
-def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[list[FrozenTrial], Search]:
+def take_up(search: Search, split: Split, parent: Run) -> tuple[list[FrozenTrial], Search]:
     """The trials that a study of this name has, and the search with the name of its study.
 
     A study without a name is called by the run of its search. Raises click.BadParameter where it had other settings.
@@ -146,7 +148,7 @@ def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[
     runs = runs_of(search.study, parent.info.experiment_id) if search.study else []
     search = replace(search, study=search.study or parent.info.run_id)
     settings = {
-        "training_rows": record.train.digest,
+        "training_rows": split.train.digest,
         "target": split.target,
         "positive": str(split.positive),
         **{key: getattr(search, key) for key in ("model", "metric", "cv", "random_state", "engine")},
@@ -155,7 +157,7 @@ def take_up(search: Search, split: Split, record: Record, parent: Run) -> tuple[
     mlflow.set_tags({"study": search.study, "study_settings": json.dumps(settings)})
     earlier = load_trials(runs)
     if earlier:
-        click.echo(f"Study {search.study}: {len(earlier)} trials are there already.")
+        click.echo(tr("Study {study}: {count} trials are there already.", study=search.study, count=len(earlier)))
     return earlier, search
 
 
@@ -168,7 +170,8 @@ def evaluate_defaults(search: Search, split: Split) -> dict[str, Result]:
     for name, each in CLASSIFIERS.items():
         searched = name != "ann" or search.model in ("ann", "all")
         if searched and each.defaults.get("n_neighbors", 0) <= len(split.X_train):
-            reached[name] = fit_and_evaluate(build(name, {}, search.random_state), split, threshold="")
+            model = with_preprocessing(build(name, {}, search.random_state), split.kinds)
+            reached[name] = fit_and_evaluate(model, split, threshold="")
     ranked = sorted(reached, key=lambda name: reached[name].metrics[search.metric], reverse=search.greater_is_better)
     return {name: reached[name] for name in ranked}
 
@@ -180,16 +183,29 @@ def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Resu
     """
     metric, [first, *_] = search.metric, by_default
     best = by_default[first]
-    begin = f"The tuned {name}, with {metric} {tuned.metrics[metric]:.4f},"
-    other = f"the best defaults, {first}'s, with {best.metrics[metric]:.4f}"
-    missing = " The ann is not among them: TensorFlow is loaded only where it is searched."
-    end = "" if "ann" in by_default else missing
+    beats = False
     if tuned.may_equal(best, metric):
-        chance = "chance in the choice of the test rows may explain the difference"
-        return False, f"{begin} is not told apart from {other}: {chance}.{end}"
-    if (tuned.metrics[metric] > best.metrics[metric]) != search.greater_is_better:
-        return False, f"{begin} does not beat {other}.{end}"
-    return True, f"{begin} beats every default; {other}.{end}"
+        text = (
+            "The tuned {name}, with {metric} {value:.4f}, is not told apart from the best defaults, {first}'s, with "
+            "{best:.4f}: chance in the choice of the test rows may explain the difference."
+        )
+    elif (tuned.metrics[metric] > best.metrics[metric]) != search.greater_is_better:
+        text = (
+            "The tuned {name}, with {metric} {value:.4f}, does not beat the best defaults, {first}'s, with {best:.4f}."
+        )
+    else:
+        beats, text = (
+            True,
+            (
+                "The tuned {name}, with {metric} {value:.4f}, beats every default; the best defaults, {first}'s, with "
+                "{best:.4f}."
+            ),
+        )
+    reached = {"value": tuned.metrics[metric], "best": best.metrics[metric]}
+    sentence = tr(text, name=name, metric=metric, first=first, **reached)
+    if "ann" not in by_default:
+        sentence += " " + tr("The ann is not among them: TensorFlow is loaded only where it is searched.")
+    return beats, sentence
 
 
 def command_line(found: Found, table: dict[str, Any]) -> str:
@@ -201,7 +217,7 @@ def command_line(found: Found, table: dict[str, Any]) -> str:
     return " ".join([f"mlflow run {folder} -e {found.name}", *words, "--env-manager local"])
 
 
-def log_found(found: Found, result: Result, by_default: dict[str, Result], record: Record) -> None:
+def log_found(found: Found, result: Result, by_default: dict[str, Result], split: Split) -> None:
     """Log the trials of a search to the active run as a table, and its metrics."""
     trials = found.study.trials_dataframe(("number", "state", "value", "duration", "params"))
     trials = trials.assign(run_id=[trial.user_attrs["run_id"] for trial in found.study.trials])
@@ -215,25 +231,26 @@ def log_found(found: Found, result: Result, by_default: dict[str, Result], recor
         "pruned_trials": found.pruned,
         "search_seconds": found.seconds,
     }
-    mlflow.log_metrics(metrics, dataset=record.test)
+    mlflow.log_metrics(metrics, dataset=split.test)
 
 
 def as_markdown(found: Found, sentence: str, command: str) -> str:
     """What a search has found, for the page of its run."""
     values = "\n".join(f"| {key} | {value} |" for key, value in found.values.items())
-    resume = f"{found.said}. `-P study={found.search.study}` continues them."
+    resume = tr("{said}. `-P study={study}` continues them.", said=found.said, study=found.search.study)
     return f"{sentence}\n\n| {found.name} | |\n|---|---|\n{values}\n\n    {command}\n\n{resume}"
 
 
 def say_found(found: Found, result: Result, by_default: dict[str, Result], split: Split) -> None:
     """Print what a search has found."""
     metric = found.search.metric
-    click.echo(f"\n{found.said}, in {found.seconds:.0f} s")
-    click.echo(f"Best of the folds: {found.name}, {metric} {found.study.best_value:.4f}")
-    click.echo(f"On the {len(split.y_test):,} test rows, which no trial saw:")
+    click.echo("\n" + tr("{said}, in {seconds:.0f} s", said=found.said, seconds=found.seconds))
+    best = f"{metric} {found.study.best_value:.4f}"
+    click.echo(tr("Best of the folds: {name}, {reached}", name=found.name, reached=best))
+    click.echo(tr("On the {rows:,} test rows, which no trial saw:", rows=len(split.y_test)))
     for name, one in by_default.items():
-        click.echo(f"  {name + ', defaults':<32} {metric} {one.metrics[metric]:.4f}")
-    click.echo(f"  {found.name + ', tuned':<32} {metric} {result.metrics[metric]:.4f}")
+        click.echo(f"  {tr('{name}, defaults', name=name):<32} {metric} {one.metrics[metric]:.4f}")
+    click.echo(f"  {tr('{name}, tuned', name=found.name):<32} {metric} {result.metrics[metric]:.4f}")
 
 
 def log_pictures(found: Found) -> None:
@@ -243,7 +260,7 @@ def log_pictures(found: Found) -> None:
     """
     from optuna.visualization import matplotlib as drawings
 
-    model, name, target = found.search.model, found.name, f"{found.search.metric} (mean of the folds)"
+    model, name, target = found.search.model, found.name, tr("{metric} (mean of the folds)", metric=found.search.metric)
     own = optuna.create_study(direction=found.study.direction)  # the trials of the best classifier, its names short
     for trial in found.study.get_trials(states=[TrialState.COMPLETE]):
         (tried, params), (_, distributions) = split_name(trial.params, model), split_name(trial.distributions, model)
@@ -251,9 +268,14 @@ def log_pictures(found: Found) -> None:
             own.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
     of_best = {"study": own, "params": list(found.values)}
     pictures: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
-        ("optimization_history", "Optimisation history", drawings.plot_optimization_history, {"study": found.study}),
-        ("parallel_coordinate", f"The {name} trials", drawings.plot_parallel_coordinate, of_best),
-        ("param_importances", f"What matters to the {name}", drawings.plot_param_importances, of_best),
+        (
+            "optimization_history",
+            tr("Optimisation history"),
+            drawings.plot_optimization_history,
+            {"study": found.study},
+        ),
+        ("parallel_coordinate", tr("The {name} trials", name=name), drawings.plot_parallel_coordinate, of_best),
+        ("param_importances", tr("What matters to the {name}", name=name), drawings.plot_param_importances, of_best),
     ]
     matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
     for picture, title, plot, of in pictures:
@@ -276,6 +298,8 @@ def in_our_style(figure: Figure, title: str) -> None:
     for axes in figure.axes:
         for place in ("left", "center"):  # Optuna's own titles stand in different places
             axes.set_title("", loc=place)
+        axes.set_xlabel(tr(axes.get_xlabel()))
+        axes.set_ylabel(tr(axes.get_ylabel()))
         axes.set_facecolor("white")
         axes.grid(color="#dddddd")
         for dots in axes.collections:

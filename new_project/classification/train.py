@@ -8,11 +8,12 @@ import click
 import mlflow
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from evaluation import cautions, fit_and_evaluate
-from features import TABLE_OPTIONS, load_split, warn
+from evaluation import fit_and_evaluate
+from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
+from report import cautions
 from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
 from support.parameters import option
-from tracking import log_result, record_of
+from tracking import log_result
 
 OPTIONS = [
     *TABLE_OPTIONS,
@@ -34,8 +35,8 @@ def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state
         if not run.data.params:  # `mlflow run` has logged them
             mlflow.log_params(click.get_current_context().params)
         log_working_tree()
-        result = fit_and_evaluate(classifier, split, threshold="")
-        log_result("hist_gradient_boosting", result, split, record_of(split))
+        result = fit_and_evaluate(with_preprocessing(classifier, split.kinds), split, threshold="")
+        log_result("hist_gradient_boosting", result, split)
 
         for text in cautions({"hist_gradient_boosting": result}, split):
             warn(text)

@@ -35,12 +35,13 @@ def test_predict_agrees_with_training(name: str, tmp_path: Path) -> None:
     given = TABLES[name].given
     drop, kinds, missing = json.dumps(given.get("drop", [])), given.get("kinds", ""), given.get("missing_values", "")
     split = features.load_split(str(path), "left", "", drop, kinds, missing, 0.25, 0)
-    record = tracking.record_of(split)
     model = features.with_preprocessing(build("decision_tree", {"min_samples_leaf": 1}, 0), split.kinds)
     model.fit(split.X_train, split.y_train)
     X = pd.concat([split.X_train, split.X_test]).sort_index()
 
-    info = SimpleNamespace(signature=record.signature, metadata=json.loads(json.dumps(record.metadata)))
+    info = SimpleNamespace(
+        signature=tracking.signature_of(split), metadata=json.loads(json.dumps(tracking.metadata_of(split)))
+    )
     predictor = predict.Predictor(info, model.predict_proba, model.predict, split.classes)
     called = {"prediction": "class_of_the_row"}
     score_here(predictor, str(path), tmp_path / "out.csv", called=called, batch_size=7)

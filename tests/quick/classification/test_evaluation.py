@@ -24,7 +24,7 @@ from sklearn.metrics import (
 from support.bootstrap import METRICS, metrics_when_drawn, resampled_metrics
 from support.texts import metric_names
 
-evaluation = module("classification", "evaluation")
+evaluation, report = (module("classification", name) for name in ("evaluation", "report"))
 CLASSES = ["24/7/", "A*", "A+"]
 
 
@@ -106,7 +106,8 @@ def churn(tmp_path: Path, rows: int = 400, **columns: list) -> Any:
 
 def fitted(split: Any, threshold: str = "", name: str = "gaussian_nb") -> Any:
     build = module("classification", "classifiers").build
-    return evaluation.fit_and_evaluate(build(name, {}, 0), split, threshold)
+    model = module("classification", "features").with_preprocessing(build(name, {}, 0), split.kinds)
+    return evaluation.fit_and_evaluate(model, split, threshold)
 
 
 def by_scikit_learn(model: Any, X: pd.DataFrame, y: pd.Series, positive: object) -> dict[str, float]:
@@ -188,7 +189,7 @@ def test_a_threshold_is_chosen_on_the_training_rows(wanted: str, tmp_path: Path)
 
 def test_a_class_that_is_never_predicted_is_said_with_a_cure(tmp_path: Path) -> None:
     split = churn(tmp_path)
-    [warning] = evaluation.cautions({"gaussian_nb": fitted(split, "0.999")}, split)
+    [warning] = report.cautions({"gaussian_nb": fitted(split, "0.999")}, split)
     assert warning == ("gaussian_nb: class 'yes' is never predicted. Try class_weight=balanced or threshold=f1.")
 
 
@@ -197,16 +198,16 @@ def test_a_class_that_is_predicted_and_never_found_is_said(tmp_path: Path) -> No
     usual = fitted(split)
     wrong = np.where(split.truth == split.classes.index("yes"), 0, 1)
     mistaken = evaluation.Result(None, None, usual.probabilities, wrong, {"roc_auc": 0.5}, {})
-    assert any("its recall is 0" in text for text in evaluation.cautions({"knn": mistaken}, split))
+    assert any("its recall is 0" in text for text in report.cautions({"knn": mistaken}, split))
 
 
 def test_a_column_that_tells_the_answer_is_named_among_columns_that_do_not(tmp_path: Path) -> None:
     left = pd.read_csv(next(iter([churn(tmp_path).source])))["left"]
-    assert evaluation.cautions({}, churn(tmp_path)) == []
+    assert report.cautions({}, churn(tmp_path)) == []
     for column in (
         [f"code {value}" for value in left],
         [5 if value == "yes" else number % 5 for number, value in enumerate(left)],
     ):
-        [warning] = evaluation.cautions({}, churn(tmp_path, closed_on=column))
+        [warning] = report.cautions({}, churn(tmp_path, closed_on=column))
         assert "column 'closed_on' alone reaches a roc_auc of 1.0000" in warning
         assert "drop" in warning

@@ -1,0 +1,227 @@
+"""What people read of the results: warnings, the leaderboard, and the pictures of classifiers on the test rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    PrecisionRecallDisplay,
+    RocCurveDisplay,
+    confusion_matrix,
+    roc_auc_score,
+)
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from evaluation import Result
+from features import Split, warn
+from support.bootstrap import METRICS
+from support.language import tr
+from support.texts import in_markdown, on_picture, shown
+
+SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]  # in the leaderboard, sorted by the first
+TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
+# Okabe and Ito's colours, those darkened that are too pale on white; each line also has dashes of its own.
+COLORS = ["#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#7A5200", "#3D96CC", "#767676"]
+DASHES: list[Any] = ["-", "--", "-.", ":", *[(0, (10, 3)), (0, (3, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), (0, (2, 2))]]
+CHANCE: Any = {"linestyle": (0, (1, 4)), "color": "#767676"}
+STYLE: Any = {"axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=DASHES)}
+
+
+@matplotlib.rc_context(STYLE)
+def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
+    """ROC curve, precision-recall curve, confusion matrix and calibration of one classifier on the test rows.
+
+    With more than two classes each has a curve of its own, against all others.
+    """
+    figure = Figure(figsize=(10, 10), layout="constrained")
+    figure.suptitle(f"{name}, {_of_rows(split)}", fontsize=14)
+    (roc, pr), (matrix, calibration) = figure.subplots(2, 2)
+    curves = [
+        (on_picture(split.classes[position]), split.truth == position, result.probabilities[:, position].clip(0, 1))
+        for position in split.counted
+    ]
+    _draw_curves(roc, pr, curves)
+    for number, (label, members, scored) in enumerate(curves):
+        look = {"ref_line": False, "name": label, "linestyle": DASHES[number % len(DASHES)], "ax": calibration}
+        CalibrationDisplay.from_predictions(members, scored, n_bins=10, strategy="quantile", **look)
+    calibration.plot([0, 1], [0, 1], **CHANCE)
+    calibration.set(xlabel=tr("Mean predicted probability"), ylabel=tr("Share of the class"), title=tr("Calibration"))
+    _legend_below(calibration)
+
+    every, names = range(len(split.classes)), [on_picture(label, most=20) for label in split.classes]
+    counts = confusion_matrix(split.truth, result.predicted, labels=every)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    drawn = ConfusionMatrixDisplay(shares, display_labels=names)
+    turned = 30 if len(names) > 3 else 0
+    drawn.plot(cmap="Blues", ax=matrix, colorbar=False, xticks_rotation=turned, im_kw={"vmin": 0, "vmax": 1})
+    for text, count, share in zip(drawn.text_.ravel(), counts.ravel(), shares.ravel(), strict=True):
+        size, color = "medium" if len(names) <= 6 else "xx-small", "white" if share > 0.75 else "black"
+        text.set(text=f"{count:,}\n{share:.0%}", fontsize=size, color=color)
+    title = tr("Confusion matrix (share of the true class)")
+    matrix.set(xlabel=tr("Predicted class"), ylabel=tr("True class"), title=title)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def curves_figure(results: dict[str, Result], split: Split) -> Figure:
+    """ROC and precision-recall curves of all classifiers (by name) on the same axes.
+
+    With more than two classes each pair of a row and a class counts once: the micro-average.
+    """
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    pooled = "{rows:,} test rows of {table}, all classes pooled, each against the rest"
+    figure.suptitle(_of_rows(split) if split.positive is not None else _of_rows(split, pooled))
+    members = (split.truth[:, None] == split.counted).ravel()
+    scored = {name: result.probabilities[:, split.counted].ravel() for name, result in results.items()}
+    roc, pr = figure.subplots(1, 2)
+    _draw_curves(roc, pr, [(name, members, each) for name, each in scored.items()])
+    return figure
+
+
+def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """Draw curves: the name of each, whether each row is a member of the class, and its probability (rows,)."""
+    for name, members, scored in curves:
+        RocCurveDisplay.from_predictions(members, scored, name=name, ax=roc)
+        PrecisionRecallDisplay.from_predictions(members, scored, name=name, ax=pr)
+        pr.axhline(members.mean(), **CHANCE)
+    roc.plot([0, 1], [0, 1], **CHANCE)
+    title = tr("ROC curve (dotted: chance)")
+    roc.set(xlabel=tr("False positive rate"), ylabel=tr("True positive rate (recall)"), title=title)
+    pr.set(xlabel=tr("Recall"), ylabel=tr("Precision"), title=tr("Precision-recall curve (dotted: chance)"))
+    for axes in (roc, pr):
+        _legend_below(axes)
+
+
+def _legend_below(axes: Axes) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize="small")
+
+
+def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
+    """A leaderboard with its 95 % intervals, one panel a metric, so that near ties are seen to be near.
+
+    A panel has a logarithmic axis where one value would flatten the others.
+    """
+    figure = Figure(figsize=(11, 1.7 + 0.45 * len(board)), layout="constrained")
+    figure.suptitle(_of_rows(split, "{rows:,} test rows of {table}, with 95 % intervals"), fontsize=14)
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
+        for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
+            color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
+            axes.plot([low, high], [place, place], color=color)
+            axes.plot(value, place, color=color, marker=marker)
+            axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
+        lower = metric == "log_loss"
+        title = tr("{metric} (lower is better)" if lower else "{metric} (higher is better)", metric=metric)
+        axes.set(title=title, yticks=range(len(board)), yticklabels=board["classifier"])
+        ends = [board[metric].min(), board[metric].max()]
+        if 0 < 3 * ends[0] < ends[1]:
+            axes.set(xscale="log")
+            axes.set_xticks([], minor=True)
+            axes.set_xticks(ends, [f"{end:.2f}" for end in ends])
+    panels[0].invert_yaxis()
+    return figure
+
+
+def _of_rows(split: Split, text: str = "{rows:,} test rows of {table}") -> str:
+    return tr(text, rows=len(split.y_test), table=on_picture(Path(split.source).name))
+
+
+def leaderboard(results: dict[str, Result], run_ids: dict[str, str]) -> pd.DataFrame:
+    """One row a classifier, the best ROC AUC first: each metric with its 95 % interval, and the run.
+
+    `tied` says whether chance in the choice of the test rows may explain the difference to the best.
+    """
+    best = max(results.values(), key=lambda result: result.metrics["roc_auc"])
+    rows = []
+    for name, result in results.items():
+        row: dict[str, Any] = {"classifier": name, "tied": result.may_equal(best)}
+        for metric in SHOWN:
+            row[metric] = result.metrics[metric]
+            row[f"{metric}_low"], row[f"{metric}_high"] = result.interval(metric)
+        rows.append(row | {"fit_seconds": result.metrics["fit_seconds"], "run_id": run_ids[name]})
+    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True, kind="stable")
+
+
+def on_chance(board: pd.DataFrame) -> str:
+    """The sentence on the classifiers that are as good as the best, for all that these test rows tell."""
+    best, *others = board.loc[board["tied"], "classifier"]
+    if not others:
+        alone = "{best} has a better roc_auc than any other: not by chance in the choice of the test rows (95 %)."
+        return tr(alone, best=best)
+    return tr("Chance may explain the difference in roc_auc to {best}: {others}.", best=best, others=", ".join(others))
+
+
+def as_markdown(board: pd.DataFrame, warnings: list[str]) -> str:
+    """The leaderboard with its intervals and the warnings, for the page of the run."""
+    lines = [f"| {tr('classifier')} | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
+    for row in board.to_dict("records"):
+        found = [[f"{row[f'{metric}{end}']:.4f}" for end in ("", "_low", "_high")] for metric in SHOWN]
+        cells = [tr("{value} ({low} to {high})", value=value, low=low, high=high) for value, low, high in found]
+        lines.append(f"| {row['classifier']} | {' | '.join(cells)} |")
+    said = [f"- {in_markdown(text)}" for text in warnings]
+    return "\n".join([*lines, "", f"{tr('In brackets: 95 % intervals.')} {on_chance(board)}", "", *said])
+
+
+def say_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
+    """Print the leaderboard, what chance may explain, and the warnings."""
+    click.echo("\n" + board[["classifier", *SHOWN, "fit_seconds"]].to_string(index=False, float_format="{:.4f}".format))
+    click.echo(f"{on_chance(board)}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
+    for text in warnings:
+        warn(text)
+
+
+def cautions(results: dict[str, Result], split: Split) -> list[str]:
+    """What to know before believing in the results of classifiers (by name), and what to do about it."""
+    cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
+    found = []
+    for position, label in enumerate(split.classes):
+        said = {name: result.predicted == position for name, result in results.items()}
+        if never := [name for name, rows in said.items() if not rows.any()]:
+            text = tr("{names}: class {label} is never predicted.", names=", ".join(never), label=shown(label))
+            found.append(f"{text} {cure}")
+        missed = [name for name, rows in said.items() if rows.any() and not rows[split.truth == position].any()]
+        if missed and position in split.counted:
+            text = "{names}: no row of class {label} is found, its recall is 0."
+            found.append(f"{tr(text, names=', '.join(missed), label=shown(label))} {cure}")
+    telling = _columns_that_tell(split)
+    tells = (
+        "column {name} alone reaches a roc_auc of {reached:.4f}. Is it known when you predict? "
+        "If not, leave it out by drop."
+    )
+    found += [tr(tells, name=repr(name), reached=reached) for name, reached in telling.items()]
+    good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
+    if good and not telling:
+        rare = (
+            "{names}: a roc_auc above {limit} is rarely real. Are there columns that are only known afterwards, or "
+            "made from the target? Leave them out by drop."
+        )
+        found.append(tr(rare, names=", ".join(good), limit=TOO_GOOD))
+    return found
+
+
+def _columns_that_tell(split: Split) -> dict[str, float]:
+    """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
+    found, y = {}, split.y_train.iloc[:2000]
+    for name, kind in split.kinds.items():
+        X, X_test = split.X_train[[name]].iloc[:2000], split.X_test[[name]]
+        if kind.kind != "number":
+            codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
+            X, X_test = codes.fit_transform(X), codes.transform(X_test)
+        tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(X, y)
+        probabilities = pd.DataFrame(tree.predict_proba(X_test), columns=tree.classes_)
+        scored = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()[:, split.counted]
+        reached = roc_auc_score(split.truth[:, None] == split.counted, scored)
+        if reached > TOO_GOOD:
+            found[name] = float(reached)
+    return found
