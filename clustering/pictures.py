@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from evaluation import Scored
 from features import Table
 from support.language import tr
 from support.names import pick_names
-from support.style import COLORS, MARKERS
+from support.style import COLORS, MARKERS, contrast
 from support.table import bad
 from support.texts import on_picture
 
@@ -79,7 +80,7 @@ def criteria_figure(choice: Choice, title: str) -> Figure:
         if best is None:
             axes.plot([], [], " ", label=tr("no elbow"))
         else:
-            short = f"{values[best]:,.0f}" if values[best] >= 100 else f"{values[best]:.3f}"
+            short = tr("{value:,.0f}" if values[best] >= 100 else "{value:.3f}", value=values[best])
             said = tr("best: k = {k} ({value})", k=best, value=short)
             axes.plot(best, values[best], "o", ms=12, mew=2, mfc="none", c=COLORS[2], label=said)
         axes.set(xlabel="k", title=tr(label))
@@ -155,12 +156,12 @@ def profile_figure(profile: Profile, title: str) -> Figure:
         + tr("{size:,} ({share:.0%})", size=size, share=size / total)
         for segment, (words, size) in enumerate(zip(profile.words, profile.sizes, strict=True))
     ]
-    figure = Figure(figsize=(max(9, 4 + 1.7 * segments), 2.4 + 0.36 * len(features)), layout="constrained")
+    figure = Figure(figsize=(max(9, 4 + 2.1 * segments), 2.4 + 0.36 * len(features)), layout="constrained")
     figure.suptitle(tr("{title}: means, and shares in %", title=title), fontsize=13)
     axes = figure.subplots()
     image = axes.imshow(coloured, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
     for (row, column), difference in np.ndenumerate(coloured):
-        colour = "white" if abs(difference) > 0.8 else "black"
+        colour = max("black", "white", key=partial(contrast, image.cmap(image.norm(difference))))
         text = written(profile, features[row], column)
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
     for row in range(1, len(features)):
