@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
-from support.text_file import NotATableError
+from support.text_file import NotATableError, TextFile, as_utf8
 
 BATCH = 50_000  # rows
 NUMBERS = {b"written": b"number"}  # marks a column of text that holds numbers of JSON, which have one way to be written
@@ -123,6 +123,7 @@ def json_table(path: Path, folder: Path) -> StagedTable:
     Numbers stay as they are written: pandas would round long ones.
     """
     notes: list[str] = []
+    path, _ = as_utf8(path, folder, notes)
     return StagedTable(folder, _json_batches(path, notes), notes)
 
 
@@ -176,53 +177,72 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
             if len(row) != len(names):
                 raise NotATableError(f"has {len(row)} values in row {number}, and {len(names)} columns.")
         return [dict(zip(names, row, strict=True)) for row in document["data"]]
-    for key in ("dataframe_split", "dataframe_records", "instances", "inputs", "data"):  # of MLflow, of orient="table"
-        if isinstance(document.get(key), dict | list):
-            beside = ", ".join(repr(other) for other in document if other not in (key, "schema"))
-            if beside:
-                notes.append(f"The rows are those under {key!r}; beside them stands {beside}: left out.")
-            return _rows_of(document[key], notes)
+    known = ("dataframe_split", "dataframe_records", "instances", "inputs", "data")  # of MLflow, of orient="table"
+    keys = [key for key in known if isinstance(document.get(key), dict | list)]
+    keys = keys or [key for key, cell in document.items() if _has_rows(cell)]
+    if keys and (keys[0] in known or len(keys) == 1):
+        beside = ", ".join(repr(other) for other in document if other not in (keys[0], "schema"))
+        if beside:
+            notes.append(f"The rows are those under {keys[0]!r}; beside them stands {beside}: left out.")
+        return _rows_of(document[keys[0]], notes)
     cells = list(document.values())
     if cells and all(isinstance(cell, dict) for cell in cells):  # DataFrame.to_json()
         labels = list(cells[0])
+        if _counts(document) and not _counts(labels):  # orient="index"
+            return cells
         if any(list(cell) != labels for cell in cells):
             raise NotATableError("is a JSON object whose columns have different rows.")
-        if labels != [str(number) for number in range(len(labels))]:
+        if not _counts(labels):
             notes.append(f"The rows have names ({labels[0]!r}, ...): left out.")
         return [{name: cell[label] for name, cell in document.items()} for label in labels]
     if cells and all(isinstance(cell, list) for cell in cells) and len({len(cell) for cell in cells}) == 1:
         return [dict(zip(document, row, strict=True)) for row in zip(*cells, strict=True)]
-    if len(cells) == 1 and isinstance(cells[0], list) and all(isinstance(row, dict) for row in cells[0]):
-        return cells[0]
     return [document]
 
 
-def excel(path: Path, folder: Path) -> Any:
-    """The first sheet of an Excel workbook, by way of delimited text."""
-    from support.text_file import TextFile
+def _has_rows(cell: Any) -> bool:
+    """Whether a part of a document is a list of objects, or holds one."""
+    if isinstance(cell, dict):
+        return any(isinstance(part, list) and _has_rows(part) for part in cell.values())
+    return isinstance(cell, list) and bool(cell) and all(isinstance(row, dict) for row in cell)
 
+
+def _counts(labels: Iterable[str]) -> bool:
+    """Whether labels are the numbers of rows: 0, 1, 2..."""
+    return all(label == str(number) for number, label in enumerate(labels))
+
+
+def excel(path: Path, folder: Path) -> TextFile:
+    """The first sheet of an Excel workbook, by way of delimited text."""
     try:
-        workbook = pd.ExcelFile(path, engine="openpyxl")
+        import openpyxl
     except ImportError:
         raise NotATableError(
             "is an Excel file, which needs openpyxl: pip install openpyxl, or save it as CSV."
         ) from None
-    sheets = [str(name) for name in workbook.sheet_names]
-    cells = pd.read_excel(workbook, header=None, dtype=object, keep_default_na=False, na_values=[])
-    cells.map(_excel_text).to_csv(folder / "sheet.csv", header=False, index=False)
-    if cells.empty:
+    try:
+        workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheet = workbook.worksheets[0]
+    except (KeyError, IndexError, ValueError, openpyxl.utils.exceptions.InvalidFileException):
+        raise NotATableError("is no Excel workbook that can be read: save it as .xlsx or .csv.") from None
+    sheet.reset_dimensions()  # what the file says of its size may be wrong
+    rows = [[_excel_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    while rows and not any(rows[-1]):
+        rows.pop()
+    if not rows:
         raise NotATableError(
-            f"has nothing on its first sheet, {sheets[0]!r}: move the sheet with the table to the front."
+            f"has nothing on its first sheet, {sheet.title!r}: move the sheet with the table to the front."
         )
+    width = max(len(row) - next(i for i, cell in enumerate([*reversed(row), "x"]) if cell) for row in rows)
+    with open(folder / "sheet.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*row, *[""] * width][:width] for row in rows)
     table = TextFile(folder / "sheet.csv", folder)
-    if len(sheets) > 1:
-        table.notes.append(f"The workbook has {len(sheets)} sheets: {sheets[0]!r}, the first, is read.")
+    if len(workbook.sheetnames) > 1:
+        table.notes.append(f"The workbook has {len(workbook.sheetnames)} sheets: {sheet.title!r}, the first, is read.")
     return table
 
 
 def _excel_text(cell: Any) -> str:
-    if cell is None or cell != cell:
+    if cell is None:
         return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

@@ -132,7 +132,7 @@ def _read_csv(spark: SparkSession, path: str, parameter: str, source: str) -> Da
         head = Path(folder) / "head"
         head.write_text("\n".join(lines) + "\n", encoding="utf-8")
         try:
-            table = TextFile(head, Path(folder))
+            table = TextFile(head, Path(folder), whole=False)
         except NotATableError as error:
             raise bad(parameter, source, str(error)) from None
     if table.notes or table.row_names or "\ufffd" in "".join(lines):

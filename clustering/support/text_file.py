@@ -19,6 +19,7 @@ import pyarrow.csv
 from charset_normalizer import from_bytes
 
 from support.evidence import MISSING
+from support.quotes import has_odd_quotes, look_at_quotes
 from support.written import shape_of
 
 HEAD = 500_000  # characters to understand a file by, at least one record
@@ -41,11 +42,12 @@ class TextFile:
 
     names: of the columns. row_names: those of them that name the rows. separator: of the cells.
     notes: what was guessed or left out, in sentences.
+    whole: whether the file is all there, not its first lines only.
 
     Raises NotATableError for a file that is none.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, *, whole: bool = True) -> None:
         self.notes: list[str] = []
         self.row_names: list[str] = []
         self.path, self.quotes = as_utf8(path, folder, self.notes)
@@ -67,25 +69,26 @@ class TextFile:
         self._types = {name: _type_of([row[at] for row in rows if len(row) > at]) for at, name in enumerate(self.names)}
         bom = 3 if self.path.open("rb").read(3) == codecs.BOM_UTF8 else 0
         self.start = bom + len(head[:start].encode())
+        if whole and self.quotes and has_odd_quotes(self.path, self.separator):
+            wrong, notes = look_at_quotes(self.path, self.start, self.separator, rows, spaced=self.spaced)
+            if wrong:
+                raise NotATableError(wrong)
+            self.notes += notes
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows as text. Raises NotATableError for a row of another length, with its number."""
         if self.spaced or self.separator == " ":
             yield from self._read_slowly(columns)
             return
-        block, done, last = BLOCK, 0, ""
-        wanted = self.names if columns is None else columns
-        read = wanted if self.names[-1] in wanted or not self.quotes else [*wanted, self.names[-1]]
+        block, done = BLOCK, 0
         while True:
             passed = 0
             try:
-                for batch in self._reader(read, block):
+                for batch in self._reader(columns, block):
                     passed += len(batch)
                     if passed > done:
                         done = passed
-                        last = batch[self.names[-1]][-1].as_py() if self.quotes else ""
-                        yield pa.Table.from_batches([batch]).select(wanted)
-                self._refuse_open_quote(last, done)
+                        yield pa.Table.from_batches([batch])
                 return
             except pa.ArrowInvalid as error:
                 if "straddling" not in str(error) or block > 1 << 30:
@@ -121,17 +124,6 @@ class TextFile:
                         raise NotATableError(self._ragged(row, len(record)))
                 cells = dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
                 yield pa.table({name: pa.array(cells[name], pa.string()) for name in columns or self.names})
-                last = rows[-1][-1]
-        if row:
-            self._refuse_open_quote(last, row)
-
-    def _refuse_open_quote(self, last: str, row: int) -> None:
-        """Refuse a file whose last cell goes over several lines to its end: rows would be lost in it."""
-        with open(self.path, "rb") as file:
-            file.seek(max(0, self.path.stat().st_size - 1000))
-            end = file.read().rstrip()
-        if "\n" in last and not end.endswith(b'"'):
-            raise NotATableError(f"has a quote in row {row} that is never closed: close it, or double it in quotes.")
 
     def _explained(self, error: pa.ArrowInvalid) -> NotATableError:
         """Why arrow could not parse: read again without threads, which counts the rows."""
@@ -289,15 +281,14 @@ def _skipped(record: list[str], width: int, following: list[list[str]]) -> str:
     if re.fullmatch(r"sep=.?", record[0].strip(), re.IGNORECASE):
         return "names the separator"
     rows = bool(following) and any(shape_of(cell.strip()).ways for cell in following[0] if cell.strip())
-    if (
-        record[0].lstrip().startswith("#")
-        and following
-        and (len(record) != width or re.match(r"\s*#+\s", record[0]))
-        and not rows
-    ):
+    comment = re.match(r"\s*(#+|//|%|--)(\s?)", record[0])
+    if comment and following and (len(record) != width or comment[2]) and not rows:
         return "is a comment"
-    if following and width > 1 and sum(map(bool, record)) == 1 and (width > 2 or not rows):
+    filled = sum(map(bool, record))
+    if following and width > 1 and filled == 1 and (width > 2 or not rows):
         return "is a title"
+    if following and 2 * filled <= width and filled < sum(map(bool, following[0])) and not rows:
+        return "has fewer names than there are columns"
     return ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from support.written import EXACT, POINT, WAYS, WHOLE, Shape, as_text, fits, quick_numbers, shape_of
+from support.written import EXACT, POINT, POWER, WAYS, WHOLE, Shape, as_text, fits, quick_numbers, shape_of
 
 # What stands for "no value" in a file. Narrower than pandas' own list, in which the category "None" is missing.
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
@@ -161,6 +161,11 @@ class Column:
             return False
         zeros = pc.and_(pc.starts_with(present, "0"), pc.greater(pc.binary_length(present), 1))
         if pc.any(pc.match_substring_regex(present.filter(zeros), "^0[0-9]")).as_py():
+            return False
+        if (
+            pc.any(pc.match_substring(present, "E")).as_py()
+            and pc.any(pc.match_substring_regex(present, POWER.pattern.join("^$"))).as_py()
+        ):
             return False
         whole = bool((values == np.floor(values)).all())
         if whole and np.abs(values).max() >= EXACT:  # a float cannot tell the next number from it

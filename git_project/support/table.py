@@ -15,7 +15,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,29 @@ import pandas as pd
 import pyarrow as pa
 
 from support import staged
-from support.text_file import NotATableError, TextFile
+from support.text_file import BOMS, NotATableError, TextFile
 
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
 KEEP = 400_000_000  # bytes of cells that are held in memory between two readings
+ZIP = b"PK\x03\x04"
+PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+# What else people have: how it begins, what it is, and what to do.
+_SAVE = "save it as CSV or Parquet ({} reads it)"
+OTHER_FORMS = {
+    rb"7z\xbc\xaf|Rar!": ("an archive of another kind than .zip", "unpack it"),
+    rb".{257}ustar": ("a tar archive", "unpack it, and give one table"),
+    rb"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with unzstd"),
+    rb"ARROW1|FEA1": ("a Feather file", _SAVE.format("pandas.read_feather")),
+    rb"ORC": ("an ORC file", _SAVE.format("pandas.read_orc")),
+    rb"\x89HDF": ("an HDF5 file", _SAVE.format("pandas.read_hdf")),
+    rb"<stata_dta>|[l-s][\x01\x02]\x01\0": ("a Stata file", _SAVE.format("pandas.read_stata")),
+    rb"\$FL[23]": ("an SPSS file", _SAVE.format("pandas.read_spss")),
+    rb"\0{12}\xc2\xea\x81\x60|HEADER RECORD\*": ("a SAS file", _SAVE.format("pandas.read_sas")),
+    rb"[XAB]\n\0|RD[AX][23]": ("a file of R", "save it with write.csv"),
+    rb"SQLite format 3": ("an SQLite database", _SAVE.format("pandas.read_sql")),
+    rb"\x80[\x02-\x05]|\x93NUMPY": ("a pickle or an array of NumPy", "save it as CSV or Parquet"),
+    rb"%PDF": ("a PDF", "give the table in it as CSV"),
+}
 DBFS = Path("/dbfs")  # where a Databricks cluster mounts dbfs:/
 
 
@@ -159,40 +178,47 @@ def _rebatched(batches: Iterator[pa.Table], size: int | None) -> Iterator[pa.Tab
         yield pa.concat_tables(waiting, promote_options="default")
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
-    """The table itself, where it is packed."""
+def _unpacked(path: Path, folder: Path, layer: int = 1) -> Path:
+    """The table itself, where it is packed, and packed again."""
     with open(path, "rb") as file:
         start = file.read(6)
-    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-    for mark, opener in openers.items():
-        if start.startswith(mark):
-            with opener(path) as packed, open(folder / "unpacked", "wb") as file:
-                shutil.copyfileobj(packed, file)
-            return folder / "unpacked"
-    if not start.startswith(b"PK\x03\x04"):
-        return path
-    with zipfile.ZipFile(path) as packed:
-        inside = [name for name in packed.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
-        if "[Content_Types].xml" in inside:
-            return path  # Excel
-        if len(inside) != 1:
-            raise NotATableError(f"holds {len(inside)} files ({', '.join(inside[:5])}): give one table.")
-        with packed.open(inside[0]) as member, open(folder / "unpacked", "wb") as file:
-            shutil.copyfileobj(member, file)
-    return folder / "unpacked"
+    with ExitStack() as stack:
+        if start.startswith(ZIP):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inside = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            if "[Content_Types].xml" in inside:
+                return path  # Excel
+            if len(inside) != 1:
+                raise NotATableError(f"holds {len(inside)} files ({', '.join(inside[:5])}): give one table.")
+            packed: Any = stack.enter_context(archive.open(inside[0]))
+        else:
+            opener = next((opener for mark, opener in PACKED.items() if start.startswith(mark)), None)
+            if opener is None:
+                return path
+            packed = stack.enter_context(opener(path))
+        unpacked = folder / f"unpacked {layer}"
+        with open(unpacked, "wb") as file:
+            shutil.copyfileobj(packed, file)
+    return _unpacked(unpacked, folder, layer + 1)
 
 
 def _form_of(path: Path, folder: Path) -> Any:
     """The table in a file, by how the file begins."""
     with open(path, "rb") as file:
-        start = file.read(64)
+        start = file.read(512)
+    for mark, (what, way) in OTHER_FORMS.items():
+        if re.match(mark, start, re.DOTALL):
+            raise NotATableError(f"is {what}: {way}.")
     if start.startswith(b"PAR1"):
         return staged.ParquetTable(path)
-    if start.startswith(b"PK\x03\x04"):
+    if start.startswith(ZIP):
         return staged.excel(path, folder)
     if start.startswith(b"\xd0\xcf\x11\xe0"):
+        if "EncryptedPackage".encode("utf-16-le") in path.read_bytes():
+            raise NotATableError("is an Excel workbook with a password: save it without one.")
         raise NotATableError("is an old Excel file: save it as .xlsx or .csv.")
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+    encoding = next((encoding for mark, encoding in BOMS.items() if start.startswith(mark)), "utf-8")
+    if start.decode(encoding, errors="ignore").lstrip()[:1] in ("[", "{"):
         return staged.json_table(path, folder)
     return TextFile(path, folder)
 

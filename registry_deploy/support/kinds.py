@@ -8,7 +8,7 @@ empty       no value.
 date        a type of dates, or texts of which at least 95 % are dates.
 category    codes: whole numbers of which one begins with 0 (00042) or is above 2**53, which a number would round.
 boolean     true and false, in any case.
-number      all are numbers, written in one way: decimal point or comma, thousands, one currency, percent, (5) for -5.
+number      all are numbers, written in one way: decimal point or comma, thousands, one currency, percent, (5) or 5.00- for -5.
             Whole numbers that are all different are an identifier instead if they count the rows, if chance does not
             explain that they all differ (below one in a million, in so narrow a range), if all have the same eight
             digits or more, or if the column's name says so (id, account, number, ...).
@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -251,9 +252,13 @@ class Evidence:
         keep = f"-P kinds={named(name, 'category')} to take them as categories."
         if shape_of(wrong.text).ways:
             raise bad("data", wrong.text, f"{where} is a number written in another way than most: give {keep}")
-        missing = json.dumps([wrong.text]) if "," in wrong.text else wrong.text
+        if wrong.text == name:
+            raise bad("data", wrong.text, f"{where} is the column's name: the header comes again. Delete that line.")
+        others = [wrong.text, *sorted(column.others - {wrong.text})] if len(column.others) <= 3 else [wrong.text]
+        missing = json.dumps(others, ensure_ascii=False) if "," in "".join(others) else ",".join(others)
+        header = " (is that row the header? Delete what stands above it)" if wrong.row == 1 else ""
         cure = f"give -P missing_values='{missing}' if it stands for a missing value, or {keep}"
-        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are: {cure}")
+        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are{header}: {cure}")
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
         """A sentence for each column that is left out, converted or guessed."""
@@ -279,13 +284,20 @@ class Evidence:
         return f" (kinds={named(name, word)} keeps it)"
 
     def _number_notes(self, name: str, column: Column, kind: Kind) -> list[str]:
-        written = [seen.text for shape, seen in column.shapes.items() if shape not in (WHOLE, POINT)]
+        odd = [
+            (shape.special != "power", seen.text)
+            for shape, seen in column.shapes.items()
+            if shape not in (WHOLE, POINT)
+        ]
+        written = [text for _, text in sorted(odd, key=itemgetter(0))]
         if not written:
             return []
         value = to_floats(pa.array(written[:1]), kind)[0]
         if written[0] == str(value):  # 1.234 in a file whose decimal mark is the point
             return []
         said = f"Column {name!r} holds numbers: {written[0]!r} is {shown(value)}"
+        if name not in self.overruled and any(shape.special == "power" for shape in column.shapes):
+            return [f"{said} (a guess: kinds={named(name, 'category')} reads codes)."]
         other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
         ambiguous = max(map(column.fit, ways)) == column.present and set(written[0]) & set(",.")
         if ambiguous and name not in self.overruled:

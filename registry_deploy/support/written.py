@@ -23,7 +23,8 @@ WAYS = [(".", ""), (".", ","), (".", " "), (".", "'"), (",", ""), (",", "."), ("
 class Shape(NamedTuple):
     """How a text is written.
 
-    ways: those of `WAYS` in which it is a number. special: `code`, `sign` ((5) for -5), `date` or `boolean`.
+    ways: those of `WAYS` in which it is a number.
+    special: `code`, `sign` ((5) or 5.00- for -5), `power` (1E3, perhaps a code), `date` or `boolean`.
     """
 
     ways: frozenset[tuple[str, str]] = frozenset()
@@ -35,7 +36,7 @@ class Shape(NamedTuple):
 _WAY = re.compile(
     rf"(?P<open>\()?(?P<sign>[+\-\u2212])?(?P<before>{CURRENCY})?{SPACE}?(?P<inner>[+\-\u2212])?"
     rf"(?P<digits>[0-9][0-9.,'’ \u00a0\u2009\u202f]*|[.,][0-9]+)(?P<power>[eE][+-]?[0-9]+)?"
-    rf"{SPACE}?(?P<percent>%)?(?P<after>{CURRENCY})?(?P<close>\))?"
+    rf"{SPACE}?(?P<percent>%)?(?P<after>{CURRENCY})?(?P<close>\))?(?P<behind>-)?"
 )
 
 
@@ -47,18 +48,40 @@ def _digits(decimal: str, thousands: str) -> str:
     return rf"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}(?:{point}[0-9]*)?"
 
 
+BEHIND = r"[0-9.,'’ \u00a0\u2009\u202f]*[.,][0-9]{2}-"  # a minus behind an amount, as SAP writes it
+POWER = re.compile("[0-9]+E[0-9]+")
 _DIGITS = {way: re.compile(_digits(*way)) for way in WAYS}
 WHOLE = Shape(frozenset({(".", ""), (",", "")}))
 POINT = Shape(frozenset({(".", "")}))
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?"
-_TIME = rf"(?:[T ]+{_CLOCK})?"
+_MONTHS = """jan january januar janv janvier ene enero gennaio janeiro feb february februar fév févr février febrero
+febbraio fev fevereiro mar march mär mrz märz mars marzo março apr april avr avril abr abril aprile may mai mayo
+maggio maio jun
+june juni juin junio giugno junho jul july juli juil juillet julio luglio julho aug august août ago agosto sep sept
+september septembre septiembre settembre setembro oct october okt oktober octobre octubre ottobre outubro nov november
+novembre noviembre novembro dec december dez dezember déc décembre dic diciembre dicembre dezembro"""
+_MONTH = rf"(?:{'|'.join(sorted(_MONTHS.split(), key=len, reverse=True))})\.?"
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
+_CLOCK = (
+    r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
+    r"(?: ?(?:Z|UTC|GMT|[A-Z]{2,4}T|[A-Z][a-z]+/[A-Za-z_/]+|[+-][0-9]{2}:?[0-9]{2}))?"
+)
+_TIME = rf"(?:[T :]+{_CLOCK})?"
+_YEAR = r"(?:1[89]|20|21)[0-9]{2}"
 _DATES = [
-    re.compile(rf"(?:1[89]|20|21)[0-9]{{2}}([-/.])(?:0?[1-9]|1[0-2])(?:\1(?:0?[1-9]|[12][0-9]|3[01]))?{_TIME}"),
+    re.compile(rf"{_YEAR}([-/.])(?:0?[1-9]|1[0-2])(?:\1(?:0?[1-9]|[12][0-9]|3[01]))?{_TIME}"),
     re.compile(rf"(?:0?[1-9]|[12][0-9]|3[01])([-/.])(?:0?[1-9]|[12][0-9]|3[01])\1(?:[0-9]{{4}}|[0-9]{{2}}){_TIME}"),
-    re.compile(rf"[0-9]{{1,2}}[- ]?{_MONTH}[-, ]+[0-9]{{2,4}}{_TIME}", re.IGNORECASE),
-    re.compile(rf"{_MONTH}[- ](?:[0-9]{{1,2}},? )?[0-9]{{4}}{_TIME}", re.IGNORECASE),
+    re.compile(
+        rf"{_WEEKDAY}[0-9]{{1,2}}(?:er|st|nd|rd|th|\.)?[- ]?(?:de )?{_MONTH}[-, ]*(?:de )?"
+        rf"[0-9]{{2}}(?:[0-9]{{2}})?{_TIME}",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"{_YEAR}[- ]?[QT][1-4]|{_YEAR}-?W[0-9]{{2}}(?:-[1-7])?"),
 ]
+_DATE_OF_WORDS = re.compile(
+    rf"{_WEEKDAY}{_MONTH}[- ](?:[0-9]{{1,2}}(?:st|nd|rd|th)?,? )?[0-9]{{4}}{_TIME}"
+    rf"|{_DATES[2].pattern}|Q[1-4][- ]?{_YEAR}",
+    re.IGNORECASE,
+)
 
 
 def shape_of(text: str) -> Shape:
@@ -67,20 +90,23 @@ def shape_of(text: str) -> Shape:
     if first not in "([+-\u2212.,0123456789" and first.isalpha() and not re.match(CURRENCY, text):
         if text.lower() in ("true", "false"):
             return Shape(special="boolean")
-        return Shape(special="date") if _DATES[3].fullmatch(text) else Shape()
+        return Shape(special="date") if _DATE_OF_WORDS.fullmatch(text) else Shape()
     if any(pattern.fullmatch(text) for pattern in _DATES):
         return Shape(special="date")
     match = _WAY.fullmatch(text)
     if match is None or bool(match["open"]) != bool(match["close"]) or (match["before"] and match["after"]):
         return Shape()
-    if bool(match["open"]) + bool(match["sign"]) + bool(match["inner"]) > 1:
+    if sum(map(bool, match.group("open", "sign", "inner", "behind"))) > 1:
         return Shape()
+    if match["behind"] and not re.fullmatch(BEHIND, text):
+        return Shape()  # a mark in a school, and no number
     digits = match["digits"].strip()
     ways = frozenset(way for way, pattern in _DIGITS.items() if pattern.fullmatch(digits))
     if not ways:
         return Shape()
     currency, percent = match["before"] or match["after"] or "", bool(match["percent"])
-    special = "sign" if match["open"] or "\u2212" in text else ""
+    special = "sign" if match["open"] or match["behind"] or "\u2212" in text else ""
+    special = "power" if POWER.fullmatch(text) else special
     code = digits.isdigit() and not match["power"] and ((digits[0] == "0" and len(digits) > 1) or int(digits) > EXACT)
     return Shape(ways, currency, percent, "code" if code else special)
 
@@ -145,11 +171,13 @@ def _to_floats(texts: pa.Array, kind: Any) -> pa.Array:
     currency = f"(?:{re.escape(kind.currency)})?" if kind.currency else ""
     size = rf"(?:{digits})(?:[eE][+-]?[0-9]+)?{SPACE}?{'%' if kind.percent else ''}{currency}"
     front = f"{currency}{SPACE}?"
-    number = rf"^(?:[+\-\u2212]?{front}{size}|{front}[+\-\u2212]{size}|\({front}{size}\))$"
+    # A minus behind, of amounts only.
+    behind = rf"[0-9](?:{MARKS.get(kind.thousands, '[0-9]')}?[0-9])*{MARKS[kind.decimal]}[0-9]{{2}}-"
+    number = rf"^(?:[+\-\u2212]?{front}{size}|{front}[+\-\u2212]{size}|\({front}{size}\)|{behind})$"
     right = pc.match_substring_regex(texts, _re2(number))
     plain = pc.if_else(right, texts, pa.scalar(None, pa.string()))
-    negative = pc.fill_null(pc.starts_with(plain, "("), False)
-    for mark in ("[%()]", SPACE, re.escape(kind.currency), MARKS.get(kind.thousands)):
+    negative = pc.fill_null(pc.or_(pc.starts_with(plain, "("), pc.ends_with(plain, "-")), False)
+    for mark in ("[%()]|-$", SPACE, re.escape(kind.currency), MARKS.get(kind.thousands)):
         if mark:
             plain = pc.replace_substring_regex(plain, _re2(mark), "")
     plain = pc.replace_substring(pc.replace_substring(plain, "\u2212", "-"), kind.decimal, ".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import csv
 import gzip
@@ -9,6 +10,7 @@ import io
 import json
 import lzma
 import random
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,13 +105,35 @@ def binary(frame: pd.DataFrame, form: str) -> bytes:
     if form == "xlsx":
         frame.to_excel(content, index=False)
     else:
-        frame.to_parquet(content)
+        getattr(frame, f"to_{form}")(content)
+    return content.getvalue()
+
+
+def zipped_bytes(name: str, inside: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr(name, inside)
+    return content.getvalue()
+
+
+def tarred(inside: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as file:
+        info = tarfile.TarInfo("table.csv")
+        info.size = len(inside)
+        file.addfile(info, io.BytesIO(inside.encode()))
     return content.getvalue()
 
 
 FRAME = pd.read_csv(io.StringIO(PLAIN))
 LONG_NUMBERS = [None if i == 3 else 12345678901234567 + i // 9 for i in range(30)]
 LONG_DECIMALS = pd.Series([Decimal(12345678901234567 + i // 9) for i in range(30)])
+# By `zip -P`.
+ENCRYPTED = base64.b64decode(
+    "UEsDBAoACQAAAG9GfF0ov1BLGQAAAA0AAAAJABwAdGFibGUuY3N2VVQJAAMSlgprEpYKa3V4CwABBAAAAAAEAAAAAL6RDZtE6iTe"
+    "w0qo4KqMyZjS2xBOBbPLuolQSwcIKL9QSxkAAAANAAAAUEsBAh4DCgAJAAAAb0Z8XSi/UEsZAAAADQAAAAkAGAAAAAAAAQAAAKSB"
+    "AAAAAHRhYmxlLmNzdlVUBQADEpYKa3V4CwABBAAAAAAEAAAAAFBLBQYAAAAAAQABAE8AAABsAAAAAAA="
+)
 RECORDS = FRAME.to_dict(orient="records")
 LISTS = pd.Series([["a", "b"]] * 30)
 WIDE = [{"age": 20 + i % 7, "left": answer(i)} for i in range(30)]
@@ -135,6 +159,16 @@ NUMBERS = {
     "thousands with a narrow space": column(lambda i: f"1\u202f{i:03d},5", "number , _", "is 1000.5", separator=";"),
     "Indian thousands": column(lambda i: f"1,{i:02d},000", "number . ,", "'1,00,000' is 100000"),
     "negative in brackets": column(lambda i: f"({i})" if i % 2 else i * 3, "number", "'(1)' is -1"),
+    "a minus behind, as SAP writes it": column(
+        lambda i: f"{i}.50-" if i % 2 else f"{i}.25", "number", "'1.50-' is -1.5", first=(0.25, "no")
+    ),
+    "a minus behind, with thousands": column(
+        lambda i: f"1.{i:03d},50-" if i % 2 else f"{i},25", "number , .", "is 0.25", separator=";", first=(0.25, "no")
+    ),
+    "codes that look like powers of ten": column(
+        lambda i: ["1E3", "2E5", "7E1"][i % 3], "number", "'1E3' is 1000 (a guess: kinds=x:category reads codes)"
+    ),
+    "one code among numbers": column(lambda i: "1E3" if i == 50 else i * 3 % 11, "number", "'1E3' is 1000 (a guess"),
     "the minus sign of typesetters": column(lambda i: f"\u2212{i}" if i % 2 else i * 3, "number", "'\u22121' is -1"),
     "three digits after a comma, a guess": column(
         lambda i: f"{i + 1},234",
@@ -227,6 +261,16 @@ TEXTS = {
     "dates as numbers": column(lambda i: f"202401{1 + i % 28:02d}", "date", "holds dates"),
     "times": column(lambda i: f"2024-01-{1 + i % 28:02d}T10:00:00.5Z", "date", "holds dates"),
     "dates but one": column(lambda i: "unknown" if i == 7 else f"2024-01-{1 + i % 28:02d}", "date", "holds dates"),
+    "dates in French": column(lambda i: f"{1 + i % 28} février 2024", "date", "holds dates"),
+    "dates in German": column(lambda i: f"{1 + i % 28}. März 2024", "date", "holds dates"),
+    "dates of e-mails": column(lambda i: f"Tue, {1 + i % 28:02d} Mar 2024 10:00:00 GMT", "date", "holds dates"),
+    "dates of SAS": column(lambda i: f"{1 + i % 28:02d}MAR2024:10:00:00", "date", "holds dates"),
+    "times with a named zone": column(
+        lambda i: f"2024-03-{1 + i % 28:02d} 10:00:00 Europe/Paris", "date", "holds dates"
+    ),
+    "quarters": column(lambda i: f"2024Q{1 + i % 4}", "date", "holds dates"),
+    "marks of a school": column(lambda i: ["1", "1-", "2", "2-"][i % 4], "category", "numbers and texts ('1-', row 2)"),
+    "words that begin like months": column(lambda i: f"{['market', 'sets', 'Maria'][i % 3]} 2024", "category"),
     "fractions are no dates": column(lambda i: f"{i % 4}/7", "category"),
 }
 
@@ -296,6 +340,24 @@ HEADERS = {
     "a row that is long": refused("a,b\n1,2\n3,4,5\n4,5\n", "3 values in row 2", "quote"),
     "a header only": refused("a,b\n", "a header but no rows"),
     "an empty file": refused("", "is empty"),
+    "a report with lines above the header": Made(
+        text(
+            "Report,,,\nMade,2024-01-01,,\nage,spend,left,days",
+            30,
+            lambda i: i % 7,
+            lambda i: i % 9 * 7,
+            answer,
+            lambda i: i % 5,
+        ).encode(),
+        {**PLAIN_KINDS, "days": "number"},
+        said=("'Report,,,' above the header is a title", "'Made,2024-01-01,,' above the header has fewer names"),
+        first=(0.0, 0.0, "no", 0.0),
+    ),
+    "a comment of two slashes": plain("// by me, from CRM, today\n" + PLAIN, "is a comment"),
+    "a report in three columns": refused(
+        "Report,,\nMade,by me,\n" + PLAIN, "'age' in column 'Made'", "header? Delete what"
+    ),
+    "a header that comes again": refused(PLAIN + PLAIN, "'age' in column 'age', row 31", "the header comes again"),
 }
 
 FILES = {
@@ -347,12 +409,44 @@ FILES = {
         text("n,t", 30, lambda i: i % 9 * 7, lambda i: "long" * 50_000 if i == 7 else "short").encode(),
         {"n": "number", "t": "category"},
     ),
-    "a quote that is never closed": refused(PLAIN.replace("\n21,", '\n"21,', 1), "row 2", "quote values"),
+    "a quote that is never closed": refused(PLAIN.replace("\n21,", '\n"21,', 1), "line 3", "never closed"),
     "a quote in the last column that is never closed": refused(
-        column(lambda i: i % 7, "").content.replace(b"yes", b'"yes', 1), "row 2", "never closed"
+        column(lambda i: i % 7, "").content.replace(b"yes", b'"yes', 1), "line 3", "never closed"
+    ),
+    "two quotes that are never closed": refused(
+        text("n,size", 30, lambda i: i % 7, lambda i: f"{i} in").replace("9 in", '"9 in'),
+        "line 11 ",
+        "line 21,",
+        "swallows",
+    ),
+    "a quote for the same as above": refused(
+        PLAIN.replace("\n22,", '\n",', 2), "line 4 ", "line 11,", "swallows the rows between"
+    ),
+    "letters of several lines": Made(
+        (
+            "n,letter,left\n" + "".join(f'{i % 7},"Dear Sir,\nthanks, bye {i // 2}",{answer(i)}\n' for i in range(30))
+        ).encode(),
+        {"n": "number", "letter": "category", "left": "category"},
+        first=(0.0, "Dear Sir,\nthanks, bye 0", "no"),
+    ),
+    "text behind a quote": Made(
+        ("n,s,left\n" + "".join(f'{i % 7},"Smith" Inc,{answer(i)}\n' for i in range(30))).encode(),
+        {"n": "number", "s": "constant", "left": "category"},
+        said=("Line 2 holds '\"Smith\" Inc', text behind a quote", "'s' is constant ('Smith Inc')"),
     ),
     "inches, which are no quotes": column(lambda i: f'{i % 7}" pipe', "category"),
     "a web page": refused("<!DOCTYPE html>\n<html><body>\nnot found</body></html>\n", "is a web page"),
+    "a .gz in a .zip": plain(zipped_bytes("table.csv.gz", gzip.compress(PLAIN.encode())), name="table.zip"),
+    "a .zip in a .zip": plain(zipped_bytes("table.zip", zipped(table=PLAIN)), name="table.zip"),
+    "a .zip with a password": refused(ENCRYPTED, "cannot be unpacked", "password", name="table.zip"),
+    "an archive of tar": refused(tarred(PLAIN), "is a tar archive: unpack it", name="table.tar.gz"),
+    "another archive": refused(b"7z\xbc\xaf\x27\x1c" + bytes(90), "unpack it"),
+    "Excel with a password": refused(
+        b"\xd0\xcf\x11\xe0" + bytes(99) + "EncryptedPackage".encode("utf-16-le"), "with a password", name="table.xlsx"
+    ),
+    "Stata": refused(binary(FRAME, "stata"), "is a Stata file", "pandas.read_stata"),
+    "Feather": refused(binary(FRAME, "feather"), "is a Feather file", "pandas.read_feather"),
+    "a PDF": refused("%PDF-1.4\nage,left\n", "is a PDF"),
     "ARFF": refused("@relation r\n@attribute a numeric\n@data\n1,2\n3,4\n", "is an ARFF file"),
     "gzip cut short": refused(gzip.compress(PLAIN.encode())[:-20], "cannot be unpacked", name="table.csv.gz"),
     "a picture": refused(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "NUL bytes"),
@@ -445,6 +539,24 @@ TYPED = {
         said=("codes ('12345678901234567'",),
         first=("12345678901234567", 100.0, "no"),
         name="table.parquet",
+    ),
+    "JSON of pandas, index": plain(FRAME.to_json(orient="index"), name="table.json"),
+    "JSON of pandas, table": plain(FRAME.set_index("age").to_json(orient="table"), name="table.json"),
+    "JSON in UTF-16": plain(FRAME.to_json(orient="records").encode("utf-16"), name="table.json"),
+    "JSON in latin-1": Made(
+        str([{"n": i % 7, "town": ["Nîmes", "Orléans"][i % 2]} for i in range(30)]).replace("'", '"').encode("latin-1"),
+        {"n": "number", "town": "category"},
+        said=("not UTF-8 (line 1): it is read as cp1252",),
+        first=(0.0, "Nîmes"),
+        name="table.json",
+    ),
+    "JSON of an answer of a server": plain(
+        json.dumps({"count": 30, "results": RECORDS}), "under 'results'; beside them stands 'count'", name="table.json"
+    ),
+    "JSON, rows two objects deep": plain(json.dumps({"answer": {"items": RECORDS}}), name="table.json"),
+    "Excel, an error in a cell": refused(
+        binary(FRAME.assign(spend=["#DIV/0!", *range(29)]), "xlsx"), "'#DIV/0!' in column 'spend', row 1",
+        name="table.xlsx",
     ),
     "JSON, a matrix": refused("[[1,2],[3,4]]", "objects", name="table.json"),
 }  # fmt: skip
