@@ -1,6 +1,7 @@
-# make run    the first example: classifiers compared
+# make run    the first example: classifiers compared (language=fr: in French)
 # make tour   all examples, one after the other: the whole life of a model
 # make ui     the Tracking UI on what has been run
+# make team-server   PostgreSQL, object storage and accounts on this machine: see team_server/README.md
 # make pictures   the pictures of docs/ anew, from runs made for them (needs chromium)
 # make benchmark  benchmarks/REPORT.md anew, from an hour and a half of measuring on a quiet machine
 # make quick  every rule that needs no process, server or browser: for each commit
@@ -17,7 +18,7 @@ PYTHON := $(shell for each in $(if $(wildcard .venv/bin/uv),.venv/bin/python) py
 endif
 UV := .venv/bin/uv
 EXAMPLES = $(patsubst %/MLproject,%,$(wildcard */MLproject))
-INSTALLED = .venv/classification.installed .venv/tour.installed .venv/everything.installed
+INSTALLED = .venv/classification.installed .venv/tour.installed .venv/team_server.installed .venv/everything.installed
 
 ORIGIN = import sys; print(sys.version, sys.base_prefix)
 ifneq ($(shell .venv/bin/python -c '$(ORIGIN)' 2> /dev/null),$(shell $(PYTHON) -c '$(ORIGIN)' 2> /dev/null))
@@ -37,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy learns of the packages serves all examples.
 export MYPY_CACHE_DIR := $(CURDIR)/.mypy_cache
 
-.PHONY: store run tour ui pictures benchmark quick test check system lacking vendor lock upgrade clean
+.PHONY: store run tour ui team-server pictures benchmark quick test check system lacking vendor lock upgrade clean
 
 # MLflow would ask a server that is away again and again, for minutes, without a word.
 ANSWERS = import sys, urllib.request as web; Any = web.HTTPErrorProcessor; \
@@ -49,7 +50,7 @@ store:
 	echo "MLFLOW_TRACKING_URI=$$MLFLOW_TRACKING_URI does not answer: start that server, or unset the variable."; exit 1; fi
 
 run: $(UV) store .venv/classification.installed
-	mlflow run classification --env-manager local -P max_depth=5
+	mlflow run classification --env-manager local -P max_depth=5 $(if $(language),-P language=$(language))
 	@echo "To see it in a browser, type make ui in a second terminal, in this folder."
 
 tour: $(UV) store .venv/tour.installed
@@ -58,6 +59,10 @@ tour: $(UV) store .venv/tour.installed
 ui: .venv/classification.installed
 	@echo "Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	mlflow ui --workers 1
+
+# make team-server port=5001 folder=/srv/mlflow: both stores, the logs and the passwords are kept in the folder.
+team-server: .venv/team_server.installed
+	python team_server/server.py $(if $(port),--port $(port)) $(if $(folder),--folder $(folder))
 
 pictures: .venv/everything.installed
 	python docs/pictures.py
@@ -84,7 +89,7 @@ lacking:
 check: .venv/everything.installed
 	ruff check --no-cache . # its cache does not notice a module that is new, or gone
 	ruff format --check .
-	mypy *.py on_databricks/*.py
+	mypy *.py on_databricks/*.py team_server/*.py
 	mypy --explicit-package-bases on_databricks/mlflow_databricks_jobs
 	MYPYPATH=tests mypy --explicit-package-bases tests benchmarks docs
 	cd on_databricks/workspace && mypy --config-file ../../pyproject.toml .
@@ -115,6 +120,9 @@ $(UV):
 
 .venv/tour.installed: requirements-tour.txt | $(UV)
 	$(call install,510 MB,2.1 GB)
+
+.venv/team_server.installed: team_server/requirements-local.txt | $(UV)
+	$(call install,350 MB,1.4 GB)
 
 .venv/everything.installed: requirements.txt on_databricks/pyproject.toml | $(UV)
 	$(call install,1.2 GB,3.1 GB)
