@@ -144,6 +144,8 @@ def apply_grants(client: AuthServiceClient, accounts: Accounts, ids: dict[str, s
     wanted = wanted_grants(accounts, ids)
     for (user, kind, key), right in wanted.items():
         if grants.get((user, kind, key)) != right:
+            if (user, kind, key) in grants:
+                client.revoke_user_permission(user, kind, key)
             client.grant_user_permission(user, kind, key, right)
             click.echo(f"{user}: {right} on {names[kind, key]}")
     for user, kind, key in grants:

@@ -56,7 +56,16 @@ class TeamServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start everything, PostgreSQL first.
+        """Start everything.
+
+        Raises:
+            click.ClickException: if a port is taken or a part does not start.
+        """
+        self.start_stores()
+        self.start_mlflow()
+
+    def start_stores(self) -> None:
+        """Start PostgreSQL and the S3-compatible store.
 
         Raises:
             click.ClickException: if a port is taken or a part does not start.
@@ -74,7 +83,6 @@ class TeamServer:
         self.start_postgresql()
         self.start_store()
         self._write_environment()
-        self.start_mlflow()
 
     def start_postgresql(self) -> None:
         """Start PostgreSQL on a socket in the file system: it listens on no port at all."""
@@ -107,7 +115,8 @@ class TeamServer:
         """Stop some of `mlflow`, `s3` and `postgresql`, or all."""
         for part in parts or ("mlflow", "s3", "postgresql"):
             if part == "postgresql" and self._postgresql is not None:
-                self._postgresql.stop()
+                self._postgresql.cleanup()
+                self._postgresql = None
             elif part in self._running:
                 _end(self._running.pop(part))
 
@@ -157,7 +166,8 @@ class TeamServer:
     def _begin(self, name: str, command: list[str]) -> None:
         """Start a process in a session of its own: Ctrl-C reaches us alone, and we end all in order."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            environment = {**os.environ, **self.environment}
+            environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+            environment |= self.environment
             pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             self._running[name] = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 

