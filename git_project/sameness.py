@@ -19,8 +19,10 @@ IGNORE = "*_seconds,*_time,*duration*,system/*"
 TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/#\s'\":;,()\]}])")
 ID = re.compile(r"(?<![0-9a-zA-Z])(m-)?[0-9a-f]{8,32}(?![0-9a-zA-Z])")  # also shortened, as in a name
 TIME = re.compile(
-    r"\b\d{4}-?\d\d-?\d\d(?:[T _-]\d\d[:-]?\d\d(?:[:-]?\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
-    r"|\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\b|\b1\d{9}(?:\d{3}|\.\d+)?\b"
+    r"(?<![0-9a-zA-Z])(?:"
+    r"\d{4}-?\d\d-?\d\d(?:[T _-]\d\d[:-]?\d\d(?:[:-]?\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"|[A-Z]\w\w [A-Z]\w\w [ \d]\d \d\d:\d\d:\d\d \d{4}|1\d{9}(?:\d{3}|\.\d+)?"
+    r")(?![0-9a-zA-Z])"
 )
 MACHINE = re.compile(r"(^|[^a-z])(host|hostname|node|machine|computer)([^a-z]|$)", re.IGNORECASE)
 DURATION = re.compile(

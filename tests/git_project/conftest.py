@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import mlflow.projects.backend.local
 import pytest
 from examples import module
 from fork_server import forks
-from git_server import HERMETIC, GitServer, Repository, copy_collection
+from git_server import HERMETIC, GitServer, Repository, contents, copy_collection
 from mlflow.entities import Run
 from mlflow.projects.submitted_run import LocalSubmittedRun
 from running import COLLECTION, Outcome, Store
@@ -141,6 +142,33 @@ def left_behind(store: Store, temporary: Path) -> Callable[[], list[object]]:
         return [*running, *temporary.rglob(".git"), *temporary.glob("git_project_*")]
 
     return left_behind
+
+
+@pytest.fixture
+def users(store: Store, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of a command that a Git hook starts. What they name is the user's, and stays as it is.
+
+    That is a repository with GIT_DIR set and a file that is not committed, and the environments that MLflow has made;
+    and so do the registry and the packages that are installed here.
+    """
+    mine, environments = Repository(tmp_path, tmp_path / "mine", "mine"), tmp_path / "environments"
+    (mine.tree / "notes.txt").write_text("not committed\n")
+    environments.mkdir()
+    (environments / "marker").write_text("made earlier\n")
+
+    def state() -> list[object]:
+        registry = [str(each) for each in store.client.search_registered_models()]
+        versions = [str(each) for each in store.client.search_model_versions()]
+        installed = sorted((each.name, each.version) for each in distributions())
+        return [contents(mine.tree), contents(mine.bare), contents(environments), registry, versions, installed]
+
+    before = state()
+    yield {
+        "GIT_DIR": str(mine.tree / ".git"),
+        "GIT_WORK_TREE": str(mine.tree),
+        "MLFLOW_ENV_ROOT": str(environments),
+    }
+    assert state() == before
 
 
 RUN_ENTRY_POINT: Callable[..., LocalSubmittedRun] = mlflow.projects.backend.local._run_entry_point

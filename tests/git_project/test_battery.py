@@ -12,7 +12,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from git_server import GitServer, Repository, contents, git
+from git_server import GitServer, Repository, git
 from mlflow.entities import Run
 from running import Store
 
@@ -298,25 +298,12 @@ def test_artifacts_that_are_gone_are_not_tried(start: Start, in_process: Any, mo
     assert found.report["cause"] == "what the past run recorded cannot be read: the bucket is away"
 
 
-def test_what_is_the_users_stays_as_it_is(
-    start: Start, in_process: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_behind: Any
-) -> None:
-    """With GIT_DIR set, as in a Git hook, and a child that is killed: repository, environments and registry."""
-    mine, environments = Repository(tmp_path, tmp_path / "mine", "mine"), tmp_path / "environments"
-    (mine.tree / "notes.txt").write_text("not committed\n")
+def test_what_is_the_users_stays_as_it_is(start: Start, reproduce: Any, users: dict[str, str]) -> None:
+    """Of a project that registers a model, and is killed behind that the second time."""
     original = start("killed")
-    before = contents(mine.tree), {each.name for each in store.client.search_registered_models()}
-    monkeypatch.setenv("GIT_DIR", str(mine.tree / ".git"))
-    monkeypatch.setenv("GIT_WORK_TREE", str(mine.tree))
-    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(environments))
-    assert verdict(in_process(original)) == (REPRODUCED, "true")
-    monkeypatch.setenv("KILLED", "1")
-    monkeypatch.setenv("GIT_DIR", str(mine.tree / ".git"))
-    found = in_process(original)
-    assert found.outcome.code == NOT_TRIED
-    assert (contents(mine.tree), {each.name for each in store.client.search_registered_models()}) == before
-    assert not environments.exists()
-    assert not left_behind()
+    assert verdict(reproduce(original, users)) == (REPRODUCED, "true")
+    found = reproduce(original, {**users, "KILLED": "1"})
+    assert verdict(found) == (NOT_TRIED, "true")  # the tag is that of the last one that was tried
 
 
 def test_what_no_commit_holds_is_not_tried(

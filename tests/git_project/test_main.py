@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from git_server import GitServer, Repository, contents
+from git_server import GitServer
 from running import COLLECTION, Outcome, Store
 
 GIT_PROJECT = COLLECTION / "git_project"
@@ -213,10 +213,15 @@ def await_running(store: Store, number: int) -> None:
 
 
 def test_children_that_are_killed(
-    store: Store, foreign: Any, installed: dict[str, str], temporary: Path, left_behind: Left
+    store: Store,
+    foreign: Any,
+    installed: dict[str, str],
+    temporary: Path,
+    left_behind: Left,
+    users: dict[str, str],
 ) -> None:
     """A killed script, and a killed `mlflow run` whose script would live on: their runs fail, the third is kept."""
-    environment = {**installed, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
     parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 3}
     with started(store, "main", parameters, environment) as process:
@@ -234,25 +239,50 @@ def test_children_that_are_killed(
     assert statuses == {"slow number=1": "FAILED", "slow number=2": "FAILED", "main": "FINISHED"}
 
 
+@pytest.fixture
+def slow(store: Store, foreign: Any, installed: dict[str, str]) -> dict[str, object]:
+    """The parameters by which a run is reproduced that will take its time."""
+    outcome = store.mlflow_run(foreign.url, "slow", {"number": 1}, environment=installed)
+    assert outcome.code == 0, outcome.output
+    return {"run_id": outcome.run.info.run_id, "env_manager": "local"}
+
+
+def test_a_reproduction_that_is_killed_is_not_tried(
+    store: Store,
+    slow: dict[str, object],
+    installed: dict[str, str],
+    temporary: Path,
+    left_behind: Left,
+    users: dict[str, str],
+) -> None:
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    with started(store, "reproduce", slow, environment) as process:
+        script = await_process(process.pid, "train.py", "1")
+        await_running(store, 3)  # the reproduction, its child, and a run that this has begun
+        script.send_signal(signal.SIGKILL)
+        assert process.wait(timeout=180) == 1
+    assert not left_behind()
+    (reproduction,) = store.client.search_runs(["0"], f"tags.reproduces = '{slow['run_id']}'")
+    assert (reproduction.info.status, reproduction.data.tags["reproduced"]) == ("FAILED", "not tried")
+    assert "reproduced" not in store.client.get_run(str(slow["run_id"])).data.tags
+
+
 @pytest.mark.parametrize("entry_point", ["main", "reproduce"])
 def test_ctrl_c(
-    entry_point: str, store: Store, foreign: Any, installed: dict[str, str], temporary: Path, left_behind: Left
+    entry_point: str,
+    store: Store,
+    foreign: Any,
+    slow: dict[str, object],
+    installed: dict[str, str],
+    temporary: Path,
+    left_behind: Left,
+    users: dict[str, str],
 ) -> None:
-    """As in a Git hook, with GIT_DIR set: the user's own repository and registry stay as they are."""
-    mine = Repository(temporary.parent, temporary.parent / "mine", "mine")
-    environment = {**installed, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
-    if entry_point == "main":
-        runs = "[slow: {number: 1}, slow: {number: 2}, main]"
-        parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 2}
-    else:
-        outcome = store.mlflow_run(foreign.url, "slow", {"number": 1}, environment=installed)
-        assert outcome.code == 0, outcome.output
-        parameters = {"run_id": outcome.run.info.run_id, "env_manager": "local"}
-    (mine.tree / "notes.txt").write_text("not committed\n")
-    environment |= {"GIT_DIR": str(mine.tree / ".git"), "GIT_WORK_TREE": str(mine.tree)}
-    before = contents(mine.tree), len(store.client.search_model_versions())
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    runs = "[slow: {number: 1}, slow: {number: 2}, main]"
+    two: dict[str, object] = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 2}
+    parameters, numbers = (two, ("1", "2")) if entry_point == "main" else (slow, ("1",))
     with started(store, entry_point, parameters, environment) as process:
-        numbers = ("1", "2") if entry_point == "main" else ("1",)
         scripts = [await_process(process.pid, "train.py", number) for number in numbers]
         await_running(store, 1 + 2 * len(numbers))  # the parent, its children, and a run that each of these has begun
         os.killpg(process.pid, signal.SIGINT)
@@ -260,4 +290,3 @@ def test_ctrl_c(
         psutil.wait_procs(scripts, timeout=10)
         assert not [script for script in scripts if script.is_running()]
     assert not left_behind()
-    assert (contents(mine.tree), len(store.client.search_model_versions())) == before

@@ -77,6 +77,9 @@ def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
         ("/tmp/tmpabcdefgh/data/x.csv", "/tmp/git_project_12/tmp12345678/data/x.csv"),
         ("2023-11-14T22:13:25+00:00", "2027-01-15T08:00:30+00:00"),
         ("1700000012.5", "1800000001"),
+        ("model_20231114_221325.pt", "model_20270115_080030.pt"),
+        ("epoch_1700000012_final", "epoch_1800000001_final"),
+        ("Tue Nov 14 22:13:25 2023", "Fri Jan 15 08:00:30 2027"),
         ("2023-11-15T07:13:25+09:00", "2027-01-15T13:30:30+05:30"),
     ]
     for one, other in values:
@@ -86,6 +89,7 @@ def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
         (f"tour-{ONE[:8]}", "tour-cccccccc"),
         (f"tour-{ONE[:8]}", f"tour-{OTHER[:12]}x"),
         ("2023-11-14T22:13:25", "2027-02-15T08:00:30"),
+        ("model_20231114", "model_20270116"),
         ("2023-11-14T22:13:25+09:00", "2027-01-15T08:00:30+05:30"),
     ]:
         assert compared({"parameters": {"p": one}}, {"parameters": {"p": other}})[("parameter", "p")] is False, one
