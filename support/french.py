@@ -70,9 +70,6 @@ FRENCH = {
     "Chance may explain the difference in roc_auc to {best}: {others}.": (
         "Le hasard peut expliquer l’écart de roc_auc avec {best} : {others}."
     ),
-    "{value} ({low} to {high})": "{value} ({low} à {high})",
-    "In brackets: 95 % intervals.": "Entre parenthèses : intervalles à 95 %.",
-    "classifier": "classifieur",
     "The 95 % interval of every metric is in leaderboard.csv.": (
         "L’intervalle à 95 % de chaque métrique est dans leaderboard.csv."
     ),

@@ -21,12 +21,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store as `make pictures` fills one, with fewer runs."""
     store = Store(tmp_path_factory.mktemp("pictures"))
     filling: dict[str, dict[str, object]] = {
-        "classification": {"models": "ann,decision_tree"},
+        "classification": {"models": "ann,decision_tree", "language": "fr"},
         "clustering": {"k_max": 4},
     }
     for project, parameters in filling.items():
         outcome = store.mlflow_run(COLLECTION / project, "main", parameters)
         assert outcome.code == 0, outcome.output
+        assert ("lignes de test" in outcome.output) == ("language" in parameters)
     [model, *_] = store.client.search_logged_models(["0"])
     store.client.create_registered_model("churn")  # as the registry's example does, and its gate
     store.client.create_model_version("churn", model.artifact_location)

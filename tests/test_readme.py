@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow import MlflowClient
@@ -25,29 +22,7 @@ from pages import quotes, steps
 from running import COLLECTION, Store
 
 ADDRESS = "https://git.example.com/you/collection.git"  # of the collection, on every page
-# What another test runs, which looks at more than the page quotes; here, what is asked for is looked up only.
-ELSEWHERE = {
-    "classification": [  # classification/test_main.py, on tables of its own
-        'mlflow run classification -P data="$PWD/my.csv" -P target=left -P drop=customer_id --env-manager local'
-    ],
-    "clustering": [  # clustering/test_main.py and test_tables.py
-        'mlflow run clustering -P data="$PWD/classification/data/churn.csv" -P profile=churn --env-manager local',
-        "mlflow run clustering -e kmeans -P engine=minibatch -P data=/full/path/of/table.parquet -P columns= "
-        "-P n_clusters=8 --env-manager local",
-    ],
-    "git_project": [  # the front page's test; git_project/test_from_git.py, without an address that stands for another
-        "mlflow run https://git.example.com/you/collection.git#git_project -P runs=decision_tree,knn "
-        "--env-manager local",
-        "mlflow run https://git.example.com/you/collection.git#classification -e knn --env-manager local",
-        "mlflow run git_project -e reproduce -P run_id=<run id of knn> --env-manager local",
-    ],
-    "registry_deploy": [  # test_story.py, which compares what it prints; the front page's test
-        "mlflow run registry_deploy --env-manager local",
-        "mlflow run registry_deploy -e deploy -P model_uri=models:/churn@champion --env-manager local",
-        'mlflow run registry_deploy -e score -P data="$PWD/new.jsonl" --env-manager local',
-        "mlflow run registry_deploy -e undeploy --env-manager local",
-    ],
-}
+FRONT_PAGE = COLLECTION / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +53,11 @@ def test_the_page_of_an_example_does_what_it_says(
     if page == "registry_deploy":  # it begins where a model has been trained
         assert store.mlflow_run(folder / "classification", "decision_tree").code == 0
     known: dict[str, str] = {}
-    todo = [step for step in steps(folder / page / "README.md") if step.command not in ELSEWHERE[page]]
-    for step in todo:
+    typed = {step.command for step in steps(FRONT_PAGE)}  # by the test of the front page below
+    typed.add("mlflow run registry_deploy --env-manager local")  # by registry_deploy/test_story.py
+    for step in steps(folder / page / "README.md"):
+        if step.command in typed:
+            continue
         command = step.command.replace("/full/path/of", str(folder))
         for placeholder in re.findall("<run id.*?>", command):
             command = command.replace(placeholder, known[placeholder])
@@ -93,23 +71,9 @@ def test_the_page_of_an_example_does_what_it_says(
             known[f"<run id of {entry_point[1] if entry_point else 'main'}>"] = done.begun.info.run_id
 
 
-@pytest.mark.parametrize("page", ELSEWHERE)
-def test_what_another_test_runs_is_on_the_page_and_has_these_parameters(page: str) -> None:
-    commands = {step.command for step in steps(COLLECTION / page / "README.md")}
-    for command in ELSEWHERE[page]:
-        assert command in commands
-        _, project, *words = shlex.split(command.removeprefix("mlflow "))
-        entry_point = words[words.index("-e") + 1] if "-e" in words else "main"
-        mlproject = COLLECTION / project.rpartition("#")[2] / "MLproject"
-        declared = yaml.safe_load(mlproject.read_text(encoding="utf-8"))["entry_points"][entry_point]
-        given = {word.partition("=")[0] for flag, word in pairwise(words) if flag == "-P"}
-        assert given <= declared.get("parameters", {}).keys()
-
-
 def prepare(folder: Path, penguins: Path) -> None:
     """The tables that the pages of the examples take from their reader."""
     shutil.copy(penguins, folder)
-    shutil.copy(COLLECTION / "registry_deploy" / "data" / "new_customers.jsonl", folder / "new.jsonl")
     table = pd.DataFrame(
         {"customer_id": range(200), "amount": [row % 50 for row in range(200)], "left": ["no", "yes"] * 100}
     )
@@ -176,7 +140,7 @@ def follow(page: Path, folder: Path, environment: dict[str, str], fast: bool = F
 def test_a_newcomer_with_the_front_page_alone_serves_a_model_and_reproduces_a_run(
     served: dict[str, str], tmp_path: Path
 ) -> None:
-    follow(COLLECTION / "README.md", tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)}, fast=True)
+    follow(FRONT_PAGE, tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)}, fast=True)
     clone = tmp_path / "collection"
     database = f"sqlite:///{clone / 'mlflow.db'}"
     runs = MlflowClient(database, database).search_runs(["0"])

@@ -71,9 +71,6 @@ FRENCH = {
     "Chance may explain the difference in roc_auc to {best}: {others}.": (
         "Le hasard peut expliquer l’écart de roc_auc avec {best} : {others}."
     ),
-    "{value} ({low} to {high})": "{value} ({low} à {high})",
-    "In brackets: 95 % intervals.": "Entre parenthèses : intervalles à 95 %.",
-    "classifier": "classifieur",
     "The 95 % interval of every metric is in leaderboard.csv.": (
         "L’intervalle à 95 % de chaque métrique est dans leaderboard.csv."
     ),
@@ -146,7 +143,7 @@ FRENCH = {
     "share": "part",
     "all": "toutes",
     "mean {feature}": "{feature}, moyenne",
-    "{feature} {value} (all: {other})": "{feature} {value} (toutes : {other})",
+    "all: {value}": "toutes : {value}",
     "nothing much": "presque rien",
     "Segment {segment}, {name}.": "Segment {segment}, {name}.",
     "What sets it apart: {apart}.": "Ce qui le distingue : {apart}.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.colors import to_rgb
 
-# After Okabe and Ito, with a contrast of 4.5 on white. Each line and each segment also has dashes or a marker of its own.
+# After Okabe and Ito, with a contrast of 4.5 on white. Each line and segment also has dashes or a marker of its own.
 COLORS = ["#0072B2", "#C44E00", "#000000", "#008060", "#B5508A", "#6B4600", "#4B2E83", "#5A5A5A"]
 DASHES: list[Any] = ["-", "--", "-.", ":", *[(0, (10, 3)), (0, (3, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), (0, (2, 2))]]
 MARKERS = ["o", "^", "s", "D", "v", "P", "X", "<", ">"]

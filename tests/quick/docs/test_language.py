@@ -23,7 +23,7 @@ def texts() -> tuple[set[str], set[str]]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 held.add(node.value)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tr":
-                handed |= {each.value for each in node.args[:1] if isinstance(each, ast.Constant)}
+                handed |= {str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant)}
     return handed, held
 
 
