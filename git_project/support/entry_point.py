@@ -20,11 +20,14 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from support.interrupts import heed_interrupts
+
+if TYPE_CHECKING:
+    import mlflow
 
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
 
@@ -63,6 +66,21 @@ def run_command(command: click.Command) -> NoReturn:
         _end(f"Error: {' '.join(error.format_message().split())}", run_id, 2)
     except (click.Abort, KeyboardInterrupt):
         _end("Interrupted.", run_id, 130)
+
+
+def describe_run(run: mlflow.ActiveRun, name: str, parameters: dict[str, Any] | None = None) -> None:
+    """Name a run that is active, log its parameters, and record whether the files that run are those of its commit.
+
+    name: given only where the user has not (`mlflow run --run-name`).
+    parameters: logged only where `mlflow run` has not; those of the command by default.
+    """
+    import mlflow
+
+    if re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):  # shivering-bird-943: MLflow names runs at random
+        mlflow.MlflowClient().update_run(run.info.run_id, name=name)
+    if not run.data.params:
+        mlflow.log_params(click.get_current_context().params if parameters is None else parameters)
+    log_working_tree()
 
 
 def log_working_tree() -> None:
