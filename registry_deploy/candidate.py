@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Mapping
@@ -69,18 +70,32 @@ def fetch(model_uri: str, folder: Path) -> Candidate:
 
 
 def payload(instances: Any) -> Any:
-    """Instances as JSON can hold them: every digit of a float, null for a missing value.
+    """Instances as JSON can hold them: every digit of a float, null for a missing value, all types of a signature.
 
     instances: a DataFrame becomes columns, index and data; a dictionary of arrays (a model of `export_onnx`) one list
     for each name; an array nested lists.
     """
     if isinstance(instances, pandas.DataFrame):
-        return instances.astype(object).where(instances.notna(), None).to_dict("split")
+        sent = instances.astype(object).where(instances.notna(), None)
+        for name, times in instances.select_dtypes("datetime").items():
+            # In one form, because the server reads the first and expects the others to be like it.
+            sent[name] = times.to_numpy("datetime64[ns]").astype(str)
+        return json.loads(json.dumps(sent.to_dict("split"), default=_plain))
     if isinstance(instances, dict):
         return {name: payload(values) for name, values in instances.items()}
     values = numpy.asarray(instances).astype(object)
     values[values != values] = None
     return values.tolist()
+
+
+def serving_input(instances: Any) -> str:
+    """The request to MLflow's scoring server with a table, an array, or arrays by name."""
+    return json.dumps({"dataframe_split" if isinstance(instances, pandas.DataFrame) else "inputs": payload(instances)})
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not have, as MLflow's server reads it: numpy's arrays and numbers, and bytes."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else getattr(value, "tolist", value.__str__)()
 
 
 def shares(traffic: Mapping[str, int], colour: str, canary: int) -> dict[str, int]:

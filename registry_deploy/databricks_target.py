@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,7 @@ import numpy
 import pandas
 
 from candidate import Candidate, fetch, payload, shares
-from model_files import reason, same
+from model_files import reason
 from target import Colour, DeploymentError, Status, check_canary
 
 if TYPE_CHECKING:
@@ -133,15 +133,15 @@ class DatabricksTarget:
             if ready and traffic.get(colour) == 100:
                 self._say(f"{self.name} already serves {model.title} from {colour}")
                 return self.status()
-            kept = dict(before.entities) if before else {}
             self._begun, now = None, before
-            entities = {**kept, colour: self._entity(model, colour)}
+            entities = {**(before.entities if before else {}), colour: self._entity(model, colour)}
             wanted = shares(traffic, colour, canary)
             try:
                 if not ready:
-                    self._say_cost(model, colour, kept)
+                    self._say_cost(model, colour, entities.keys() - {colour})
                     now = self._configure(_Endpoint(entities, traffic or {colour: 100}), before)
-                self._smoke_test(model, colour)
+                model.check(self._request(model.example, colour), f"{colour} of {self.name}")
+                self._say(f"{model.title}: {colour} answers the model's input example as it should")
                 # The one that was live stays for a rollback; the one that was kept for it before goes.
                 live = {name: each for name, each in entities.items() if name in (*traffic, colour)}
                 self._configure(_Endpoint(live, wanted), now)
@@ -157,12 +157,11 @@ class DatabricksTarget:
         found = self._read()
         if found is None:
             return Status(endpoint=self.name, scoring_uri="")
-        colours = {
-            name: Colour(
-                str(entity.entity_name), str(entity.entity_version), _state(entity), found.traffic.get(name, 0)
-            )
-            for name, entity in sorted(found.entities.items())
-        }
+        colours = {}
+        for name, entity in sorted(found.entities.items()):
+            state = entity.state.deployment.value if entity.state and entity.state.deployment else ""
+            model = str(entity.entity_name), str(entity.entity_version)
+            colours[name] = Colour(*model, state, found.traffic.get(name, 0))
         return Status(self.name, f"{self.owner}/serving-endpoints/{self.name}/invocations", colours)
 
     def rollback(self) -> Status:
@@ -170,7 +169,9 @@ class DatabricksTarget:
 
         A second rollback in a row is refused: the version that was left is not good again.
         """
-        found = self._existing()
+        found = self._read()
+        if found is None:
+            raise DeploymentError(f"{self.name}: no such endpoint in {self.owner}; deploy one first")
         if not found.previous:
             raise DeploymentError(f"{self.name}: nothing to roll back to; deploy the version that you want instead")
         self._configure(_Endpoint({found.previous: found.entities[found.previous]}, {found.previous: 100}), found)
@@ -209,12 +210,6 @@ class DatabricksTarget:
         traffic = {name: percent for name, percent in named.items() if percent}
         return _Endpoint(entities, traffic)
 
-    def _existing(self) -> _Endpoint:
-        found = self._read()
-        if found is None:
-            raise DeploymentError(f"{self.name}: no such endpoint in {self.owner}; deploy one first")
-        return found
-
     def _place(self, model: Candidate, before: _Endpoint | None) -> tuple[str, bool]:
         """Choose the colour for a version, and whether the version already stands ready in it."""
         if before is None or not before.traffic:
@@ -229,8 +224,8 @@ class DatabricksTarget:
             raise DeploymentError(f"{self.name}: {shared}: take it to 100 or roll it back first")
         return _after(before.newest), False
 
-    def _say_cost(self, model: Candidate, colour: str, kept: Mapping[str, Any]) -> None:
-        also = f", beside {' and '.join(kept)}, which is billed as before" if kept else ""
+    def _say_cost(self, model: Candidate, colour: str, kept: Set[str]) -> None:
+        also = f", beside {' and '.join(sorted(kept))}, which is billed as before" if kept else ""
         self._say(
             f"{model.title} goes to {colour}: size {self._size}{also}. Databricks bills it while it serves; after 30"
             f" minutes without requests it scales to zero, and the next request waits. Prices: {PRICES}"
@@ -281,16 +276,6 @@ class DatabricksTarget:
                 raise OperationFailed(why or str(error)) from error
         return wanted
 
-    def _smoke_test(self, model: Candidate, colour: str) -> None:
-        """Raise unless the colour answers the model's input example as the model does in this process."""
-        answer = self._request(model.example, colour)
-        if not same(answer, model.expected):
-            raise DeploymentError(
-                f"{model.title}: wrong answer from {colour} of {self.name}: {str(answer)[:80]} for the model's input"
-                f" example, {str(model.expected)[:80]} here; compare the package versions of the model with those here"
-            )
-        self._say(f"{model.title}: {colour} answers the model's input example as it should")
-
     def _undo(self, before: _Endpoint | None) -> str:
         """Take back what a failed deploy has changed, and nothing that another has; returns what could not be."""
         from databricks.sdk.errors import OperationFailed
@@ -326,11 +311,6 @@ def _before(colour: str) -> str:
 
 def _after(colour: str) -> str:
     return COLOURS[(COLOURS.index(colour) + 1) % len(COLOURS)]
-
-
-def _state(entity: ServedEntityOutput) -> str:
-    """Databricks's word for the condition of a served entity, `DEPLOYMENT_READY` when it serves."""
-    return entity.state.deployment.value if entity.state and entity.state.deployment else ""
 
 
 def _connect() -> WorkspaceClient:

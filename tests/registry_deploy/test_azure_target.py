@@ -54,7 +54,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
 
 @pytest.fixture(scope="module", autouse=True)
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A registry: versions 1 to 3 of `numbers`, which answer their own number, and models with something amiss."""
+    """A registry: versions 1 to 3 of `numbers` and `light` answer their own number; models with something amiss."""
     folder = tmp_path_factory.mktemp("registry")
     patch = pytest.MonkeyPatch()
     patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -77,7 +77,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with mlflow.start_run(experiment_id=experiment):
         for number in (1, 2, 3):
             log_tree("numbers", number, ROWS)
-        log_tree("a tensor's model", 7, np.ones((2, 3)))
+            log_tree("light", number, np.ones((2, 3)))  # a tensor costs less to read than a table: for many requests
         log_tree("untested", 1, None)
         for name in ("new", "newer"):
             log_tree(name, 1, ROWS)
@@ -234,7 +234,7 @@ def test_no_request_is_lost(target: Callable[..., Any], azure: StandIn, tmp_path
     Azure starts a broken container again; a client sends again what was answered with 503 meanwhile.
     """
     busy = target("busy")
-    busy.deploy("models:/numbers/1")
+    busy.deploy("models:/light/1")
     key, enough, stop = azure.endpoints["busy"].keys["primaryKey"], tmp_path / "enough", tmp_path / "stop"
     arguments = [str(PROGRAMS / "load_on_azure.py"), busy.status().scoring_uri, key, str(enough), str(stop)]
     load = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
@@ -244,19 +244,19 @@ def test_no_request_is_lost(target: Callable[..., Any], azure: StandIn, tmp_path
         before, server = azure.restarts, azure.endpoints["busy"].deployments[colour].server
         assert server is not None
         server.send(number)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150  # a container may take two minutes to start
         while azure.restarts == before or azure.endpoints["busy"].deployments[colour].server is server:
             assert time.monotonic() < deadline, "it was not started again"
             time.sleep(0.1)
 
     try:
-        busy.deploy("models:/numbers/2", canary=20)
+        busy.deploy("models:/light/2", canary=20)
         strike("green", signal.SIGKILL)
-        busy.deploy("models:/numbers/2")
+        busy.deploy("models:/light/2")
         time.sleep(1)
         strike("green", signal.SIGSTOP)
         busy.rollback()
-        busy.deploy("models:/numbers/3")
+        busy.deploy("models:/light/3")
         time.sleep(1)
         while not enough.exists() and load.poll() is None:
             time.sleep(0.2)
@@ -283,12 +283,6 @@ def test_arrays_by_name_and_a_token_instead_of_a_key(target: Callable[..., Any],
         named.deploy("models:/named arrays/1")
         assert azure.endpoints["named"].body["properties"]["authMode"] == mode
         assert named.score(arrays) == [1.25, 2.0]
-
-
-def test_a_tensor_model_is_served_too(target: Callable[..., Any]) -> None:
-    tensor = target("tensor")
-    tensor.deploy("models:/a tensor's model/1")
-    assert tensor.score(pd.DataFrame(np.ones((2, 3)))) == [7.0, 7.0]
 
 
 # What goes wrong on Azure

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from examples import module
+from mlflow.pyfunc import scoring_server
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import Array, DataType, Object, Property
 
 azure_target: Any = module("registry_deploy", "azure_target")
 candidate: Any = module("registry_deploy", "candidate")
@@ -25,6 +28,32 @@ def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
         "index": [5, 7],
         "data": [[0.1 + 0.2, "x", 1, True], [None, None, 2, False]],
     }
+
+
+def test_the_server_reads_every_type_of_a_signature_as_it_was_sent() -> None:
+    """The columns of an endpoint's request, after MLflow's own reading of it by the signature."""
+    each = {"p": np.int64(1), "q": "z"}
+    table = pd.DataFrame(
+        {
+            "float": np.array([0.1, np.nan, 3], "float32"),
+            "long": np.arange(3) + 2**53 + 1,
+            "boolean": [True, False, True],
+            "string": ["é", None, '"'],
+            "datetime": pd.to_datetime(["2026-01-01", None, "2026-01-02T03:04:05.678901234"], format="ISO8601"),
+            "binary": [b"\x00\xff", b"a", b""],
+            "array": [np.array([0.1, 2]), np.array([3.0]), np.array([4.0])],
+            "object": [each, each, each],
+        }
+    )
+    kinds: dict[str, Any] = {"array": Array(DataType.double)}
+    kinds["object"] = Object([Property("p", DataType.long), Property("q", DataType.string)])
+    schema = Schema([ColSpec(kinds.get(name, name), name, required=name != "datetime") for name in table])
+    body = json.loads(json.dumps({"dataframe_split": candidate.payload(table)}, allow_nan=False))
+    read = scoring_server.infer_and_parse_data(body, schema)
+    assert read["array"].map(list).tolist() == table["array"].map(list).tolist()
+    assert read["object"].tolist() == [each] * 3
+    rest = table.drop(columns=["array", "object"])
+    pd.testing.assert_frame_equal(read[list(rest)], rest, check_dtype=False)
 
 
 def test_of_an_onnx_model_one_list_a_column_is_sent() -> None:
