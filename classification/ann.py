@@ -42,19 +42,9 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
     on a tenth of the training rows that is kept out of the training.
     """
 
-    def __init__(
-        self,
-        epochs: int = 15,
-        batch_size: int = 64,
-        units: int = 32,
-        learning_rate: float = 0.0005,
-        random_state: int = 0,
-    ) -> None:
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.units = units
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    def __init__(self, epochs: int, batch_size: int, units: int, learning_rate: float, random_state: int = 0) -> None:
+        self.epochs, self.batch_size, self.units = epochs, batch_size, units
+        self.learning_rate, self.random_state = learning_rate, random_state
 
     def fit(self, X: np.ndarray, y: np.ndarray, callbacks: Sequence[keras.callbacks.Callback] = ()) -> NeuralNetwork:
         """Train on X (rows, features), numbers on like scales, and y (rows,), classes of any type.
@@ -76,19 +66,12 @@ class NeuralNetwork(ClassifierMixin, BaseEstimator):
             metrics=["accuracy"],
             steps_per_execution=min(100, -(-len(X_fit) // self.batch_size)),
         )
-        # Rows as TensorFlow's own pipeline, and as many steps as possible in one call into it: an epoch costs less than
-        # half the processor time that it does by `fit(X, y)`.
+        # Rows as TensorFlow's own pipeline, which shuffles, and as many steps as possible in one call into it: an epoch
+        # costs less than half the processor time that it does by `fit(X, y)`.
         rows = tf.data.Dataset.from_tensor_slices((X_fit, y_fit)).shuffle(len(X_fit), self.random_state)
         validation = tf.data.Dataset.from_tensor_slices((X_val, y_val)).batch(10_000)
-        history = self.network_.fit(
-            rows.batch(self.batch_size),
-            validation_data=validation,
-            epochs=self.epochs,
-            shuffle=False,  # the rows are shuffled already
-            callbacks=list(callbacks),
-            verbose=0,
-        )
-        self.history_ = history.history
+        given = {"validation_data": validation, "epochs": self.epochs, "callbacks": list(callbacks), "verbose": 0}
+        self.history_ = self.network_.fit(rows.batch(self.batch_size), shuffle=False, **given).history
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import mlflow
 from classifiers import CLASSIFIERS, COUNT, WEIGHT, build
 from evaluation import THRESHOLD, fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, with_preprocessing
-from report import as_markdown, cautions, curves_figure, leaderboard, leaderboard_figure, say_leaderboard
+from report import cautions, curves_figure, leaderboard, leaderboard_figure, log_leaderboard
 from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.parameters import Or, option
@@ -54,16 +54,14 @@ def compare(models: str, threshold: str, max_depth: Any, class_weight: str | Non
             fitted = tr("fitted in {seconds:.2f} s", seconds=result.metrics["fit_seconds"])
             click.echo(f"[{number}/{len(chosen)}] {name:<22} {reached}  {fitted}")
 
-        board, warnings = leaderboard(results, run_ids), cautions(results, split)
+        board = leaderboard(results, run_ids)
+        log_leaderboard(board, cautions(results, split))
+        mlflow.log_figure(leaderboard_figure(board, split), "leaderboard.png")
+        mlflow.log_figure(curves_figure({name: results[name] for name in board["classifier"]}, split), "curves.png")
         best = str(board["classifier"][0])
         best_uri = f"runs:/{run_ids[best]}/model"
         mlflow.log_metric("best_roc_auc", board["roc_auc"][0], dataset=split.test)
         mlflow.set_tags({"best_classifier": best, "best_model_uri": best_uri})
-        mlflow.set_tag("mlflow.note.content", as_markdown(board, warnings))
-        mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
-        mlflow.log_figure(leaderboard_figure(board, split), "leaderboard.png")
-        mlflow.log_figure(curves_figure({name: results[name] for name in board["classifier"]}, split), "curves.png")
-        say_leaderboard(board, warnings)
         click.echo("\n" + tr("Best model: {name}, {uri}", name=best, uri=best_uri))
         say_where_to_look()
 

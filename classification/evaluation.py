@@ -111,10 +111,8 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
         return float(wanted)
     counts = split.y_train.value_counts()
     if counts.min() < FOLDS:
-        right = (
-            f"needs {FOLDS} training rows of each class; there are {counts.min()} of class {shown(counts.idxmin())}."
-        )
-        raise bad("threshold", wanted, right)
+        there = f"there are {counts.min()} of class {shown(counts.idxmin())}."
+        raise bad("threshold", wanted, f"needs {FOLDS} training rows of each class; {there}")
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=split.random_state)
     held_out = cross_val_predict(model, split.X_train, split.y_train, cv=folds, method="predict_proba")
     scored = held_out[:, split.classes.index(split.positive)]
@@ -128,15 +126,12 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
 def scores(
     y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None = None
 ) -> dict[str, float]:
-    """The metrics of predicted probabilities, under scikit-learn's names.
+    """The metrics of predicted probabilities, under scikit-learn's names; rates are 0 where nothing was to be counted.
 
     y: true classes (rows,).
     probabilities: (rows, classes), in the order of `classes`; `decide` says which class is predicted.
     positive: the positive one of two classes, or None: with more classes each metric is the unweighted mean of the
         one-versus-rest metrics of the classes, and each class has a `recall_<class>` of its own.
-
-    The rates of the confusion matrix (`recall`, which is the sensitivity; `specificity`, `precision`, `npv`, `fpr`,
-    `fdr`) are 0 where nothing was to be counted, as scikit-learn has it.
     """
     # As numbers: each metric would look through texts anew.
     truth, predicted = pd.Index(classes).get_indexer(y), decide(probabilities, classes, positive, threshold)

@@ -148,8 +148,8 @@ def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
 
 
 def _say(split: Split) -> None:
-    """Print what is learnt, and warn where the test rows tell little."""
-    rows, tested = pd.concat([split.y_train, split.y_test]), split.y_test.value_counts()
+    """Print what is learnt."""
+    rows = pd.concat([split.y_train, split.y_test])
     shares = rows.value_counts(normalize=True)
     read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
     click.echo(tr(read, rows=len(rows), columns=len(split.kinds), tested=len(split.y_test)))
@@ -163,21 +163,6 @@ def _say(split: Split) -> None:
     always = "For comparison: always answering {label} has an accuracy of {share:.3f}."
     click.echo(tr(always, label=str(shares.index[0]), share=shares.iloc[0]))
 
-    if len(split.y_test) < 100 or tested.min() < 20:
-        few = (
-            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
-            "A larger test_size helps, or more rows."
-        )
-        warn(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
-    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
-    twins = int(other.isin(one).sum())
-    if twins > len(other) / 100:
-        copies = (
-            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
-            "the table: a model that knows them by heart looks better than it is."
-        )
-        warn(tr(copies, twins=twins, tested=len(other)))
-
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
@@ -190,14 +175,11 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
     A missing category is a category of its own. Of one column the most frequent categories have a column each, the
     others, and those that occur once, share one; one never seen in training counts as one of these.
     """
-    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    categories = OneHotEncoder(
-        max_categories=MAX_CATEGORIES, min_frequency=2, handle_unknown="infrequent_if_exist", sparse_output=True
-    )
+    rare = {"max_categories": MAX_CATEGORIES, "min_frequency": 2, "handle_unknown": "infrequent_if_exist"}
     preprocessing = ColumnTransformer(
         [
-            ("numbers", numbers, _of_kind(kinds, "number")),
-            ("categories", categories, _of_kind(kinds, "category", "boolean")),
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), _of_kind(kinds, "number")),
+            ("categories", OneHotEncoder(**rare), _of_kind(kinds, "category", "boolean")),
         ],
         # Many categories are mostly zeros. Of the classifiers, only this one is faster when they are not written down.
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
@@ -222,8 +204,9 @@ def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
         raise bad("target", name, f"has the one class {rarest}: at least two are needed.")
     needed = int(np.ceil(max(1 / test_size, ROWS_PER_CLASS / (1 - test_size))))
     if counts.min() < needed:
-        right = f"has {counts.min()} rows of class {rarest}: test_size={test_size} needs {needed} a class."
-        raise bad("target", name, right)
+        raise bad(
+            "target", name, f"has {counts.min()} rows of class {rarest}: test_size={test_size} needs {needed} a class."
+        )
     return y
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import matplotlib
+import mlflow
 import numpy as np
 import pandas as pd
 from cycler import cycler
@@ -27,15 +28,14 @@ from evaluation import Result
 from features import Split, warn
 from support.bootstrap import METRICS
 from support.language import tr
+from support.style import COLORS, DASHES
 from support.texts import in_markdown, on_picture, shown
 
 SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]  # in the leaderboard, sorted by the first
 TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells the answer
-# Okabe and Ito's colours, those darkened that are too pale on white; each line also has dashes of its own.
-COLORS = ["#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#7A5200", "#3D96CC", "#767676"]
-DASHES: list[Any] = ["-", "--", "-.", ":", *[(0, (10, 3)), (0, (3, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), (0, (2, 2))]]
 CHANCE: Any = {"linestyle": (0, (1, 4)), "color": "#767676"}
 STYLE: Any = {"axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=DASHES)}
+BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2, "fontsize": "small"}
 
 
 @matplotlib.rc_context(STYLE)
@@ -57,7 +57,7 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
         CalibrationDisplay.from_predictions(members, scored, n_bins=10, strategy="quantile", **look)
     calibration.plot([0, 1], [0, 1], **CHANCE)
     calibration.set(xlabel=tr("Mean predicted probability"), ylabel=tr("Share of the class"), title=tr("Calibration"))
-    _legend_below(calibration)
+    calibration.legend(**BELOW)
 
     every, names = range(len(split.classes)), [on_picture(label, most=20) for label in split.classes]
     counts = confusion_matrix(split.truth, result.predicted, labels=every)
@@ -99,12 +99,8 @@ def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.nda
     title = tr("ROC curve (dotted: chance)")
     roc.set(xlabel=tr("False positive rate"), ylabel=tr("True positive rate (recall)"), title=title)
     pr.set(xlabel=tr("Recall"), ylabel=tr("Precision"), title=tr("Precision-recall curve (dotted: chance)"))
-    for axes in (roc, pr):
-        _legend_below(axes)
-
-
-def _legend_below(axes: Axes) -> None:
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize="small")
+    roc.legend(**BELOW)
+    pr.legend(**BELOW)
 
 
 def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
@@ -118,8 +114,7 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
     for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
         for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
             color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
-            axes.plot([low, high], [place, place], color=color)
-            axes.plot(value, place, color=color, marker=marker)
+            axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=color, marker=marker)
             axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         lower = metric == "log_loss"
         title = tr("{metric} (lower is better)" if lower else "{metric} (higher is better)", metric=metric)
@@ -162,29 +157,21 @@ def on_chance(board: pd.DataFrame) -> str:
     return tr("Chance may explain the difference in roc_auc to {best}: {others}.", best=best, others=", ".join(others))
 
 
-def as_markdown(board: pd.DataFrame, warnings: list[str]) -> str:
-    """The leaderboard with its intervals and the warnings, for the page of the run."""
-    lines = [f"| {tr('classifier')} | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
-    for row in board.to_dict("records"):
-        found = [[f"{row[f'{metric}{end}']:.4f}" for end in ("", "_low", "_high")] for metric in SHOWN]
-        cells = [tr("{value} ({low} to {high})", value=value, low=low, high=high) for value, low, high in found]
-        lines.append(f"| {row['classifier']} | {' | '.join(cells)} |")
-    said = [f"- {in_markdown(text)}" for text in warnings]
-    return "\n".join([*lines, "", f"{tr('In brackets: 95 % intervals.')} {on_chance(board)}", "", *said])
-
-
-def say_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
-    """Print the leaderboard, what chance may explain, and the warnings."""
-    click.echo("\n" + board[["classifier", *SHOWN, "fit_seconds"]].to_string(index=False, float_format="{:.4f}".format))
-    click.echo(f"{on_chance(board)}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
+def log_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
+    """Print the leaderboard, what chance may explain and the warnings, and leave them on the page of the run."""
+    table = board[["classifier", *SHOWN, "fit_seconds"]].to_string(index=False, float_format="{:.4f}".format)
+    listed = "".join(f"\n- {in_markdown(text)}" for text in warnings)
+    mlflow.set_tag("mlflow.note.content", f"```text\n{table}\n```\n\n{on_chance(board)}\n{listed}")
+    mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
+    click.echo(f"\n{table}\n{on_chance(board)}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
     for text in warnings:
         warn(text)
 
 
 def cautions(results: dict[str, Result], split: Split) -> list[str]:
     """What to know before believing in the results of classifiers (by name), and what to do about it."""
+    found = _of_the_table(split)
     cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
-    found = []
     for position, label in enumerate(split.classes):
         said = {name: result.predicted == position for name, result in results.items()}
         if never := [name for name, rows in said.items() if not rows.any()]:
@@ -207,6 +194,26 @@ def cautions(results: dict[str, Result], split: Split) -> list[str]:
             "made from the target? Leave them out by drop."
         )
         found.append(tr(rare, names=", ".join(good), limit=TOO_GOOD))
+    return found
+
+
+def _of_the_table(split: Split) -> list[str]:
+    """Why the test rows may tell little: they are few, or copies of training rows."""
+    found, tested = [], split.y_test.value_counts()
+    if len(split.y_test) < 100 or tested.min() < 20:
+        few = (
+            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
+            "A larger test_size helps, or more rows."
+        )
+        found.append(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
+    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
+    twins = int(other.isin(one).sum())
+    if twins > len(other) / 100:
+        copies = (
+            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
+            "the table: a model that knows them by heart looks better than it is."
+        )
+        found.append(tr(copies, twins=twins, tested=len(other)))
     return found
 
 

@@ -15,6 +15,7 @@ from report import cautions
 from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.table import bad
+from support.texts import in_markdown
 from tracking import log_result
 
 
@@ -33,7 +34,9 @@ def train_one(name: str, threshold: str, **given: Any) -> None:
         model = with_preprocessing(build(name, values, split.random_state), split.kinds)
         result = fit_and_evaluate(model, split, threshold)
         log_result(name, result, split)
-        for text in cautions({name: result}, split):
+        warnings = cautions({name: result}, split)
+        mlflow.set_tag("mlflow.note.content", "\n".join(f"- {in_markdown(text)}" for text in warnings))
+        for text in warnings:
             warn(text)
         shown = ("roc_auc", "average_precision", "accuracy", "recall", "precision", "f1")
         click.echo(f"{name}: " + "  ".join(f"{key} {result.metrics[key]:.4f}" for key in shown))

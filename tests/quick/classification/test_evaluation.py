@@ -98,7 +98,7 @@ def churn(tmp_path: Path, rows: int = 400, **columns: list) -> Any:
     """A table with one column that tells a little of who leaves, and others."""
     random = np.random.default_rng(0)
     left = random.random(rows) < 0.25
-    table = pd.DataFrame({"spend": (left + random.normal(0, 1, rows)).round(3), "left": np.where(left, "yes", "no")})
+    table = pd.DataFrame({"spend": left + random.normal(0, 1, rows), "left": np.where(left, "yes", "no")})
     table.assign(**columns).to_csv(tmp_path / "t.csv", index=False)
     features = module("classification", "features")
     return features.load_split(str(tmp_path / "t.csv"), "left", "", "", "", "", 0.25, 0)

@@ -77,13 +77,12 @@ def test_positive_class(classes: list, positive: str, expected: object, tmp_path
     assert len(split.counted) == (1 if expected is not None else 3)
 
 
-def test_few_test_rows_and_twins_across_the_split_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    load(table(tmp_path))
-    said = capsys.readouterr().err
-    assert "Warning: 50 test rows, 17 of class 'yes', are few" in said
-    assert "Warning: 50 of the 50 test rows are equal to a training row." in said
-    load(table(tmp_path, rows=800, amount=np.random.default_rng(0).random(800)))
-    assert capsys.readouterr().err == ""
+def test_few_test_rows_and_twins_across_the_split_are_said(tmp_path: Path) -> None:
+    cautions = module("classification", "report").cautions
+    few, twins, *_ = cautions({}, load(table(tmp_path)))
+    assert few.startswith("50 test rows, 17 of class 'yes', are few")
+    assert twins.startswith("50 of the 50 test rows are equal to a training row.")
+    assert cautions({}, load(table(tmp_path, rows=800, amount=np.random.default_rng(0).random(800)))) == []
 
 
 def test_many_categories_take_bounded_memory_and_rare_ones_share_a_column(tmp_path: Path) -> None:
