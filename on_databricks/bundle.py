@@ -1,8 +1,9 @@
-"""Generate a Declarative Automation Bundle from the MLproject files of the examples: `python on_databricks/bundle.py`.
+"""Generate the jobs of the bundle from the MLproject files of the examples: `python on_databricks/bundle.py`.
 
 A bundle (`databricks bundle deploy`, `databricks bundle run`) reads no MLproject, so its jobs are derived from it: one
 job an example, its entry points as tasks, its parameters as job parameters. Only the task of the entry point that the
-job parameter `entry_point` names runs. Every resource is made by Databricks's own classes, which check it.
+job parameter `entry_point` names runs. Every resource is made by Databricks's own classes, which check it. What does
+not follow from an MLproject, as the targets and what only production has, stands in databricks.yml.
 """
 
 from __future__ import annotations
@@ -32,30 +33,15 @@ from databricks.bundles.jobs import (
     Task,
     TaskDependency,
 )
-from databricks.bundles.model_serving_endpoints import (
-    EndpointCoreConfigInput,
-    ModelServingEndpoint,
-    ServedEntityInput,
-)
-from databricks.bundles.registered_models import RegisteredModel
 
 COLLECTION = Path(__file__).resolve().parent.parent
+RESOURCES = COLLECTION / "on_databricks" / "resources"
 EXAMPLES = ("classification", "clustering", "git_project", "registry_deploy")
 FILES = "${workspace.file_path}"  # where `databricks bundle deploy` puts the files of the collection
 PLACE = "${var.catalog}.${var.schema}"  # of the registered models
+RUNNER = "../mlflow_databricks_jobs/run_entry_point.py"
 CHOICE = "entry_point"
 EXPERIMENT = "experiment_id"
-VARIABLES = {  # of the bundle: what each is for, and its default
-    "catalog": ("of the registered models", "main"),
-    "schema": ("of the registered models", "default"),
-    "spark_version": ("Databricks Runtime of the target cluster, 16.4 LTS or later", "17.3.x-scala2.13"),
-    "node_type_id": (
-        "machine of the target cluster: Standard_D4ds_v5 on Azure, m5d.xlarge on AWS",
-        "Standard_D4ds_v5",
-    ),
-    "run_as": ("application id of the service principal that the target prod runs as", ""),
-    "served_version": ("version of churn that the endpoint of the target prod serves; it must exist", "1"),
-}
 # One machine: a driver that works.
 SINGLE_NODE = ClusterSpec.from_dict(
     {
@@ -153,15 +139,15 @@ def tasks(example: str, entry_points: dict[str, Any], names: dict[str, dict[str,
             description=f"Job parameters: {', '.join(renamed)}; the others by their own names." if renamed else None,
             depends_on=[TaskDependency(task_key=f"is_{name}", outcome="true")],
             spark_python_task=SparkPythonTask(
-                python_file="../run_entry_point.py",
-                parameters=["{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments],
+                python_file=RUNNER,
+                parameters=["task", "{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments],
             ),
         )
         found.append(task)
     none = Task(
         task_key="unknown_entry_point",
         depends_on=[TaskDependency(task_key=f"is_{name}", outcome="false") for name in entry_points],
-        spark_python_task=SparkPythonTask(python_file="../unknown_entry_point.py", parameters=[choice, *entry_points]),
+        spark_python_task=SparkPythonTask(python_file=RUNNER, parameters=["unknown", choice, *entry_points]),
     )
     return [*found, none]
 
@@ -209,69 +195,18 @@ def job_file(example: str) -> dict[str, Any]:
     }
 
 
-def bundle_file() -> dict[str, Any]:
-    """The bundle itself: its files, its variables, its targets, and what only production has."""
-    project = yaml.safe_load((COLLECTION / "MLproject").read_text(encoding="utf-8"))
-    model = RegisteredModel(
-        catalog_name="${var.catalog}", schema_name="${var.schema}", name="churn", comment="Who is about to leave"
-    )
-    served = ServedEntityInput(
-        name="blue",
-        entity_name=f"{PLACE}.churn",
-        entity_version="${var.served_version}",
-        workload_size="Small",
-        scale_to_zero_enabled=True,
-    )
-    endpoint = ModelServingEndpoint(
-        name="${bundle.name}-churn", config=EndpointCoreConfigInput(served_entities=[served])
-    )
-    production = {
-        "mode": "production",
-        "run_as": {"service_principal_name": "${var.run_as}"},
-        "workspace": {"root_path": "/Workspace/Shared/.bundle/${bundle.name}/${bundle.target}"},
-        "resources": {
-            "registered_models": {"churn": model.as_dict()},
-            "model_serving_endpoints": {"churn": endpoint.as_dict()},
-        },
-    }
-    return {
-        "bundle": {"name": project["name"]},
-        "include": [f"on_databricks/resources/{example}.job.yml" for example in EXAMPLES],
-        "sync": {"exclude": ["benchmarks/**", "docs/**", "tests/**"]},
-        "variables": {
-            name: {"description": description, "default": default} for name, (description, default) in VARIABLES.items()
-        },
-        "targets": {
-            "serverless": {"default": True, "mode": "development"},
-            "cluster": {"mode": "development"},
-            "prod": production,
-        },
-    }
-
-
-def generated() -> dict[str, str]:
-    """Path in the collection -> text of each file of the bundle.
-
-    Raises click.ClickException where an MLproject cannot be turned into a job.
-    """
-    files = {"databricks.yml": ("the MLproject files", bundle_file())}
-    for example in EXAMPLES:
-        files[f"on_databricks/resources/{example}.job.yml"] = (f"{example}/MLproject", job_file(example))
-    return {
-        path: f"# Generated from {source} by `python on_databricks/bundle.py`: change that and run it again.\n"
-        + yaml.dump(content, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
-        for path, (source, content) in files.items()
-    }
+def generated(example: str) -> str:
+    """The text of resources/<example>.job.yml; raises click.ClickException for a command that is no Python file."""
+    text = yaml.dump(job_file(example), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
+    command = "python on_databricks/bundle.py"
+    return f"# Generated from {example}/MLproject by `{command}`: change that and run it again.\n{text}"
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=COLLECTION)
-def bundle(folder: Path) -> None:
-    """Write databricks.yml and on_databricks/resources/*.job.yml into FOLDER, by default the collection itself."""
-    for path, text in generated().items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8", newline="\n")
-        click.echo(path)
+def bundle() -> None:
+    """Write on_databricks/resources/*.job.yml, which databricks.yml includes."""
+    for example in EXAMPLES:
+        (RESOURCES / f"{example}.job.yml").write_text(generated(example), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ BETWEEN_CELLS = "\n\n# COMMAND ----------\n\n"
 BETWEEN_TEXTS = "\n\n----------\n\n"  # in a file of French text; a line across the page where Markdown is shown
 MAGIC = "# MAGIC"
 
+# What Databricks writes beside the cells; a reader of such archives may ask for any of it.
+COMMAND: dict[str, object] = {"version": "CommandV1", "subtype": "command", "commandType": "auto", "commandVersion": 0}
+COMMAND |= {"state": "input", "displayType": "table", "commandTitle": "", "bindings": {}}
+COMMAND |= dict.fromkeys(("results", "errorSummary", "error"))
+COMMAND |= dict.fromkeys(("showCommandTitle", "collapsed", "hideCommandCode", "hideCommandResult"), False)
+NOTEBOOK: dict[str, object] = {"version": "NotebookV1", "language": "python", "dashboards": [], "iPythonMetadata": None}
+NOTEBOOK |= {"globalVars": {}, "inputWidgets": {}, "notebookMetadata": {}}
+
 
 @dataclass(frozen=True)
 class Notebook:
@@ -98,44 +106,13 @@ def as_json(notebook: Notebook, number: int) -> dict[str, Any]:
 
     number: of the notebook in its archive, from 1.
     """
-    commands: list[dict[str, Any]] = [
-        {
-            "version": "CommandV1",
-            "origId": 1000 * number + position,
-            "guid": _guid(f"{notebook.path}/{position}"),
-            "subtype": "command",
-            "commandType": "auto",
-            "position": float(position),
-            "command": cell,
-            "commandVersion": 0,
-            "nuid": _guid(f"{notebook.path}/{position}/nuid"),
-            "state": "input",
-            "results": None,
-            "errorSummary": None,
-            "error": None,
-            "displayType": "table",
-            "bindings": {},
-            "commandTitle": "",
-            "showCommandTitle": False,
-            "collapsed": False,
-            "hideCommandCode": False,
-            "hideCommandResult": False,
-        }
-        for position, cell in enumerate(notebook.cells, start=1)
-    ]
-    return {
-        "version": "NotebookV1",
-        "origId": number,
-        "name": notebook.path.rpartition("/")[2],
-        "language": "python",
-        "guid": _guid(notebook.path),
-        "commands": commands,
-        "dashboards": [],
-        "globalVars": {},
-        "inputWidgets": {},
-        "notebookMetadata": {},
-        "iPythonMetadata": None,
-    }
+    commands = []
+    for position, cell in enumerate(notebook.cells, start=1):
+        place = f"{notebook.path}/{position}"
+        own = {"origId": 1000 * number + position, "guid": _guid(place), "nuid": _guid(f"{place}/nuid")}
+        commands.append({**COMMAND, **own, "position": float(position), "command": cell})
+    name = notebook.path.rpartition("/")[2]
+    return {**NOTEBOOK, "origId": number, "name": name, "guid": _guid(notebook.path), "commands": commands}
 
 
 def write_archive(file: Path, notebooks: list[Notebook]) -> None:

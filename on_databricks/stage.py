@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import mlflow_databricks_jobs
 import yaml
 from mlflow_databricks_jobs.project import OF_A_SHELL, project_files
 
-RUNNER = Path(__file__).with_name("databricks_spark_job.py")
+RUNNER = Path(mlflow_databricks_jobs.__file__).with_name("run_entry_point.py")
 MARK = "# Made by stage.py from another MLproject: edit that one."
 
 
@@ -46,7 +47,7 @@ def twin_of(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
                 f"The command of {name}, {command!r}, must be `python FILE ...`: a Databricks Spark job has no shell."
             )
         parameters = {key: _as_text(kind) for key, kind in (point.get("parameters") or {}).items()}
-        runner_command = f"python {RUNNER.name} {command.removeprefix('python ')}"
+        runner_command = f"python {RUNNER.name} twin {command.removeprefix('python ')}"
         points[name] = {**point, "parameters": parameters, "command": runner_command}
     if not points:
         raise click.ClickException("The project has no entry points, so it has no twin.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from mlflow import MlflowClient
@@ -75,19 +77,6 @@ class Workspace:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return requests.request(method, self.url + path, headers=headers, timeout=60, **arguments)
 
-    def fail(self, route: str, status: int, times: int | None = None) -> None:
-        """Let a route fail."""
-        fault = {"route": route, "status": status, "times": times}
-        self.call("POST", "/local/faults", json=fault).raise_for_status()
-
-    def job_dies(self) -> None:
-        """Let the next job die before its command begins."""
-        self.call("POST", "/local/faults", json={"job": "dies"}).raise_for_status()
-
-    def heal(self) -> None:
-        """Let nothing fail any more."""
-        self.call("DELETE", "/local/faults").raise_for_status()
-
     def runs(self) -> list[dict[str, Any]]:
         """All runs of jobs, the last one first."""
         return self.call("GET", "/api/2.1/jobs/runs/list", params={"limit": 1000}).json()["runs"]
@@ -135,6 +124,32 @@ class Workspace:
             timeout=timeout,
         )
         return Outcome(done.returncode, done.stdout, None)
+
+
+CODES = {403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED", 503: "TEMPORARILY_UNAVAILABLE"}
+
+
+@dataclass
+class Fault:
+    """Requests of this process to a route that get an error instead of an answer, for ever or some times."""
+
+    route: str
+    status: int
+    times: int = 10**6
+
+    def meets(self, request: requests.PreparedRequest) -> bool:
+        """Whether a request is to get the error."""
+        if not self.times or not urlsplit(request.url or "").path.startswith(self.route):
+            return False
+        self.times -= 1
+        return True
+
+    def answer(self, request: requests.PreparedRequest) -> requests.Response:
+        """The error, as a workspace gives it."""
+        answer = requests.Response()
+        answer.status_code, answer.request, answer.url = self.status, request, request.url or ""
+        answer._content = json.dumps({"error_code": CODES[self.status], "message": "A fault."}).encode()
+        return answer
 
 
 # What a cluster needs at least.

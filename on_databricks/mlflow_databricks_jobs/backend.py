@@ -73,7 +73,8 @@ class JobsBackend(AbstractBackend):
             project = load_project(str(folder))
             python, runtime = python_of(config, client)
             requirements = [] if config.libraries is not None else requirements_of(project, folder)
-            check_pins([*requirements, *pypi_packages(config)], python, runtime)
+            named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
+            check_pins([*requirements, *named], python, runtime)
             command = command_of(project, entry_point, params, folder)
         except FAILURES as error:
             raise ExecutionException(one_line(error)) from None
@@ -82,7 +83,8 @@ class JobsBackend(AbstractBackend):
         try:
             with uninterrupted():  # otherwise there might be a run, or a job, of which nobody knows
                 run_id = create_run(project_uri, experiment_id, folder, version, entry_point, params)
-            packed = pack(folder, {**command, "environment": environment_of(run_id, experiment_id)})
+            own = {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_EXPERIMENT_ID": experiment_id, "MLFLOW_RUN_ID": run_id}
+            packed = pack(folder, {**command, "environment": own})
             place = upload(client, config, run_id, packed, requirements)
             name = f"{project.name or folder.name} {entry_point}"
             with uninterrupted():
@@ -119,11 +121,6 @@ def connect(tracking_uri: str) -> WorkspaceClient:
     except OSError as error:
         raise ExecutionException(f"The workspace {config.host} does not answer: {one_line(error)}") from None
     return WorkspaceClient(config=Config(retry_timeout_seconds=PATIENCE, http_timeout_seconds=60, **settings))
-
-
-def environment_of(run_id: str, experiment_id: str) -> dict[str, str]:
-    """What tells MLflow within the job which run it fills."""
-    return {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_EXPERIMENT_ID": experiment_id, "MLFLOW_RUN_ID": run_id}
 
 
 def checked_experiment(experiment_id: str | None) -> str:
@@ -232,11 +229,6 @@ def describe(client: WorkspaceClient, job: SubmittedJob, config: JobConfig) -> N
     run = found.get_run(job.run_id)
     click.echo(f"Job: {page}")
     click.echo(f"Run: {client.config.host}/ml/experiments/{run.info.experiment_id}/runs/{job.run_id}")
-
-
-def pypi_packages(config: JobConfig) -> list[str]:
-    """The packages that the configuration itself installs."""
-    return [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
 
 
 def waits(config: JobConfig) -> bool:

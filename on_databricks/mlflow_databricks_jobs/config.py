@@ -17,19 +17,7 @@ from uv import find_uv_bin
 
 # MLflow adds keys of its own to every backend configuration.
 MLFLOW_KEYS = {"ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth"}
-KEYS = {
-    "new_cluster": dict,
-    "existing_cluster_id": str,
-    "environment_version": str,
-    "libraries": list,
-    "timeout_seconds": int,
-    "max_retries": int,
-    "tags": dict,
-    "run_as": dict,
-    "volume": str,
-    "wait": bool,
-}
-JSON_NAMES = {dict: "an object", str: "a text", list: "a list", int: "a whole number", bool: "true or false"}
+JSON_NAMES = {"dict": "an object", "str": "a text", "list": "a list", "int": "a whole number", "bool": "true or false"}
 
 PYTHON_OF_RUNTIME = {14: "3.10", 15: "3.11"}  # and 3.12 from 16.0 on
 PYTHON_OF_SERVERLESS = {"1": "3.10", "2": "3.11"}  # and 3.12 from "3" on
@@ -63,16 +51,16 @@ def read_config(given: dict[str, Any]) -> JobConfig:
 
     Raises ExecutionException, which names the key, for anything that Databricks would refuse later or pass over.
     """
+    kinds = {each.name: re.split(r"[\[ ]", str(each.type))[0] for each in fields(JobConfig)}
     own = {key: value for key, value in given.items() if key not in MLFLOW_KEYS}
     if "spark_version" in own:  # flat, the form that `-b databricks` needs
-        cluster = {key: value for key, value in own.items() if key not in KEYS}
-        own = {key: value for key, value in own.items() if key in KEYS} | {"new_cluster": cluster}
+        cluster = {key: own.pop(key) for key in list(own) if key not in kinds}
+        own["new_cluster"] = cluster
     for key, value in own.items():
-        if key not in KEYS:
-            raise bad(f"has no key {key!r}; it has {', '.join(KEYS)}")
-        kind: type = KEYS[key]
-        if not isinstance(value, kind) or (kind is int and not _is_count(value)):
-            raise bad(f"holds {key}: {value!r}, which must be {JSON_NAMES[kind]}")
+        if key not in kinds:
+            raise bad(f"has no key {key!r}; it has {', '.join(kinds)}")
+        if type(value).__name__ != kinds[key] or (kinds[key] == "int" and value < 0):
+            raise bad(f"holds {key}: {value!r}, which must be {JSON_NAMES[kinds[key]]}")
     config = JobConfig(**own)
     if config.new_cluster is not None and config.existing_cluster_id:
         raise bad("holds new_cluster and existing_cluster_id: give one of them, or none for serverless compute")
@@ -87,15 +75,11 @@ def read_config(given: dict[str, Any]) -> JobConfig:
             raise bad("holds run_as without volume: another identity cannot read your own folder of the workspace")
     if config.new_cluster is not None:
         _check_cluster(config.new_cluster)
+    known = {each.name for each in fields(Library)}
     for library in config.libraries or []:
-        if (
-            not isinstance(library, dict)
-            or not library
-            or not library.keys() <= {each.name for each in fields(Library)}
-        ):
-            raise bad(
-                f'holds the library {library!r}, which is not of the form {{"pypi": {{"package": "skops==0.16.0"}}}}'
-            )
+        if not isinstance(library, dict) or not library or not library.keys() <= known:
+            form = '{"pypi": {"package": "skops==0.16.0"}}'
+            raise bad(f"holds the library {library!r}, which is not of the form {form}")
     return config
 
 
@@ -105,10 +89,8 @@ def bad(what: str) -> ExecutionException:
 
 
 def _check_cluster(cluster: dict[str, Any]) -> None:
-    known = {each.name for each in fields(ClusterSpec)}
-    for key in cluster:
-        if key not in known:
-            raise bad(f"holds new_cluster.{key}, which Databricks does not have")
+    if unknown := cluster.keys() - {each.name for each in fields(ClusterSpec)}:
+        raise bad(f"holds new_cluster.{min(unknown)}, which Databricks does not have")
     version = cluster.get("spark_version")
     if not isinstance(version, str) or not version:
         raise bad('lacks new_cluster.spark_version, the runtime, such as "17.3.x-cpu-ml-scala2.13"')
@@ -117,13 +99,9 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
     workers, scale = cluster.get("num_workers"), cluster.get("autoscale")
     if workers is None and scale is None and not cluster.get("is_single_node"):
         raise bad("lacks new_cluster.num_workers or new_cluster.autoscale: how many machines")
-    if workers is not None and not _is_count(workers):
+    if workers is not None and (type(workers) is not int or workers < 0):
         raise bad(f"holds new_cluster.num_workers: {workers!r}, which must be a whole number")
     python_of_runtime(version)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def python_of_runtime(version: str) -> str:
@@ -140,14 +118,20 @@ def python_of_runtime(version: str) -> str:
     return PYTHON_OF_RUNTIME.get(major, "3.12")
 
 
+def python_of_serverless(version: str) -> str:
+    """The Python of an environment of serverless compute, such as 3.12 for "5"."""
+    return PYTHON_OF_SERVERLESS.get(version, "3.12")
+
+
 def python_of(config: JobConfig, client: WorkspaceClient) -> tuple[str, str]:
     """The Python that a job will have, and the name of what brings it.
 
     Raises ExecutionException where an existing cluster does not exist.
     """
     if config.serverless:
-        version = PYTHON_OF_SERVERLESS.get(config.environment_version, "3.12")
-        return version, f"the serverless environment {config.environment_version}"
+        return python_of_serverless(
+            config.environment_version
+        ), f"the serverless environment {config.environment_version}"
     if config.new_cluster:
         runtime = str(config.new_cluster["spark_version"])
     else:

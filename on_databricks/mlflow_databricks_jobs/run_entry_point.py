@@ -1,12 +1,22 @@
-"""The script of a job: `run_entry_point.py FOLDER` unpacks FOLDER/project.tar.gz and runs what its job.json says.
+"""Run an entry point as a task of a Databricks job, in the process to which Spark and the credentials belong.
 
-A Python file is run in this very process, because the Spark session and the workspace's credentials belong to it. The
-job ends its MLflow run itself, whatever has become of the machine that submitted it.
+    run_entry_point.py FOLDER                           the backend: what FOLDER/project.tar.gz holds, as job.json says
+    run_entry_point.py task EXPERIMENT_ID SCRIPT ...    the bundle: a script with its arguments, from its own folder
+    run_entry_point.py unknown NAME KNOWN ...           the bundle: the parameter `entry_point` names none
+    run_entry_point.py twin FILE ...                    the twin: a file of the working directory, quoted for a shell
+
+A Python task of Databricks has no experiment, cannot set environment variables on serverless compute, knows no folder
+of its own, and counts every `sys.exit`, also that of success, as a failure. The backend's job ends its MLflow run
+itself, whatever has become of the machine that submitted it.
+
+MLflow pastes the twin's script behind a few lines of its own, which takes away its place, its name and its neighbours:
+so this file is what is pasted, it has no `from __future__`, and it runs the real one.
 """
 
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -56,15 +66,8 @@ def run_shell(command: str) -> None:
         sys.exit(code)
 
 
-def main(folder: str) -> None:
-    place = tempfile.mkdtemp()
-    with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
-        archive.extractall(place, filter="data")
-    with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
-        job = json.load(file)
-    os.environ.update(job["environment"])
-    os.chdir(os.path.join(place, "project"))
-    run_id = job["environment"]["MLFLOW_RUN_ID"]
+def run_and_end(job: "dict[str, list[str]]", run_id: str) -> None:
+    """Run the command of an entry point, then end its MLflow run."""
     try:
         if "python" in job:
             run_python(job["python"])
@@ -76,5 +79,37 @@ def main(folder: str) -> None:
     end_run(run_id, "FINISHED")
 
 
+def run_packed(folder: str) -> None:
+    """Run the entry point that the backend has uploaded."""
+    place = tempfile.mkdtemp()
+    with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
+        archive.extractall(place, filter="data")
+    with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
+        job = json.load(file)
+    os.environ.update(job["environment"])
+    os.chdir(os.path.join(place, "project"))
+    run_and_end(job, job["environment"]["MLFLOW_RUN_ID"])
+
+
+def run_task(experiment_id: str, script: str, *arguments: str) -> None:
+    """Run a script from its own folder, with its runs in an experiment (empty: the default one)."""
+    if experiment_id:
+        os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
+    path = os.path.abspath(script)
+    os.chdir(os.path.dirname(path))
+    run_python([path, *arguments])
+
+
+def run_twin(*words: str) -> None:
+    """Run a file of the working directory; MLflow has quoted each word for a shell and then split all at spaces."""
+    run_and_end({"python": shlex.split(" ".join(words))}, os.environ["MLFLOW_RUN_ID"])
+
+
+def unknown(name: str, *known: str) -> None:
+    sys.exit(f"Error: {name!r} is no value of entry_point; choose from: {', '.join(known)}.")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    first, *rest = sys.argv[1:]
+    ways = {"task": run_task, "twin": run_twin, "unknown": unknown}
+    ways[first](*rest) if first in ways else run_packed(first)

@@ -1,21 +1,16 @@
-"""How Databricks answers: an error as a code and a message in JSON, and the fields of a request wherever they stand."""
+"""How Databricks answers: JSON, and an error as a code and a message; the fields of a request wherever they stand."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-STATUS = {
-    "BAD_REQUEST": 400,
-    "INVALID_PARAMETER_VALUE": 400,
-    "MALFORMED_REQUEST": 400,
-    "MAX_BLOCK_SIZE_EXCEEDED": 400,
-    "MAX_NOTEBOOK_SIZE_EXCEEDED": 400,
-    "DIRECTORY_NOT_EMPTY": 400,
-    "RESOURCE_ALREADY_EXISTS": 400,
+STATUS = {  # of every code that is not an invalid request, which is 400
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "ENDPOINT_NOT_FOUND": 404,
@@ -23,29 +18,30 @@ STATUS = {
     "RESOURCE_DOES_NOT_EXIST": 404,
     "ALREADY_EXISTS": 409,
     "RESOURCE_CONFLICT": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "INTERNAL_ERROR": 500,
-    "TEMPORARILY_UNAVAILABLE": 503,
 }
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """A request that is refused.
+    """A request that is refused; without a code, for an invalid value.
 
-    code: Databricks's error code; the HTTP status follows from it unless `status` gives another.
+    code: Databricks's error code, from which the HTTP status follows.
     """
 
-    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, code: str = "INVALID_PARAMETER_VALUE") -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
-        self.status = status or STATUS[code]
+
+    def response(self) -> JSONResponse:
+        return JSONResponse({"error_code": self.code, "message": str(self)}, STATUS.get(self.code, 400))
 
 
-def refuse(code: str, message: str, status: int | None = None) -> JSONResponse:
-    """The answer to a refused request."""
-    refusal = Refusal(code, message, status)
-    return JSONResponse({"error_code": refusal.code, "message": refusal.message}, refusal.status)
+def api(method: str, path: str, handler: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Route:
+    """A route whose handler gets the fields of a request, those of its path among them, and returns the answer."""
+
+    async def answer(request: Request) -> Response:
+        return JSONResponse(handler({**await fields(request), **request.path_params}) or {})
+
+    return Route(path, answer, methods=[method])
 
 
 async def fields(request: Request) -> dict[str, Any]:
@@ -53,25 +49,21 @@ async def fields(request: Request) -> dict[str, Any]:
 
     Raises Refusal (MALFORMED_REQUEST) for a body that is no JSON object.
     """
-    found: dict[str, Any] = dict(request.query_params)
     body = await request.body()
-    if body:
-        try:
-            given = json.loads(body)
-        except ValueError as error:
-            raise Refusal("MALFORMED_REQUEST", f"Invalid JSON given in the body of the request: {error}") from None
-        if not isinstance(given, dict):
-            raise Refusal("MALFORMED_REQUEST", "Invalid JSON given in the body of the request - expected a map")
-        found |= given
-    return found
+    try:
+        given = json.loads(body or b"{}")
+    except ValueError as error:
+        raise Refusal(f"Invalid JSON given in the body of the request: {error}", "MALFORMED_REQUEST") from None
+    if not isinstance(given, dict):
+        raise Refusal("Invalid JSON given in the body of the request - expected a map", "MALFORMED_REQUEST")
+    return {**request.query_params, **given}
 
 
 def required(given: dict[str, Any], name: str) -> Any:
-    """A field that must be there; raises Refusal (INVALID_PARAMETER_VALUE) where it is not."""
-    value = given.get(name)
-    if value is None or value == "":
-        raise Refusal("INVALID_PARAMETER_VALUE", f"Missing required field: {name}")
-    return value
+    """A field that must be there; raises Refusal where it is not."""
+    if given.get(name) in (None, ""):
+        raise Refusal(f"Missing required field: {name}")
+    return given[name]
 
 
 def flag(value: Any) -> bool:

@@ -43,7 +43,7 @@ class Catalog:
             _check_name(required(given, "name"))
         if action.endswith("/set-tag") and KEY_REFUSED.search(required(given, "key")):
             message = f"Tag key {given['key']} is invalid: it may not hold any of . , - = / :"
-            raise Refusal("INVALID_PARAMETER_VALUE", message)
+            raise Refusal(message)
         method = request.method
         if action == "model-versions/create":
             given = {name: value for name, value in given.items() if name in SENT_ON}
@@ -53,7 +53,7 @@ class Catalog:
             _check_name(given["new_name"])
             method, action = "POST", "registered-models/rename"
         elif action == "model-versions/search" and "order_by" in given:
-            raise Refusal("INVALID_PARAMETER_VALUE", "order_by is not supported.")
+            raise Refusal("order_by is not supported.")
         answer = await self._ask(method, action, given)
         if answer.status_code == 200:
             self._keep_up(action, given)
@@ -93,7 +93,7 @@ def _check_name(name: str) -> None:
     parts = name.split(".")
     if len(parts) != 3 or not all(re.fullmatch(r"[\w-]+", part) for part in parts):
         message = f"{name} is not a valid name: models in Unity Catalog are named <catalog>.<schema>.<model>"
-        raise Refusal("INVALID_PARAMETER_VALUE", message)
+        raise Refusal(message)
 
 
 def _version(version: dict[str, Any]) -> dict[str, Any]:

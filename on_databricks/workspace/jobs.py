@@ -8,140 +8,115 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faults import Faults
-from runner import Ended, Runner
+from runner import Runner, state
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from task_check import check_tasks, condition_holds, fill_in
 
-from answers import Refusal, fields, required
+from answers import Refusal, api, required
 
 LOG_SHOWN = 5 * 1024 * 1024  # bytes of a log that runs/get-output gives
+USER = "you@example.test"
+Fields = dict[str, Any]
 
 
 class Jobs:
     """Jobs and runs. A job, its runs and their tasks have numbers of their own, out of one sequence.
 
-    How a run ended is kept in `jobs/<run id>/run.json`, the log of a task in `jobs/<its run id>/log.txt`.
+    Each is kept in `jobs/<number>/`: job.json, run.json, or the log.txt of a task.
 
     folder: the workspace's.
     url, token: how a task reaches the workspace.
     """
 
-    def __init__(self, folder: Path, url: str, token: str, faults: Faults) -> None:
+    def __init__(self, folder: Path, url: str, token: str) -> None:
         self.folder = folder / "jobs"
         self.url = url
-        self.runner = Runner(folder, url, token, faults)
-        self._lock = threading.Lock()
-        self._runs: dict[int, dict[str, Any]] = {}
-        self._jobs: dict[int, dict[str, Any]] = {}
+        self.runner = Runner(folder, url, token)
+        self._lock = threading.RLock()
+        self._jobs, self._runs = self._kept("job"), self._kept("run")
         self._tokens: dict[str, int] = {}
-        for path in self.folder.glob("*/job.json"):
-            self._jobs[int(path.parent.name)] = json.loads(path.read_text(encoding="utf-8"))
-        for path in self.folder.glob("*/run.json"):
-            run = json.loads(path.read_text(encoding="utf-8"))
-            self._runs[run["run_id"]] = run
-            if "result_state" not in run["state"]:
-                for task in run["tasks"]:
-                    _settle(task, Ended("INTERNAL_ERROR", "FAILED", "The workspace ended while the job ran."))
-                self._end(run, "INTERNAL_ERROR", "FAILED", "The workspace ended while the job ran.")
+        for run in self._runs.values():
+            self._end(run, state("INTERNAL_ERROR", "FAILED", "The workspace ended while the job ran."))
 
-    # Jobs that are kept.
-
-    async def create(self, request: Request) -> Response:
+    def create(self, settings: Fields) -> Fields:
         """POST jobs/create."""
-        settings = await fields(request)
         check_tasks(settings)
         with self._lock:
             job_id = self._new_number()
-            self._jobs[job_id] = {"job_id": job_id, "settings": settings, "creator_user_name": "you@example.test"}
-            _write(self.folder / str(job_id) / "job.json", self._jobs[job_id])
-        return JSONResponse({"job_id": job_id})
+            self._jobs[job_id] = {"job_id": job_id, "settings": settings, "creator_user_name": USER}
+            self._save("job", self._jobs[job_id])
+        return {"job_id": job_id}
 
-    async def get_job(self, request: Request) -> Response:
+    def get_job(self, given: Fields) -> Fields:
         """GET jobs/get."""
-        return JSONResponse(self._job((await fields(request)).get("job_id")))
+        return self._found(self._jobs, given, "job_id")
 
-    async def run_now(self, request: Request) -> Response:
+    def run_now(self, given: Fields) -> Fields:
         """POST jobs/run-now: a run of a job, whose parameters win over the job's defaults."""
-        given = await fields(request)
-        job = self._job(given.get("job_id"))
+        job = self._found(self._jobs, given, "job_id")
         settings = job["settings"]
         parameters = {each["name"]: each.get("default", "") for each in settings.get("parameters") or []}
         for name, value in (given.get("job_parameters") or {}).items():
             if name not in parameters:
-                raise Refusal("INVALID_PARAMETER_VALUE", f"Job parameter '{name}' is not defined for the job.")
+                raise Refusal(f"Job parameter '{name}' is not defined for the job.")
             parameters[name] = value
-        return self._begin({**settings, "run_name": settings.get("name")}, job["job_id"], parameters, "JOB_RUN", given)
+        token = given.get("idempotency_token")
+        return self._begin({**settings, "run_name": settings.get("name"), "idempotency_token": token}, job, parameters)
 
-    # Runs.
-
-    async def submit(self, request: Request) -> Response:
+    def submit(self, settings: Fields) -> Fields:
         """POST jobs/runs/submit: check the description, begin, answer at once with the number of the run."""
-        settings = await fields(request)
         if "tasks" not in settings:  # the form of Jobs 2.0, which MLflow's own backend sends
             settings = {**settings, "tasks": [{**settings, "task_key": "main"}]}
         check_tasks(settings)
-        return self._begin(settings, None, {}, "SUBMIT_RUN", settings)
+        return self._begin(settings, None, {})
 
-    async def get(self, request: Request) -> Response:
+    def get(self, given: Fields) -> Fields:
         """GET jobs/runs/get."""
-        return JSONResponse(self._found(await fields(request)))
+        return self._found(self._runs, given, "run_id")
 
-    async def output(self, request: Request) -> Response:
+    def output(self, given: Fields) -> Fields:
         """GET jobs/runs/get-output: the end of a task's log, and why it failed, if it did."""
-        number = _number((await fields(request)).get("run_id"))
-        if number in self._runs:
+        tasks = {task["run_id"]: task for run in self._runs.values() for task in run["tasks"]}
+        if str(given.get("run_id")) in map(str, self._runs):
             right = "Please retrieve the output of each individual task run instead."
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Retrieving the output of a job run is not supported. {right}")
-        task = self._task(number)
-        log = self.log_path(number).read_bytes() if self.log_path(number).exists() else b""
-        found: dict[str, Any] = {"metadata": task, "logs": log[-LOG_SHOWN:].decode(errors="replace")}
+            raise Refusal(f"Retrieving the output of a job run is not supported. {right}")
+        task = self._found(tasks, given, "run_id")
+        log = self._log(task)
+        found: Fields = {"metadata": task, "logs": log[-LOG_SHOWN:].decode(errors="replace")}
         found["logs_truncated"] = len(log) > LOG_SHOWN
         if task["state"].get("result_state") == "FAILED":
             found["error"] = task["state"]["state_message"]
-        return JSONResponse(found)
+        return found
 
-    async def cancel(self, request: Request) -> Response:
+    def cancel(self, given: Fields) -> None:
         """POST jobs/runs/cancel: end a run with all its processes; one that has ended stays as it is."""
-        run = self._found(await fields(request))
+        run = self._found(self._runs, given, "run_id")
         threading.Thread(target=self._cancel, args=(run, "Run cancelled."), daemon=True).start()
-        return JSONResponse({})
-
-    async def show(self, request: Request) -> Response:
-        """GET jobs/runs/list: the last one first."""
-        return JSONResponse({"runs": self.all(), "has_more": False})
 
     async def log(self, request: Request) -> Response:
         """GET /local/runs/<run id>/log: the logs of all tasks of a run, one after the other; not of Databricks."""
-        run = self._found({"run_id": request.path_params["run_id"]})
-        paths = [self.log_path(task["run_id"]) for task in run["tasks"]]
-        return PlainTextResponse("".join(path.read_text(errors="replace") for path in paths if path.exists()))
+        tasks = self._found(self._runs, request.path_params, "run_id")["tasks"]
+        return PlainTextResponse(b"".join(map(self._log, tasks)).decode(errors="replace"))
 
     def routes(self) -> list[Route]:
-        api = "/api/{version:str}/jobs"
+        jobs = "/api/{version:str}/jobs"
         return [
-            Route(f"{api}/create", self.create, methods=["POST"]),
-            Route(f"{api}/get", self.get_job),
-            Route(f"{api}/run-now", self.run_now, methods=["POST"]),
-            Route(f"{api}/runs/submit", self.submit, methods=["POST"]),
-            Route(f"{api}/runs/get", self.get),
-            Route(f"{api}/runs/get-output", self.output),
-            Route(f"{api}/runs/cancel", self.cancel, methods=["POST"]),
-            Route(f"{api}/runs/list", self.show),
+            api("POST", f"{jobs}/create", self.create),
+            api("GET", f"{jobs}/get", self.get_job),
+            api("POST", f"{jobs}/run-now", self.run_now),
+            api("POST", f"{jobs}/runs/submit", self.submit),
+            api("GET", f"{jobs}/runs/get", self.get),
+            api("GET", f"{jobs}/runs/get-output", self.output),
+            api("POST", f"{jobs}/runs/cancel", self.cancel),
+            api("GET", f"{jobs}/runs/list", lambda given: {"runs": self.all(), "has_more": False}),
             Route("/local/runs/{run_id}/log", self.log),
         ]
 
-    # What the rest of the workspace asks.
-
-    def all(self) -> list[dict[str, Any]]:
+    def all(self) -> list[Fields]:
         """Every run, the last one first."""
         return [self._runs[run_id] for run_id in sorted(self._runs, reverse=True)]
-
-    def log_path(self, run_id: int) -> Path:
-        """The log of a task."""
-        return self.folder / str(run_id) / "log.txt"
 
     def stop(self) -> None:
         """End every run, before the workspace itself ends."""
@@ -149,151 +124,127 @@ class Jobs:
             if "result_state" not in run["state"]:
                 self._cancel(run, "Run cancelled: the workspace was stopped.")
 
-    # A run's life.
-
-    def _begin(
-        self, settings: dict[str, Any], job_id: int | None, parameters: dict[str, str], kind: str, given: dict[str, Any]
-    ) -> Response:
-        token = given.get("idempotency_token")
+    def _begin(self, settings: Fields, job: Fields | None, parameters: dict[str, str]) -> Fields:
+        token = settings.get("idempotency_token")
         with self._lock:
             if token in self._tokens:
-                return JSONResponse({"run_id": self._tokens[token]})
+                return {"run_id": self._tokens[token]}
             run_id = self._new_number()
-            run: dict[str, Any] = {
-                "job_id": job_id or self._new_number(),
+            page = f"{self.url}/#run-{run_id}"
+            waiting = {"life_cycle_state": "BLOCKED", "state_message": ""}
+            run: Fields = {
+                "job_id": job["job_id"] if job else self._new_number(),
                 "run_id": run_id,
                 "run_name": settings.get("run_name") or "Untitled",
-                "run_type": kind,
-                "creator_user_name": "you@example.test",
+                "run_type": "JOB_RUN" if job else "SUBMIT_RUN",
+                "creator_user_name": USER,
                 "start_time": _milliseconds(),
                 "state": {"life_cycle_state": "PENDING", "state_message": "Waiting for cluster"},
-                "run_page_url": f"{self.url}/#run-{run_id}",
+                "run_page_url": page,
                 "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
-                "tasks": [],
+                "tasks": [
+                    {**task, "run_id": self._new_number(), "state": waiting, "run_page_url": page}
+                    for task in settings["tasks"]
+                ],
             }
             self._runs[run_id] = run
-            for task in settings["tasks"]:
-                number = self._new_number()
-                state = {"life_cycle_state": "BLOCKED", "state_message": ""}
-                run["tasks"].append({**task, "run_id": number, "state": state, "run_page_url": run["run_page_url"]})
             if token:
                 self._tokens[token] = run_id
-            self._save(run)
+            self._save("run", run)
         threading.Thread(target=self._guarded, args=(run, settings, parameters), daemon=True).start()
-        return JSONResponse({"run_id": run_id})
+        return {"run_id": run_id}
 
-    def _guarded(self, run: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str]) -> None:
+    def _guarded(self, run: Fields, settings: Fields, parameters: dict[str, str]) -> None:
         """Run the tasks; a fault of this workspace itself ends the run with what it says."""
         try:
             self._work(run, settings, parameters)
         except Exception as error:  # otherwise a client would wait for ever
-            self._end(run, "INTERNAL_ERROR", "FAILED", f"A fault of the local workspace: {error!r}")
+            self._end(run, state("INTERNAL_ERROR", "FAILED", f"A fault of the local workspace: {error!r}"))
 
-    def _work(self, run: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str]) -> None:
+    def _work(self, run: Fields, settings: Fields, parameters: dict[str, str]) -> None:
         """Run the tasks one after the other, each after those that it depends on, and keep how each ended."""
         deadline = time.monotonic() + (settings.get("timeout_seconds") or 10**9)
-        ended: dict[str, Ended] = {}
-        while waiting := [task for task in run["tasks"] if task["task_key"] not in ended]:
-            task = next(each for each in waiting if all(on["task_key"] in ended for on in each.get("depends_on") or []))
-            known = {"job.id": str(run["job_id"]), "job.run_id": str(run["run_id"])}
-            known |= {f"job.parameters.{name}": str(value) for name, value in parameters.items()}
-            filled = fill_in(task, known)
+        known = {"job.id": str(run["job_id"]), "job.run_id": str(run["run_id"])}
+        known |= {f"job.parameters.{name}": str(value) for name, value in parameters.items()}
+        ended: dict[str, tuple[str, str]] = {}  # result and, of a condition, outcome
+        for task in run["tasks"]:  # those that a task depends on stand before it
+            filled, outcome = fill_in(task, known), ""
             if not _may_run(filled, ended):
-                how = Ended("SKIPPED", "EXCLUDED", "")
+                how = state("SKIPPED", "EXCLUDED")
             elif "condition_task" in filled:
-                how = Ended("TERMINATED", "SUCCESS", "", str(condition_holds(filled["condition_task"])).lower())
+                how, outcome = state("TERMINATED", "SUCCESS"), str(condition_holds(filled["condition_task"])).lower()
             else:
-                self._set(run, "RUNNING", "In run")
-                task["state"] = {"life_cycle_state": "RUNNING", "state_message": "In run"}
-                how = self.runner.run(filled, settings, self.log_path(task["run_id"]), deadline)
-            ended[task["task_key"]] = how
+                with self._lock:
+                    for each in (run, task):
+                        if "result_state" not in each["state"]:
+                            each["state"] = {"life_cycle_state": "RUNNING", "state_message": "In run"}
+                    self._save("run", run)
+                how = self.runner.run(filled, settings, parameters, self._log_path(task), deadline)
+            ended[task["task_key"]] = how["result_state"], outcome
             with self._lock:
                 _settle(task, how)
-                self._save(run)
-        failed = [how for how in ended.values() if how.result not in ("SUCCESS", "EXCLUDED")]
-        if failed:
-            self._end(run, failed[0].life_cycle, failed[0].result, failed[0].message)
-        else:
-            self._end(run, "TERMINATED", "SUCCESS", "")
+        states = [task["state"] for task in run["tasks"]]
+        failed = [each for each in states if each["result_state"] not in ("SUCCESS", "EXCLUDED")]
+        self._end(run, failed[0] if failed else state("TERMINATED", "SUCCESS"))
 
-    def _cancel(self, run: dict[str, Any], message: str) -> None:
+    def _cancel(self, run: Fields, message: str) -> None:
+        self._end(run, state("TERMINATED", "CANCELED", message))
+        for task in run["tasks"]:
+            self.runner.stop(self._log_path(task))
+
+    def _end(self, run: Fields, how: Fields) -> None:
+        """Note how a run ended, and its tasks that have not, unless that was noted before."""
         with self._lock:
             for task in run["tasks"]:
-                _settle(task, Ended("TERMINATED", "CANCELED", message))
-        self._end(run, "TERMINATED", "CANCELED", message)
-        for task in run["tasks"]:
-            self.runner.stop(self.log_path(task["run_id"]))
-
-    def _set(self, run: dict[str, Any], life_cycle: str, message: str) -> None:
-        with self._lock:
-            if "result_state" not in run["state"]:
-                run["state"] = {"life_cycle_state": life_cycle, "state_message": message}
-                self._save(run)
-
-    def _end(self, run: dict[str, Any], life_cycle: str, result: str, message: str) -> None:
-        with self._lock:
+                _settle(task, how)
             if "result_state" not in run["state"]:
                 run["end_time"] = _milliseconds()
-                run["state"] = {"life_cycle_state": life_cycle, "result_state": result, "state_message": message}
-                self._save(run)
+            _settle(run, how)
+            self._save("run", run)
 
-    def _save(self, run: dict[str, Any]) -> None:
-        _write(self.folder / str(run["run_id"]) / "run.json", run)
+    def _kept(self, kind: str) -> dict[int, Fields]:
+        files = self.folder.glob(f"*/{kind}.json")
+        return {int(path.parent.name): json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+    def _save(self, kind: str, said: Fields) -> None:
+        file = self.folder / str(said[f"{kind}_id"]) / f"{kind}.json"
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(said, indent=2), encoding="utf-8")
+        new.replace(file)
 
     def _new_number(self) -> int:
-        used = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
-        number = max(used, default=0) + 1
+        number = 1 + max((int(path.name) for path in self.folder.iterdir()), default=0)
         (self.folder / str(number)).mkdir()
         return number
 
-    def _job(self, job_id: Any) -> dict[str, Any]:
-        if _number(job_id, "job_id") not in self._jobs:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Job {job_id} does not exist.")
-        return self._jobs[int(job_id)]
+    def _log_path(self, task: Fields) -> Path:
+        return self.folder / str(task["run_id"]) / "log.txt"
 
-    def _found(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A run of a job; Databricks refuses one that is not there as an invalid value."""
-        number = _number(given.get("run_id"))
-        if number not in self._runs:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
-        return self._runs[number]
+    def _log(self, task: Fields) -> bytes:
+        path = self._log_path(task)
+        return path.read_bytes() if path.exists() else b""
 
-    def _task(self, number: int) -> dict[str, Any]:
-        for run in self._runs.values():
-            for task in run["tasks"]:
-                if task["run_id"] == number:
-                    return task
-        raise Refusal("INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
+    def _found(self, known: dict[int, Fields], given: Fields, name: str) -> Fields:
+        """What a number names; Databricks refuses one that is not there as an invalid value."""
+        number = str(required(given, name))
+        if not number.isdecimal() or int(number) not in known:
+            raise Refusal(f"{name.removesuffix('_id').capitalize()} {number} does not exist.")
+        return known[int(number)]
 
 
-def _may_run(task: dict[str, Any], ended: dict[str, Ended]) -> bool:
+def _may_run(task: Fields, ended: dict[str, tuple[str, str]]) -> bool:
     """Whether all that a task depends on ended well, a condition with the outcome that is asked for."""
     for on in task.get("depends_on") or []:
-        how = ended[on["task_key"]]
-        if how.result != "SUCCESS" or on.get("outcome", how.outcome) != how.outcome:
+        result, outcome = ended[on["task_key"]]
+        if result != "SUCCESS" or on.get("outcome", outcome) != outcome:
             return False
     return True
 
 
-def _settle(task: dict[str, Any], how: Ended) -> None:
-    """Note how a task ended, unless that was noted before."""
-    if "result_state" not in task["state"]:
-        state = {"life_cycle_state": how.life_cycle, "result_state": how.result, "state_message": how.message}
-        task["state"] = state
-
-
-def _number(given: Any, name: str = "run_id") -> int:
-    required({name: given}, name)
-    if not str(given).isdecimal():
-        raise Refusal("INVALID_PARAMETER_VALUE", f"{name} must be a number: {given}")
-    return int(given)
-
-
-def _write(path: Path, said: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(said, indent=2), encoding="utf-8")
-    new.replace(path)
+def _settle(one: Fields, how: Fields) -> None:
+    """Note how a run or a task ended, unless that was noted before."""
+    if "result_state" not in one["state"]:
+        one["state"] = how
 
 
 def _milliseconds() -> int:

@@ -17,12 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from answers import Refusal, fields, flag, required
+from answers import Refusal, api, fields, flag, required
 
 LARGEST = 10 * 1024 * 1024  # bytes of one import
 COMMENT = {"PYTHON": "#", "SQL": "--", "SCALA": "//"}
 SUFFIX = {"PYTHON": ".py", "SQL": ".sql", "SCALA": ".scala"}
 HEADER = "Databricks notebook source"
+Fields = dict[str, Any]
 
 
 class Objects:
@@ -37,17 +38,17 @@ class Objects:
         """POST workspace/import: SOURCE, AUTO and DBC, as a form (the SDK's upload) or JSON with base64."""
         given, content = await _imported(request)
         name, path = self._path(given)
-        kind = given.get("format") or "SOURCE"
+        kind, overwrite = given.get("format") or "SOURCE", flag(given.get("overwrite"))
         if len(content) > LARGEST:
             size = f"{len(content)} bytes, more than {LARGEST}"
-            raise Refusal("MAX_NOTEBOOK_SIZE_EXCEEDED", f"The content to be imported is too large: {size}.")
-        overwrite = flag(given.get("overwrite"))
+            raise Refusal(f"The content to be imported is too large: {size}.", "MAX_NOTEBOOK_SIZE_EXCEEDED")
         if kind == "DBC" and overwrite:
-            raise Refusal("INVALID_PARAMETER_VALUE", "Overwriting is not supported with the format DBC.")
+            raise Refusal("Overwriting is not supported with the format DBC.")
         if path.is_dir() or (path.exists() and not overwrite):
-            raise Refusal("RESOURCE_ALREADY_EXISTS", f"Path ({name}) already exists.")
+            raise Refusal(f"Path ({name}) already exists.", "RESOURCE_ALREADY_EXISTS")
         if not path.parent.is_dir():
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"The parent folder ({name.rpartition('/')[0]}) does not exist.")
+            message = f"The parent folder ({name.rpartition('/')[0]}) does not exist."
+            raise Refusal(message, "RESOURCE_DOES_NOT_EXIST")
         if kind == "DBC":
             _unpack(content, path)
         elif kind == "SOURCE":
@@ -57,97 +58,89 @@ class Objects:
             is_notebook = language and path.suffix == SUFFIX[language]
             (path.with_suffix("") if is_notebook else path).write_bytes(content)
         else:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Format {kind}: not in this local workspace (SOURCE, AUTO, DBC)")
+            raise Refusal(f"Format {kind}: not in this local workspace (SOURCE, AUTO, DBC)")
         return JSONResponse({})
 
     async def export(self, request: Request) -> Response:
         """GET workspace/export."""
         given = await fields(request)
-        name, path = self._there(given)
+        path = self._there(given)
         if path.is_dir() or given.get("format", "SOURCE") not in ("SOURCE", "AUTO"):
-            message = f"The export of {name}: not in this local workspace, which exports SOURCE of one notebook or file"
-            raise Refusal("INVALID_PARAMETER_VALUE", message)
+            raise Refusal("This export: not in this local workspace, which exports SOURCE of one notebook or file")
         content = path.read_bytes()
         if flag(given.get("direct_download")):
             return Response(content, media_type="application/octet-stream")
         return JSONResponse({"content": base64.b64encode(content).decode()})
 
-    async def show(self, request: Request) -> Response:
-        _, path = self._there(await fields(request))
-        found = sorted(path.iterdir()) if path.is_dir() else [path]
-        return JSONResponse({"objects": [self._described(each) for each in found]})
+    def show(self, given: Fields) -> Fields:
+        """GET workspace/list."""
+        path = self._there(given)
+        return {"objects": [self._described(each) for each in (sorted(path.iterdir()) if path.is_dir() else [path])]}
 
-    async def get_status(self, request: Request) -> Response:
-        return JSONResponse(self._described(self._there(await fields(request))[1]))
-
-    async def mkdirs(self, request: Request) -> Response:
-        name, path = self._path(await fields(request))
-        for part in (path, *path.parents):
-            if part.is_file():
-                raise Refusal("RESOURCE_ALREADY_EXISTS", f"An object that is no folder stands in the way of {name}.")
+    def mkdirs(self, given: Fields) -> None:
+        """POST workspace/mkdirs."""
+        name, path = self._path(given)
+        if any(part.is_file() for part in (path, *path.parents)):
+            message = f"An object that is no folder stands in the way of {name}."
+            raise Refusal(message, "RESOURCE_ALREADY_EXISTS")
         path.mkdir(parents=True, exist_ok=True)
-        return JSONResponse({})
 
-    async def delete(self, request: Request) -> Response:
-        given = await fields(request)
-        name, path = self._there(given)
+    def delete(self, given: Fields) -> None:
+        """POST workspace/delete."""
+        path = self._there(given)
         if not path.is_dir():
             path.unlink()
         elif any(path.iterdir()) and not flag(given.get("recursive")):
-            raise Refusal("DIRECTORY_NOT_EMPTY", f"Folder ({name}) is not empty")
+            raise Refusal(f"Folder ({given['path']}) is not empty", "DIRECTORY_NOT_EMPTY")
         else:
             shutil.rmtree(path)
-        return JSONResponse({})
 
-    def _path(self, given: dict[str, Any]) -> tuple[str, Path]:
+    def _path(self, given: Fields) -> tuple[str, Path]:
         name = str(required(given, "path")).removeprefix("/Workspace") or "/"
         if not name.startswith("/"):
-            raise Refusal("INVALID_PARAMETER_VALUE", f"Path ({name}) doesn't start with '/'")
+            raise Refusal(f"Path ({name}) doesn't start with '/'")
         return name, inside(self.root, name)
 
-    def _there(self, given: dict[str, Any]) -> tuple[str, Path]:
+    def _there(self, given: Fields) -> Path:
         name, path = self._path(given)
         if not path.exists():
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"Path ({name}) doesn't exist.")
-        return name, path
+            raise Refusal(f"Path ({name}) doesn't exist.", "RESOURCE_DOES_NOT_EXIST")
+        return path
 
-    def _described(self, path: Path) -> dict[str, Any]:
+    def _described(self, path: Path) -> Fields:
         name = "/" + path.relative_to(self.root.resolve()).as_posix().removeprefix(".")
-        found: dict[str, Any] = {"path": name, "object_id": zlib.crc32(name.encode()), "object_type": "DIRECTORY"}
+        found: Fields = {"path": name, "object_id": zlib.crc32(name.encode())}
         if path.is_dir():
-            return found
+            return {**found, "object_type": "DIRECTORY"}
         content = path.read_bytes()
-        language = _language(content)
-        if language:
+        if language := _language(content):
             return {**found, "object_type": "NOTEBOOK", "language": language}
         return {**found, "object_type": "FILE", "size": len(content)}
 
     def routes(self) -> list[Route]:
-        api = "/api/2.0/workspace"
+        workspace = "/api/2.0/workspace"
         return [
-            Route(f"{api}/import", self.add, methods=["POST"]),
-            Route(f"{api}/export", self.export),
-            Route(f"{api}/list", self.show),
-            Route(f"{api}/get-status", self.get_status),
-            Route(f"{api}/mkdirs", self.mkdirs, methods=["POST"]),
-            Route(f"{api}/delete", self.delete, methods=["POST"]),
+            Route(f"{workspace}/import", self.add, methods=["POST"]),
+            Route(f"{workspace}/export", self.export),
+            api("GET", f"{workspace}/list", self.show),
+            api("GET", f"{workspace}/get-status", lambda given: self._described(self._there(given))),
+            api("POST", f"{workspace}/mkdirs", self.mkdirs),
+            api("POST", f"{workspace}/delete", self.delete),
         ]
 
 
-async def _imported(request: Request) -> tuple[dict[str, Any], bytes]:
+async def _imported(request: Request) -> tuple[Fields, bytes]:
     """The fields of an import, and its content."""
     if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
         async with request.form(max_part_size=2 * LARGEST) as form:
             given = {name: value for name, value in form.items() if isinstance(value, str)}
-            part = form.get("content")
-            if part is None:
-                raise Refusal("INVALID_PARAMETER_VALUE", "Missing required field: content")
+            part = required(dict(form), "content")
             return given, part.encode() if isinstance(part, str) else await part.read()
     given = await fields(request)
     try:
         return given, base64.b64decode(required(given, "content"), validate=True)
     except binascii.Error:
-        raise Refusal("INVALID_PARAMETER_VALUE", "The content is not base64.") from None
+        raise Refusal("The content is not base64.") from None
 
 
 def _language(content: bytes) -> str | None:
@@ -158,16 +151,14 @@ def _language(content: bytes) -> str | None:
 
 def _notebook(content: bytes, language: str | None) -> str:
     """The source of a notebook, with the first line that says so."""
-    written = _language(content)
-    if written:
-        return content.decode()
-    if language not in COMMENT:
-        right = f"SOURCE needs a language that this local workspace knows: {', '.join(COMMENT)}"
-        raise Refusal("INVALID_PARAMETER_VALUE", f"{right}; given: {language}")
+    if language not in COMMENT and not _language(content):
+        known = ", ".join(COMMENT)
+        raise Refusal(f"SOURCE needs a language that this local workspace knows: {known}; given: {language}")
     try:
-        return f"{COMMENT[language]} {HEADER}\n{content.decode()}"
+        text = content.decode()
     except UnicodeDecodeError:
-        raise Refusal("INVALID_PARAMETER_VALUE", "The source of a notebook must be text in UTF-8.") from None
+        raise Refusal("The source of a notebook must be text in UTF-8.") from None
+    return text if _language(content) else f"{COMMENT[str(language)]} {HEADER}\n{text}"
 
 
 def _unpack(content: bytes, folder: Path) -> None:
@@ -176,27 +167,26 @@ def _unpack(content: bytes, folder: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = [name for name in archive.namelist() if not name.endswith(("/", "manifest.mf"))]
             found = {name: json.loads(archive.read(name)) for name in names}
-        sources = {inside(folder, _place(name, notebook)): _source(notebook) for name, notebook in found.items()}
+        sources = {
+            inside(folder, f"{name.rpartition('/')[0]}/{notebook['name']}"): _source(notebook)
+            for name, notebook in found.items()
+        }
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal("INVALID_PARAMETER_VALUE", f"The content is no DBC archive of notebooks: {error}") from None
+        raise Refusal(f"The content is no DBC archive of notebooks: {error}") from None
     if not sources:
-        raise Refusal("INVALID_PARAMETER_VALUE", "The DBC archive holds no notebook.")
+        raise Refusal("The DBC archive holds no notebook.")
     for path, source in sources.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source, encoding="utf-8")
 
 
-def _place(name: str, notebook: dict[str, Any]) -> str:
-    """Where a notebook of an archive goes: its folder there, its own name."""
-    folder, _, _ = name.rpartition("/")
-    return f"{folder}/{notebook['name']}"
-
-
-def _source(notebook: dict[str, Any]) -> str:
+def _source(notebook: Fields) -> str:
     """A notebook of an archive as source; a command in another language than the notebook's is a magic cell."""
     if notebook["version"] != "NotebookV1":
         raise ValueError(f"notebook version {notebook['version']}")
-    comment = COMMENT[notebook["language"].upper()]
+    if (language := notebook["language"].upper()) not in COMMENT:
+        raise Refusal(f"A notebook in {language}: not in this local workspace ({', '.join(COMMENT)})")
+    comment = COMMENT[language]
     cells = []
     for command in sorted(notebook["commands"], key=lambda command: command.get("position", 0)):
         text = command["command"].lstrip("\n")  # real archives have a line break before %md

@@ -10,12 +10,10 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sandbox
-from faults import Faults
 from mlflow.exceptions import ExecutionException
 from task_check import cluster_of
 
@@ -23,14 +21,9 @@ GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 NOTEBOOK = Path(__file__).with_name("run_notebook.py")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a task ended, in the words of Databricks; the outcome is that of a condition."""
-
-    life_cycle: str
-    result: str
-    message: str
-    outcome: str = ""
+def state(life_cycle: str, result: str, message: str = "") -> dict[str, str]:
+    """How a task or a run ended, in the words of Databricks."""
+    return {"life_cycle_state": life_cycle, "result_state": result, "state_message": message}
 
 
 class Runner:
@@ -40,31 +33,26 @@ class Runner:
     url, token: how a task reaches the workspace.
     """
 
-    def __init__(self, folder: Path, url: str, token: str, faults: Faults) -> None:
+    def __init__(self, folder: Path, url: str, token: str) -> None:
         self.folder = folder
-        self.url = url
-        self.token = token
-        self.faults = faults
+        self.own = {"DATABRICKS_HOST": url, "DATABRICKS_TOKEN": token, "MLFLOW_TRACKING_URI": "databricks"}
         self._processes: dict[Path, subprocess.Popen[bytes]] = {}
         self._stopped: set[Path] = set()
         self._lock = threading.Lock()
 
-    def run(self, task: dict[str, Any], settings: dict[str, Any], log: Path, deadline: float) -> Ended:
+    def run(
+        self, task: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str], log: Path, deadline: float
+    ) -> dict[str, str]:
         """Run a task to its end, again after a failure as often as its `max_retries` says."""
         cluster = cluster_of(task, settings)
-        words = self._words(task, settings)
-        libraries = self._libraries(task, settings)
         with log.open("ab") as file:
             file.write(b"[workspace] Not Databricks: the packages of this machine stand for those of the cluster.\n")
             file.write(f"[workspace] $ {shown_command(task)}\n".encode())
-        if self.faults.kill_next_job():
-            message = "Could not reach driver of cluster: the job died before its command began."
-            return Ended("INTERNAL_ERROR", "FAILED", message)
-        if complaint := _complaint(libraries, cluster, task, settings):
-            return Ended("INTERNAL_ERROR", "FAILED", f"Library installation failed: {complaint}")
+        if complaint := self._complaint(cluster, task, settings):
+            return state("INTERNAL_ERROR", "FAILED", f"Library installation failed: {complaint}")
         for _ in range(1 + max(0, task.get("max_retries") or 0)):
-            how = self._attempt(words, cluster, log, deadline)
-            if how.result != "FAILED":
+            how = self._attempt(_words(task, parameters), cluster, log, deadline)
+            if how["result_state"] != "FAILED":
                 break
         return how
 
@@ -81,16 +69,11 @@ class Runner:
                     process.wait(GRACE)
                     return
 
-    def _attempt(self, words: list[str], cluster: dict[str, Any], log: Path, deadline: float) -> Ended:
-        variables = {
-            "DATABRICKS_HOST": self.url,
-            "DATABRICKS_TOKEN": self.token,
-            "MLFLOW_TRACKING_URI": "databricks",
-            **(cluster.get("spark_env_vars") or {}),
-        }
+    def _attempt(self, words: list[str], cluster: dict[str, Any], log: Path, deadline: float) -> dict[str, str]:
+        variables = {**self.own, **(cluster.get("spark_env_vars") or {})}
         with self._lock:
             if log in self._stopped:
-                return Ended("TERMINATED", "CANCELED", "Run cancelled.")
+                return state("TERMINATED", "CANCELED", "Run cancelled.")
             with log.open("ab") as file:
                 process = subprocess.Popen(
                     [*sandbox.command(self.folder, log.parent), *words],
@@ -105,67 +88,50 @@ class Runner:
             code = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.stop(log)
-            return Ended("TERMINATED", "TIMEDOUT", "The run was ended at its timeout_seconds.")
+            return state("TERMINATED", "TIMEDOUT", "The run was ended at its timeout_seconds.")
         if code == 0:
-            return Ended("TERMINATED", "SUCCESS", "")
+            return state("TERMINATED", "SUCCESS")
         if log in self._stopped:
-            return Ended("TERMINATED", "CANCELED", "Run cancelled.")
+            return state("TERMINATED", "CANCELED", "Run cancelled.")
         message = f"Workload failed, see run output for details. Exit code {code}. {_last_line(log)}"
-        return Ended("TERMINATED", "FAILED", message.strip())
+        return state("TERMINATED", "FAILED", message.strip())
 
-    def _words(self, task: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-        """The command of a task."""
-        if "notebook_task" in task:
-            notebook = task["notebook_task"]
-            path = f"/Workspace{notebook['notebook_path'].removeprefix('/Workspace')}"
-            defaults = {each["name"]: each.get("default", "") for each in settings.get("parameters") or []}
-            given = {**defaults, **(notebook.get("base_parameters") or {})}
-            return ["python", str(NOTEBOOK), path, json.dumps(given)]
-        details = task["spark_python_task"]
-        file = details["python_file"].replace("dbfs:/", "/dbfs/", 1)
-        place = file if file.startswith(("/dbfs/", "/Volumes/", "/Workspace/")) else f"/Workspace{file}"
-        return ["python", place, *(details.get("parameters") or [])]
+    def _complaint(self, cluster: dict[str, Any], task: dict[str, Any], settings: dict[str, Any]) -> str | None:
+        """Why the Python of the runtime cannot install the libraries of a task, if it cannot."""
+        from mlflow_databricks_jobs.config import check_pins, python_of_runtime, python_of_serverless
 
-    def _libraries(self, task: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-        """What Databricks would install for a task, as lines of a requirements.txt."""
-        lines: list[str] = []
+        specs = {each["environment_key"]: each.get("spec") or {} for each in settings.get("environments") or []}
+        spec = specs.get(task.get("environment_key")) or {}
+        runtime = cluster.get("spark_version") or spec.get("environment_version") or "5"
+        python = python_of_runtime(runtime) if cluster else python_of_serverless(runtime)
+        libraries = list(spec.get("dependencies") or [])
         for library in task.get("libraries") or []:
-            if "pypi" in library:
-                lines.append(library["pypi"]["package"])
-            elif "requirements" in library:
-                lines += self._requirements(library["requirements"])
-        for each in settings.get("environments") or []:
-            if task.get("environment_key") == each["environment_key"]:
-                for line in each.get("spec", {}).get("dependencies") or []:
-                    lines += self._requirements(line[3:]) if line.startswith("-r ") else [line]
-        return [line for line in lines if line]
+            libraries.append(library["pypi"]["package"] if "pypi" in library else f"-r {library.get('requirements')}")
+        try:
+            check_pins([line for each in libraries for line in self._lines(each)], python, runtime)
+        except ExecutionException as error:
+            return str(error)
+        return None
 
-    def _requirements(self, place: str) -> list[str]:
-        root = {"Volumes": "volumes", "Workspace": "workspace"}
-        first, _, rest = place.strip().strip("/").partition("/")
-        path = self.folder / root.get(first, "workspace") / rest
+    def _lines(self, library: str) -> list[str]:
+        """A line of requirements, or those of the file of the workspace that it names."""
+        if not library.startswith("-r "):
+            return [library]
+        first, _, rest = library[3:].strip().strip("/").partition("/")
+        path = self.folder / ("volumes" if first == "Volumes" else "workspace") / rest
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [line for line in lines if not line.lstrip().startswith("#")]
+        return [line for line in lines if line and not line.lstrip().startswith("#")]
 
 
-def _complaint(
-    libraries: list[str], cluster: dict[str, Any], task: dict[str, Any], settings: dict[str, Any]
-) -> str | None:
-    """Why the Python of the runtime cannot install the libraries, if it cannot."""
-    from mlflow_databricks_jobs.config import PYTHON_OF_SERVERLESS, check_pins, python_of_runtime
-
-    if cluster:
-        runtime = cluster["spark_version"]
-        python = python_of_runtime(runtime)
-    else:
-        specs = {each["environment_key"]: each["spec"] for each in settings.get("environments") or []}
-        runtime = (specs.get(task.get("environment_key")) or {}).get("environment_version") or "5"
-        python = PYTHON_OF_SERVERLESS.get(runtime, "3.12")
-    try:
-        check_pins(libraries, python, runtime)
-    except ExecutionException as error:
-        return str(error)
-    return None
+def _words(task: dict[str, Any], parameters: dict[str, str]) -> list[str]:
+    """The command of a task; the parameters of a job are widgets of a notebook and win over its own."""
+    if notebook := task.get("notebook_task"):
+        path = f"/Workspace{notebook['notebook_path'].removeprefix('/Workspace')}"
+        return ["python", str(NOTEBOOK), path, json.dumps({**(notebook.get("base_parameters") or {}), **parameters})]
+    details = task["spark_python_task"]
+    file = details["python_file"].replace("dbfs:/", "/dbfs/", 1)
+    place = file if file.startswith(("/dbfs/", "/Volumes/", "/Workspace/")) else f"/Workspace{file}"
+    return ["python", place, *(details.get("parameters") or [])]
 
 
 def shown_command(task: dict[str, Any]) -> str:

@@ -27,9 +27,9 @@ import compute
 import sandbox
 import uvicorn
 from catalog import Catalog
-from faults import Door, Faults
-from files import Dbfs, Files
-from jobs import Jobs
+from door import Door
+from files import Files
+from jobs import USER, Jobs
 from objects import Objects
 from page import Page
 from serving import Serving
@@ -39,7 +39,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from answers import Refusal, refuse
+from answers import Refusal, api
 from tracking import Tracking
 
 HOST = "127.0.0.1"
@@ -87,14 +87,6 @@ def read_token(folder: Path) -> str:
 def sign_in(url: str, token: str) -> list[Route]:
     """How clients find the workspace, get a token and learn who they are."""
 
-    async def discovery(request: Request) -> Response:
-        return JSONResponse({"oidc_endpoint": f"{url}/oidc", "workspace_id": "1", "cloud": "AZURE"})
-
-    async def oauth(request: Request) -> Response:
-        return JSONResponse(
-            {"authorization_endpoint": f"{url}/oidc/v1/authorize", "token_endpoint": f"{url}/oidc/v1/token"}
-        )
-
     async def machine_token(request: Request) -> Response:
         """OAuth for machines: the client is `local`, its secret the workspace's token."""
         given = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic ")).decode()
@@ -102,47 +94,41 @@ def sign_in(url: str, token: str) -> list[Route]:
             return JSONResponse({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
         return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
 
-    async def me(request: Request) -> Response:
-        return JSONResponse({"userName": "you@example.test", "active": True, "displayName": "You"})
-
+    oidc = {"authorization_endpoint": f"{url}/oidc/v1/authorize", "token_endpoint": f"{url}/oidc/v1/token"}
+    config = {"oidc_endpoint": f"{url}/oidc", "workspace_id": "1", "cloud": "AZURE"}
+    me = {"userName": USER, "active": True, "displayName": "You"}
     return [
-        Route("/.well-known/databricks-config", discovery),
-        Route("/oidc/.well-known/oauth-authorization-server", oauth),
+        api("GET", "/.well-known/databricks-config", lambda given: config),
+        api("GET", "/oidc/.well-known/oauth-authorization-server", lambda given: oidc),
         Route("/oidc/v1/token", machine_token, methods=["POST"]),
-        Route("/api/2.0/preview/scim/v2/Me", me),
+        api("GET", "/api/2.0/preview/scim/v2/Me", lambda given: me),
     ]
 
 
 def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
     """The application: every API on its routes, behind the door that asks for the token."""
-    faults = Faults()
-    jobs = Jobs(folder, url, token, faults)
+    jobs = Jobs(folder, url, token)
     tracking = Tracking(ui)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return refuse(error.code, error.message, error.status)
+        return error.response()
 
     async def no_route(request: Request, error: Exception) -> Response:
-        return refuse(
-            "ENDPOINT_NOT_FOUND",
-            f"No API found for '{request.method} {request.url.path}': not in this local workspace.",
-        )
+        path = f"{request.method} {request.url.path}"
+        return Refusal(f"No API found for '{path}': not in this local workspace.", "ENDPOINT_NOT_FOUND").response()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await tracking.open()
-        yield
-        jobs.stop()
-        await tracking.close()
+        async with tracking:
+            yield
+            jobs.stop()
 
     app = Starlette(
         routes=[
             *sign_in(url, token),
-            *faults.routes(),
             *jobs.routes(),
             *compute.ROUTES,
-            *Dbfs(folder).routes(),
             *Files(folder).routes(),
             *Objects(folder).routes(),
             *Serving(folder).routes(),
@@ -153,7 +139,7 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
         exception_handlers={Refusal: refused, HTTPException: no_route},
         lifespan=lifespan,
     )
-    app.add_middleware(Door, token=token, faults=faults)
+    app.add_middleware(Door, token=token)
     return app
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from answers import Refusal, fields, required
+from answers import Refusal, api, required
 
 NAME = r"[A-Za-z0-9][\w-]{0,62}"
 SIZES = ("Small", "Medium", "Large")
+Fields = dict[str, Any]
 
 
 class Serving:
@@ -40,107 +41,97 @@ class Serving:
             endpoint.pop("pending_config", None)
             endpoint["state"]["config_update"] = "NOT_UPDATING"
 
-    async def create(self, request: Request) -> Response:
+    def create(self, given: Fields) -> Fields:
         """POST serving-endpoints."""
-        given = await fields(request)
         name = str(required(given, "name"))
         if not re.fullmatch(NAME, name):
-            raise _invalid(f"Endpoint name {name} must be letters, digits, - and _, at most 63 of them.")
+            raise Refusal(f"Endpoint name {name} must be letters, digits, - and _, at most 63 of them.")
         if name in self._endpoints:
-            raise Refusal("RESOURCE_ALREADY_EXISTS", f"Endpoint with name '{name}' already exists.")
+            raise Refusal(f"Endpoint with name '{name}' already exists.", "RESOURCE_ALREADY_EXISTS")
         config = self._checked(required(given, "config"))
         self._endpoints[name] = {"name": name, "tags": given.get("tags") or [], "state": {"ready": "NOT_READY"}}
         return self._begin(self._endpoints[name], config)
 
-    async def update(self, request: Request) -> Response:
+    def update(self, given: Fields) -> Fields:
         """PUT serving-endpoints/<name>/config: the old configuration serves until the new one can."""
-        endpoint, config = self._found(request), self._checked(await fields(request))
+        endpoint, config = self._found(given), self._checked(given)
         if endpoint["state"]["config_update"] == "IN_PROGRESS":
             message = f"Endpoint {endpoint['name']} is being updated: wait until its update has ended."
-            raise Refusal("RESOURCE_CONFLICT", message)
+            raise Refusal(message, "RESOURCE_CONFLICT")
         return self._begin(endpoint, config)
 
-    async def get(self, request: Request) -> Response:
-        """GET serving-endpoints/<name>."""
-        return JSONResponse(self._found(request))
-
-    async def show(self, request: Request) -> Response:
-        """GET serving-endpoints."""
-        return JSONResponse({"endpoints": list(self._endpoints.values())})
-
-    async def delete(self, request: Request) -> Response:
+    def delete(self, given: Fields) -> None:
         """DELETE serving-endpoints/<name>."""
-        name = self._found(request)["name"]
+        name = self._found(given)["name"]
         del self._endpoints[name]
         (self.folder / f"{name}.json").unlink(missing_ok=True)
-        return JSONResponse({})
 
     async def invoke(self, request: Request) -> Response:
         """POST serving-endpoints/<name>/invocations, or .../served-models/<entity>/invocations for one of them."""
-        endpoint, body = self._found(request), (await request.body()).decode(errors="replace")
+        endpoint, body = self._found(request.path_params), (await request.body()).decode(errors="replace")
         config = endpoint.get("config")
         if config is None:
-            raise Refusal("BAD_REQUEST", f"Endpoint {endpoint['name']} is not ready.")
+            raise Refusal(f"Endpoint {endpoint['name']} is not ready.", "BAD_REQUEST")
         entities = {each["name"]: each for each in config["served_entities"]}
         routes = {each["served_model_name"]: each["traffic_percentage"] for each in config["traffic_config"]["routes"]}
         chosen = request.path_params.get("entity") or random.choices(list(routes), list(routes.values()))[0]
         if chosen not in entities:
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"Endpoint {endpoint['name']} has no served entity {chosen}.")
+            raise Refusal(f"Endpoint {endpoint['name']} has no served entity {chosen}.", "RESOURCE_DOES_NOT_EXIST")
         status, answer = await run_in_threadpool(self._answer, entities[chosen], body)
         return Response(answer, status, {"served-model-name": chosen}, "application/json")
 
     def routes(self) -> list[Route]:
-        api, one = "/api/2.0/serving-endpoints", "/serving-endpoints/{name}"
+        all_of_them = "/api/2.0/serving-endpoints"
+        one = f"{all_of_them}/{{name}}"
         return [
-            Route(api, self.create, methods=["POST"]),
-            Route(api, self.show),
-            Route(f"/api/2.0{one}", self.get, methods=["GET"]),
-            Route(f"/api/2.0{one}", self.delete, methods=["DELETE"]),
-            Route(f"/api/2.0{one}/config", self.update, methods=["PUT"]),
-            Route(f"{one}/invocations", self.invoke, methods=["POST"]),
-            Route(f"{one}/served-models/{{entity}}/invocations", self.invoke, methods=["POST"]),
+            api("POST", all_of_them, self.create),
+            api("GET", all_of_them, lambda given: {"endpoints": list(self._endpoints.values())}),
+            api("GET", one, self._found),
+            api("DELETE", one, self.delete),
+            api("PUT", f"{one}/config", self.update),
+            Route("/serving-endpoints/{name}/invocations", self.invoke, methods=["POST"]),
+            Route("/serving-endpoints/{name}/served-models/{entity}/invocations", self.invoke, methods=["POST"]),
         ]
 
-    def _found(self, request: Request) -> dict[str, Any]:
-        name = request.path_params["name"]
-        if name not in self._endpoints:
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"Endpoint with name '{name}' does not exist.")
-        return self._endpoints[name]
+    def _found(self, given: Fields) -> Fields:
+        if given["name"] not in self._endpoints:
+            raise Refusal(f"Endpoint with name '{given['name']}' does not exist.", "RESOURCE_DOES_NOT_EXIST")
+        return self._endpoints[given["name"]]
 
-    def _checked(self, config: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, config: Fields) -> Fields:
         """A configuration with the names and the traffic that follow where they are not given; raises Refusal."""
         entities = [{"name": _default_name(each), **each} for each in config.get("served_entities") or []]
         names = [each["name"] for each in entities]
         if not entities or len(set(names)) < len(names):
-            raise _invalid("A configuration needs served_entities, each with a name of its own.")
+            raise Refusal("A configuration needs served_entities, each with a name of its own.")
         for entity in entities:
             name, version = required(entity, "entity_name"), required(entity, "entity_version")
             if len(name.split(".")) != 3:
-                raise _invalid(f"{name}: only models of Unity Catalog, <catalog>.<schema>.<model>, are served.")
+                raise Refusal(f"{name}: only models of Unity Catalog, <catalog>.<schema>.<model>, are served.")
             if not self._place(entity).is_dir():
-                raise Refusal("RESOURCE_DOES_NOT_EXIST", f"Version {version} of {name} does not exist.")
+                raise Refusal(f"Version {version} of {name} does not exist.", "RESOURCE_DOES_NOT_EXIST")
             if entity.get("workload_size") not in SIZES:
-                raise _invalid(f"workload_size of {entity['name']} must be one of {', '.join(SIZES)}.")
+                raise Refusal(f"workload_size of {entity['name']} must be one of {', '.join(SIZES)}.")
         routes = (config.get("traffic_config") or {}).get("routes") or []
         routes = routes or [{"served_model_name": names[0], "traffic_percentage": 100}]
         routes = [{"served_model_name": each.get("served_entity_name"), **each} for each in routes]
         if sum(each["traffic_percentage"] for each in routes) != 100:
-            raise _invalid("The traffic percentages of all routes must sum to 100.")
+            raise Refusal("The traffic percentages of all routes must sum to 100.")
         for route in routes:
             if route["served_model_name"] not in names:
-                raise _invalid(f"The route to {route['served_model_name']} names no served entity.")
+                raise Refusal(f"The route to {route['served_model_name']} names no served entity.")
         return {"served_entities": entities, "traffic_config": {"routes": routes}}
 
-    def _begin(self, endpoint: dict[str, Any], config: dict[str, Any]) -> Response:
+    def _begin(self, endpoint: Fields, config: Fields) -> Fields:
         endpoint["pending_config"] = config
         endpoint["state"]["config_update"] = "IN_PROGRESS"
         if all(self._place(each) in self._loaded for each in config["served_entities"]):
             self._finish(endpoint, config)
         else:
             threading.Thread(target=self._finish, args=(endpoint, config), daemon=True).start()
-        return JSONResponse(endpoint)
+        return endpoint
 
-    def _finish(self, endpoint: dict[str, Any], config: dict[str, Any]) -> None:
+    def _finish(self, endpoint: Fields, config: Fields) -> None:
         """Load the models of a configuration, then let it serve; where one cannot be loaded, the old one goes on."""
         update = "NOT_UPDATING"
         for entity in config["served_entities"]:
@@ -158,10 +149,10 @@ class Serving:
         endpoint["state"]["config_update"] = update
         (self.folder / f"{endpoint['name']}.json").write_text(json.dumps(endpoint, indent=2), encoding="utf-8")
 
-    def _place(self, entity: dict[str, Any]) -> Path:
+    def _place(self, entity: Fields) -> Path:
         return self.models.joinpath(*entity["entity_name"].split("."), entity["entity_version"])
 
-    def _model(self, entity: dict[str, Any]) -> Any:
+    def _model(self, entity: Fields) -> Any:
         import mlflow.pyfunc
 
         place = self._place(entity)
@@ -170,7 +161,7 @@ class Serving:
                 self._loaded[place] = mlflow.pyfunc.load_model(str(place))
             return self._loaded[place]
 
-    def _answer(self, entity: dict[str, Any], body: str) -> tuple[int, str]:
+    def _answer(self, entity: Fields, body: str) -> tuple[int, str]:
         """Status and body: what MLflow's own scoring server would answer."""
         from mlflow.pyfunc.scoring_server import invocations
 
@@ -182,9 +173,5 @@ class Serving:
             return 400, json.dumps({"error_code": "BAD_REQUEST", "message": str(error)})
 
 
-def _default_name(entity: dict[str, Any]) -> str:
+def _default_name(entity: Fields) -> str:
     return f"{str(entity.get('entity_name')).rpartition('.')[2]}-{entity.get('entity_version')}"
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal("INVALID_PARAMETER_VALUE", message)

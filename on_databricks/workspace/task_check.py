@@ -38,11 +38,11 @@ def check_tasks(settings: dict[str, Any]) -> None:
     tasks = settings.get("tasks") or []
     keys = [task.get("task_key") for task in tasks]
     if not tasks or len(set(keys)) < len(keys):
-        raise _invalid("A job needs tasks, each with a task_key of its own.")
+        raise Refusal("A job needs tasks, each with a task_key of its own.")
     for position, task in enumerate(tasks):
         for on in task.get("depends_on") or []:
             if on.get("task_key") not in keys[:position]:
-                raise _invalid(f"Task {task['task_key']} depends on {on.get('task_key')}, which is no task before it.")
+                raise Refusal(f"Task {task['task_key']} depends on {on.get('task_key')}, which is no task before it.")
         _check_kind(task)
         if "condition_task" not in task:
             _check_compute(task, settings)
@@ -50,37 +50,37 @@ def check_tasks(settings: dict[str, Any]) -> None:
 
 def _check_kind(task: dict[str, Any]) -> None:
     if "shell_command_task" in task:
-        raise _invalid(
+        raise Refusal(
             "shell_command_task is no longer supported: from Databricks Runtime 13.0 ML on an ordinary MLflow Project "
             "does not run, and the runtimes before are retired."
         )
     kinds = [name for name in task if name.endswith("_task") and task[name]]
     if len(kinds) != 1 or kinds[0] not in KINDS:
-        raise _invalid(
+        raise Refusal(
             f"{', '.join(kinds) or 'A task without a kind'}: not in this local workspace ({', '.join(KINDS)})"
         )
     if python := task.get("spark_python_task"):
         file = str(python.get("python_file") or "")
         if not file.startswith(PLACES):
-            raise _invalid(f"python_file must begin with one of {', '.join(PLACES)}: {file!r}")
+            raise Refusal(f"python_file must begin with one of {', '.join(PLACES)}: {file!r}")
         if not all(isinstance(word, str) for word in python.get("parameters") or []):
-            raise _invalid("The parameters of a task must be strings.")
+            raise Refusal("The parameters of a task must be strings.")
 
 
 def _check_compute(task: dict[str, Any], settings: dict[str, Any]) -> None:
     key, known = task["task_key"], [each.get("environment_key") for each in settings.get("environments") or []]
     if existing := task.get("existing_cluster_id"):
         if existing not in CLUSTERS:
-            raise _invalid(f"Cluster {existing} does not exist")
+            raise Refusal(f"Cluster {existing} does not exist")
     elif environment := task.get("environment_key"):
         if "notebook_task" in task:
-            raise _invalid(f"A task environment can not be provided for notebook task {key}. Please use %pip instead.")
+            raise Refusal(f"A task environment can not be provided for notebook task {key}. Please use %pip instead.")
         if environment not in known:
-            raise _invalid(f"Task {key} references environment {environment}, which is not defined.")
+            raise Refusal(f"Task {key} references environment {environment}, which is not defined.")
     elif cluster := cluster_of(task, settings):
         _check_cluster(cluster)
     elif "spark_python_task" in task:
-        raise _invalid(
+        raise Refusal(
             f"An environment is required for serverless task {key}. "
             "Please define one using `environments` and `environment_key`."
         )
@@ -94,7 +94,7 @@ def cluster_of(task: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
         for each in settings.get("job_clusters") or []:
             if each.get("job_cluster_key") == key:
                 return dict(each["new_cluster"])
-        raise _invalid(f"Task {task['task_key']} references the job cluster {key}, which is not defined.")
+        raise Refusal(f"Task {task['task_key']} references the job cluster {key}, which is not defined.")
     return dict(task.get("new_cluster") or {})
 
 
@@ -102,24 +102,24 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
     place = "Cluster validation error: "
     for name in ("spark_version", "node_type_id"):
         if not cluster.get(name) and not (name == "node_type_id" and cluster.get("instance_pool_id")):
-            raise _invalid(f"{place}Missing required field: settings.cluster_spec.new_cluster.{name}")
+            raise Refusal(f"{place}Missing required field: settings.cluster_spec.new_cluster.{name}")
         if name in cluster and not isinstance(cluster[name], str):
-            raise _invalid(f"{place}settings.cluster_spec.new_cluster.{name} must be a string")
+            raise Refusal(f"{place}settings.cluster_spec.new_cluster.{name} must be a string")
     found = RUNTIME.fullmatch(cluster["spark_version"])
     if not found or int(found["major"]) not in SUPPORTED:
-        raise _invalid(f"Invalid spark version {cluster['spark_version']}.")
+        raise Refusal(f"Invalid spark version {cluster['spark_version']}.")
     workers, scale = cluster.get("num_workers"), cluster.get("autoscale")
     if workers is None and scale is None and not cluster.get("is_single_node"):
-        raise _invalid(f"{place}Missing required field: settings.cluster_spec.new_cluster.size")
+        raise Refusal(f"{place}Missing required field: settings.cluster_spec.new_cluster.size")
     if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 0):
-        raise _invalid(f"{place}num_workers must be a whole number, 0 or more")
+        raise Refusal(f"{place}num_workers must be a whole number, 0 or more")
 
 
 def condition_holds(condition: dict[str, Any]) -> bool:
     """Whether a condition task is true."""
     compare = CONDITIONS.get(condition.get("op", ""))
     if compare is None:
-        raise _invalid(f"The condition {condition.get('op')}: not in this local workspace ({', '.join(CONDITIONS)})")
+        raise Refusal(f"The condition {condition.get('op')}: not in this local workspace ({', '.join(CONDITIONS)})")
     return bool(compare(condition["left"], condition["right"]))
 
 
@@ -132,7 +132,3 @@ def fill_in(said: Any, known: dict[str, str]) -> Any:
     if isinstance(said, dict):
         return {name: fill_in(value, known) for name, value in said.items()}
     return said
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal("INVALID_PARAMETER_VALUE", message)

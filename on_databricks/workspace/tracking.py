@@ -36,18 +36,16 @@ class Tracking:
 
     def __init__(self, server: str) -> None:
         self.server = server
-        self._session: aiohttp.ClientSession | None = None
+        self._session: aiohttp.ClientSession
 
-    async def open(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=True)
+    async def __aenter__(self) -> None:
+        self._session = aiohttp.ClientSession()
 
-    async def close(self) -> None:
-        if self._session:
-            await self._session.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._session.close()
 
     async def call(self, method: str, path: str, query: str, body: bytes, headers: dict[str, str]) -> Response:
         """The MLflow server's answer."""
-        assert self._session
         address = f"{self.server}{path}" + (f"?{query}" if query else "")
         async with self._session.request(method, address, data=from_databricks(body), headers=headers) as answer:
             content = to_databricks(await answer.read())
@@ -82,4 +80,4 @@ def _refuse_name(body: bytes) -> None:
             f"Got an invalid experiment name '{name}'. An experiment name must be an absolute path within the "
             "Databricks workspace. E.g. '/Users/<some-username>/my-experiment'."
         )
-        raise Refusal("INVALID_PARAMETER_VALUE", message)
+        raise Refusal(message)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import mlflow
 import pytest
-from local_workspace import Workspace
+import requests
+from local_workspace import Fault, Workspace
 
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A workspace for all the tests of a worker: each looks at its own jobs only, and heals what it broke."""
+    """A workspace for all the tests of a worker: each looks at its own jobs only."""
     workspace = Workspace(tmp_path_factory.mktemp("databricks") / "workspace")
     workspace.start()
     yield workspace
@@ -25,7 +28,27 @@ def connected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name, value in workspace.environment.items():
         if name.startswith(("DATABRICKS_", "MLFLOW_")) or name.lower() == "no_proxy":
             monkeypatch.setenv(name, value)
+    # The SDK asks again after one second, two, three, up to ten; here nothing takes that long.
+    impatient = SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(seconds / 10))
+    for waiting in ("service.jobs", "service.serving", "clock"):
+        monkeypatch.setattr(f"databricks.sdk.{waiting}.time", impatient)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri("databricks")
     yield workspace
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> list[Fault]:
+    """The faults that requests meet from now on; a test adds its own, and takes them away to look."""
+    faults: list[Fault] = []
+    send = requests.adapters.HTTPAdapter.send
+
+    def meet(self: requests.adapters.HTTPAdapter, request: requests.PreparedRequest, **more: object) -> object:
+        for fault in faults:
+            if fault.meets(request):
+                return fault.answer(request)
+        return send(self, request, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", meet)
+    return faults

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import ResourceAlreadyExists
+from databricks.sdk.errors import InvalidParameterValue, ResourceAlreadyExists
 from databricks.sdk.service.workspace import ExportFormat, ImportFormat, Language, ObjectType
 from running import COLLECTION
 
@@ -75,24 +75,32 @@ def test_the_archive_of_all(archives: Path, client: WorkspaceClient) -> None:
     assert {path.split("/")[-2] for path in found} == set(EXAMPLES)
 
 
-def in_the_form_of_a_public_archive() -> bytes:
-    """An archive as Databricks itself exports them: manifest, folders, all its keys, Scala beside Python."""
+# The keys of a command in notebooks/LearningSparkv2.dbc of github.com/databricks/LearningSparkV2, 65 notebooks that
+# Databricks wrote, which was imported by hand. Its manifest, folders, names and order are those of the archive below.
+KEYS = """bindings collapsed command commandTitle commandType commandVersion commentThread commentsVisible
+customPlotOptions datasetPreviewNameToCmdIdMap diffDeletes diffInserts displayType error errorSummary errorTraceType
+finishTime globalVars guid height hideCommandCode hideCommandResult iPythonMetadata inputWidgets isLockedInExamMode
+latestUser latestUserId nuid origId parentHierarchy pivotAggregation pivotColumns position results showCommandTitle
+startTime state streamStates submitTime subtype tableResultIndex tableResultSubCmdIds useConsistentColors version width
+workflows xColumns yColumns"""
+
+
+def in_the_form_of_a_public_archive(language: str = "scala") -> bytes:
+    """An archive as Databricks itself exports them: manifest, folders, all its keys, another language beside Python."""
     manifest = {"version": "Manifest", "guid": "6a2f", "origId": -1, "name": "manifest.mf"}
     commands = [
         {"command": "\n%md\n# Lesson", "position": 1.0},
         {"command": "x = 1", "position": 3.0, "commandTitle": "One", "showCommandTitle": True},
         {"command": "%sql\nselect 1", "position": 2.5},
     ]
-    keys: dict[str, Any] = {"commandVersion": 9, "nuid": "c5", "bindings": {}, "displayType": "table", "origId": 7}
-    keys |= {"version": "CommandV1", "guid": "b4", "subtype": "command", "commandType": "auto", "state": "finished"}
-    keys |= {"results": {"type": "html", "data": "<b>", "arguments": {}}, "submitTime": 0, "workflows": [], "diffs": {}}
+    keys: dict[str, Any] = {**dict.fromkeys(KEYS.split()), "version": "CommandV1", "commandVersion": 9, "bindings": {}}
     notebook = {"version": "NotebookV1", "origId": 42, "language": "python", "dashboards": [], "guid": "a3"}
-    notebook |= {"notebookMetadata": {"pythonIndentUnit": 2}, "iPythonMetadata": None, "globalVars": {}}
-    entries = {"manifest.mf": json.dumps(manifest), "Course/": "", "Course/Deep/": ""}
+    notebook |= {"notebookMetadata": {}, "iPythonMetadata": None, "globalVars": {}, "inputWidgets": {}}
     both = [{**keys, **command} for command in commands]
+    other = {**notebook, "language": language, "name": "Version-1.1.0", "commands": [{**keys, "command": "val x = 1"}]}
+    entries = {"manifest.mf": json.dumps(manifest), "Course/": "", "Course/Deep/": ""}
     entries["Course/Deep/01 Start.python"] = json.dumps({**notebook, "name": "01 Start", "commands": both})
-    scala = {**notebook, "language": "scala", "name": "Setup", "commands": [{**keys, "command": "val x = 1"}]}
-    entries["Course/Setup.scala"] = json.dumps(scala)
+    entries[f"Course/Version-1.1.0.{language}"] = json.dumps(other)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in entries.items():
@@ -103,7 +111,7 @@ def in_the_form_of_a_public_archive() -> bytes:
 def test_an_archive_that_databricks_has_written(client: WorkspaceClient) -> None:
     client.workspace.upload("/Shared/public", in_the_form_of_a_public_archive(), format=ImportFormat.DBC)
     found = {each.path: each.language for each in client.workspace.list("/Shared/public", recursive=True)}
-    start, setup = "/Shared/public/Course/Deep/01 Start", "/Shared/public/Course/Setup"
+    start, setup = "/Shared/public/Course/Deep/01 Start", "/Shared/public/Course/Version-1.1.0"
     assert found == {start: Language.PYTHON, setup: Language.SCALA}
     cells = client.workspace.download(start).read().decode().split("\n\n# COMMAND ----------\n\n")
     assert cells == [
@@ -111,3 +119,9 @@ def test_an_archive_that_databricks_has_written(client: WorkspaceClient) -> None
         "# MAGIC %sql\n# MAGIC select 1",
         "# DBTITLE 1,One\nx = 1\n",
     ]
+
+
+def test_a_notebook_in_another_language_is_named_and_leaves_nothing(client: WorkspaceClient) -> None:
+    with pytest.raises(InvalidParameterValue, match="A notebook in R: not in this local workspace"):
+        client.workspace.upload("/Shared/in R", in_the_form_of_a_public_archive("r"), format=ImportFormat.DBC)
+    assert "/Shared/in R" not in {each.path for each in client.workspace.list("/Shared")}

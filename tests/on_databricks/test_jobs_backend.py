@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.cli
 import pytest
+from click.testing import CliRunner
 from git_server import HERMETIC, GitServer, Repository
-from local_workspace import CLUSTER, EXISTING, Workspace
+from local_workspace import CLUSTER, EXISTING, Fault, Workspace
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import ExecutionException
 from mlflow.projects import SubmittedRun
 from running import COLLECTION, Store, metrics_without_times
+from same_model import files_of, models_of
 
 HERE = Path(__file__).parent
 EXPERIMENT = "/Shared/jobs"
 Submit = Callable[..., SubmittedRun]
+Typed = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +43,36 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def submit(connected: Workspace, small: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
-    """Runs an entry point of the small project; afterwards no job is active and no run is RUNNING."""
+def clean(connected: Workspace, faults: list[Fault], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After the test no job is active and no run is RUNNING."""
     monkeypatch.setattr("mlflow_databricks_jobs.backend.PATIENCE", 3)  # looked up now: the plugin as it is loaded
+    yield
+    faults.clear()
+    nothing_left(connected)
+
+
+@pytest.fixture
+def submit(clean: None, small: Path) -> Submit:
+    """Runs an entry point of the small project, or of another."""
 
     def call(entry_point: str = "main", project: object = small, **more: Any) -> SubmittedRun:
         given = {"parameters": {}, "experiment_name": EXPERIMENT, **more}
         return mlflow.projects.run(str(project), entry_point, backend="databricks-jobs", **given)
 
-    yield call
-    connected.heal()
-    nothing_left(connected)
+    return call
+
+
+@pytest.fixture
+def typed(clean: None, small: Path) -> Typed:
+    """Exit code and words of `mlflow run small -b databricks-jobs ...`, the command itself in this process."""
+
+    def call(*words: str, experiment: str = EXPERIMENT) -> tuple[int, str]:
+        where = ["--experiment-name", experiment] if experiment else []
+        done = CliRunner().invoke(mlflow.cli.cli, ["run", str(small), "-b", "databricks-jobs", *where, *words])
+        error = done.exception if done.exception and not isinstance(done.exception, SystemExit) else ""
+        return done.exit_code, f"{done.output}{error}"
+
+    return call
 
 
 def nothing_left(workspace: Workspace) -> None:
@@ -93,15 +117,28 @@ def test_serverless_by_default_and_any_text_arrives_unharmed(
     assert not list((connected.folder / "workspace").rglob(".mlflow-projects/*")), "the upload is removed"
 
 
-@pytest.mark.parametrize(
-    ("entry_point", "said"), [("module", "NAME __main__"), ("shell", "THERE")], ids=["module", "shell"]
-)
-def test_other_forms_of_commands(
-    entry_point: str, said: str, submit: Submit, capsys: pytest.CaptureFixture[str]
+FORMS = {  # what an entry point prints, and how it ends
+    "module": ("NAME __main__", "FINISHED"),
+    "shell": ("THERE", "FINISHED"),
+    "fails": ("ValueError: this is how it failed", "FAILED"),
+    "refuses": ("Error: nothing to do", "FAILED"),
+}
+
+
+def test_every_form_of_command_ends_as_it_should_several_at_a_time(
+    submit: Submit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = submit(entry_point, backend_config={"existing_cluster_id": EXISTING})
-    assert mlflow.get_run(job.run_id).info.status == "FINISHED"
-    assert said in capsys.readouterr().out
+    existing = {"existing_cluster_id": EXISTING}
+    jobs = {name: submit(name, backend_config=dict(existing), synchronous=False) for name in FORMS}
+    lasting = submit("waits", synchronous=False)
+    capsys.readouterr()
+    for name, (line, status) in FORMS.items():
+        assert jobs[name].wait() is (status == "FINISHED")
+        assert line in capsys.readouterr().out
+        assert mlflow.get_run(jobs[name].run_id).info.status == status
+    assert lasting.get_status() == "RUNNING"
+    lasting.cancel()
+    assert mlflow.get_run(lasting.run_id).info.status == "FAILED"
 
 
 def test_what_a_configuration_says_reaches_the_job(submit: Submit, connected: Workspace) -> None:
@@ -114,7 +151,7 @@ def test_what_a_configuration_says_reaches_the_job(submit: Submit, connected: Wo
         "volume": "/Volumes/main/default/projects",
         "run_as": {"service_principal_name": "0a1b"},
     }
-    job = submit(backend_config=config)
+    job = submit("waits", parameters={"seconds": "0.1"}, backend_config=config)
     [task] = connected.runs()[0]["tasks"]
     assert task["new_cluster"] == {**CLUSTER, "custom_tags": {"team": "retention"}}
     assert task["libraries"] == config["libraries"]
@@ -124,89 +161,147 @@ def test_what_a_configuration_says_reaches_the_job(submit: Submit, connected: Wo
     assert not list((connected.folder / "volumes").rglob("*.py"))
 
 
-def test_several_at_a_time(submit: Submit) -> None:
-    jobs = [submit("waits", parameters={"seconds": seconds}, synchronous=False) for seconds in ("0.1", "300")]
-    assert jobs[0].wait()
-    assert jobs[1].get_status() == "RUNNING"
-    jobs[1].cancel()
-    statuses = [mlflow.get_run(job.run_id).info.status for job in jobs]
-    assert statuses == ["FINISHED", "FAILED"]
-
-
 @pytest.fixture(scope="module")
 def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Git server with the examples and a foreign project."""
+    """The address of a Git server with the examples and the foreign projects."""
     with pytest.MonkeyPatch.context() as patch, GitServer(tmp_path_factory.mktemp("served")) as server:
         for name, value in HERMETIC.items():
             patch.setenv(name, value)
         repository = Repository(server.folder, tmp_path_factory.mktemp("tree"), "collection")
-        for example in ("classification", "clustering", "git_project"):
+        for name in PROJECTS:
             ignored = shutil.ignore_patterns("__pycache__", "mlruns", ".mypy_cache")
-            shutil.copytree(COLLECTION / example, repository.tree / example, ignore=ignored)
-        shutil.copytree(HERE / "foreign", repository.tree / "foreign")
+            shutil.copytree(folder_of(name), repository.tree / name, ignore=ignored)
         repository.commit("All of it", tag="v1")
         yield server.url("collection")
 
 
-ON_A_CLUSTER = {"new_cluster": CLUSTER, "libraries": []}
-SAME: dict[str, tuple[str, str, dict[str, str], str | None, dict[str, Any]]] = {
-    "classification": ("{git}#classification", "gaussian_nb", {}, "v1", ON_A_CLUSTER),
-    "clustering": (str(COLLECTION / "clustering"), "kmeans", {"n_init": "1"}, None, {}),
-    "foreign": ("{git}#foreign", "main", {"alpha": "0.7"}, None, {"existing_cluster_id": EXISTING}),
-    "small": (str(HERE / "small"), "main", {"said": "a b", "letter": "2"}, None, {}),
+def folder_of(project: str) -> Path:
+    return next(place / project for place in (COLLECTION, HERE) if (place / project).exists())
+
+
+PROJECTS: dict[str, tuple[str, dict[str, str]]] = {  # entry point and parameters
+    "git_project": ("main", {"repo": "{git}", "version": "v1", "runs": "gaussian_nb", "env_manager": "local"}),
+    "clustering": ("kmeans", {"n_init": "1"}),
+    "classification": ("gaussian_nb", {}),
+    "foreign": ("main", {"alpha": "0.7"}),
+    "foreign_conda": ("main", {"alpha": "0.7"}),
+    "registry_deploy": ("register", {"experiment": "/Shared/classification", "name": "main.default.churn"}),
 }
+NUMPY = [{"pypi": {"package": "numpy==2.5.0"}}]
+NEW, THERE = {"new_cluster": CLUSTER, "libraries": []}, {"existing_cluster_id": EXISTING}
+# Each project at least once; each form twice: serverless or on a cluster, from a folder or from a Git URL.
+CHOSEN: list[tuple[str, dict[str, Any], bool]] = [
+    ("git_project", NEW, True),
+    ("classification", {}, True),
+    ("clustering", {}, False),
+    ("foreign", THERE, False),
+    ("foreign", {}, True),
+    ("foreign_conda", NEW, True),
+    ("foreign_conda", {}, False),
+    ("registry_deploy", THERE, False),
+]
 
 
-def test_projects_give_the_same_as_on_this_machine(submit: Submit, git: str, store: Store) -> None:
-    """From a folder and from a Git URL, serverless, on a new cluster and on one that is there; four of them at once."""
-    jobs = {}
-    for name, (uri, entry_point, parameters, version, config) in SAME.items():
-        jobs[name] = submit(
-            *[entry_point, uri.format(git=git)],
-            parameters=parameters,
-            version=version,
-            backend_config=dict(config),
-            synchronous=False,
+def content_of(run: Run, children: list[Run], artifacts: Path) -> list[dict[str, Any]]:
+    """Parameters, metrics and logged models of a run, and of those below it."""
+    return [
+        {
+            "params": each.data.params,
+            "metrics": metrics_without_times(each),
+            "models": models_of(each, artifacts),
+        }
+        for each in (run, *children)
+    ]
+
+
+def test_projects_give_the_same_as_on_this_machine(
+    submit: Submit, connected: Workspace, git: str, store: Store
+) -> None:
+    """Parameters, metrics and models to the digit."""
+    jobs = []
+
+    def begin(project: str, config: dict[str, Any], from_git: bool) -> None:
+        entry_point, parameters = PROJECTS[project]
+        jobs.append(
+            submit(
+                entry_point,
+                f"{git}#{project}" if from_git else folder_of(project),
+                parameters={name: value.format(git=git) for name, value in parameters.items()},
+                version="v1" if from_git else None,
+                backend_config=dict(config),
+                experiment_name=f"/Shared/{project}",
+                synchronous=False,
+            )
         )
-    from_git = {"repo": git, "version": "v1", "runs": "gaussian_nb", "env_manager": "local"}
-    runs_others = submit(*["main", f"{git}#git_project"], parameters=from_git, synchronous=False)
-    here = {}
-    for name, (_, entry_point, parameters, _, _) in SAME.items():
-        folder = COLLECTION / name if (COLLECTION / name).exists() else HERE / name
-        here[name] = store.mlflow_run(folder, entry_point, parameters).run
-        assert jobs[name].wait()
-        there = mlflow.get_run(jobs[name].run_id)
-        assert there.data.params == here[name].data.params
-        assert metrics_without_times(there) == metrics_without_times(here[name]) != {}
-    trained = jobs["classification"].run_id
-    assert mlflow.get_run(trained).data.tags["mlflow.source.name"] == f"{git}#classification"
-    assert runs_others.wait()
-    [child] = [run for run in all_runs() if run.data.tags.get("mlflow.parentRunId") == runs_others.run_id]
-    assert metrics_without_times(child) == metrics_without_times(here["classification"])
 
-    name = "main.default.churn"
-    words = {"model_uri": f"runs:/{trained}/model", "name": name, "description": "Who leaves, by naive Bayes"}
-    submit("register", COLLECTION / "registry_deploy", parameters=words)
-    assert MlflowClient().get_model_version_by_alias(name, "challenger").run_id == trained
+    *others, (last, config, from_git) = CHOSEN
+    for chosen in others:
+        begin(*chosen)
+    here = {}
+    for project, (entry_point, parameters) in PROJECTS.items():
+        given = {name: value.format(git=git) for name, value in parameters.items()}
+        run = store.mlflow_run(folder_of(project), entry_point, given, "--experiment-name", f"/Shared/{project}").run
+        here[project] = content_of(run, store.children(run), Path(run.info.artifact_uri).parents[2])
+        assert here[project][-1]["metrics"] or project == last
+        assert here[project][-1]["models"] or project == last
+    for position, (project, _, _) in enumerate(CHOSEN):
+        if project == last:
+            begin(last, config, from_git)  # it registers what classification has trained
+        assert jobs[position].wait()
+        there = mlflow.get_run(jobs[position].run_id)
+        asked = f"tags.`mlflow.parentRunId` = '{there.info.run_id}'"
+        children = list(MlflowClient().search_runs([there.info.experiment_id], asked))
+        found = content_of(there, children, connected.folder / "tracking" / "artifacts")
+        assert found == here[project], CHOSEN[position]
+        assert {each.info.status for each in (there, *children)} == {"FINISHED"}
+        if project == "classification":
+            assert there.data.tags["mlflow.source.name"] == f"{git}#classification"
+    name, alias = "main.default.churn", "challenger"
+    registered = MlflowClient(registry_uri="databricks-uc").get_model_version_by_alias(name, alias)
+    assert (registered.version, registered.run_id) == ("1", jobs[1].run_id)
+    assert measured(registered) == measured(store.client.get_model_version_by_alias(name, alias))
+    trained = here["classification"][0]["models"][0]
+    assert files_of(connected.folder / "models/main/default/churn/1").items() <= trained.items()
+
+
+def measured(version: ModelVersion) -> dict[str, str]:
+    """What a registered version says of its data and metrics; Unity Catalog takes no full stop in a key."""
+    tags = {key.replace("__2E__", "."): value for key, value in version.tags.items()}
+    return {key: value for key, value in tags.items() if key == "dataset" or key.startswith("metric.")}
 
 
 # What is refused before there is a run.
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"backend_config": {"existing_cluster_id": "1-2-x"}}, "names the cluster 1-2-x, which does not exist"),
-    ({"version": "main"}, "give a Git URL"),
-    ({"entry_point": "nothing"}, "Could not find nothing among entry points"),
-    ({"experiment_name": None, "experiment_id": "987654"}, "987654"),
+# Words of the command, its experiment, exit code and line; the last four are refused by MLflow itself.
+REFUSED: list[tuple[list[str], str, int, str]] = [
+    (
+        ["--backend-config", '{"existing_cluster_id": "1-2-x"}'],
+        EXPERIMENT,
+        1,
+        "names the cluster 1-2-x, which does not",
+    ),
+    (["--backend-config", '{"new_cluster": {"num_workers": 0}}'], EXPERIMENT, 1, "lacks new_cluster.spark_version"),
+    (["--version", "main"], EXPERIMENT, 1, "give a Git URL"),
+    (["-e", "nothing"], EXPERIMENT, 1, "Could not find nothing among entry points"),
+    ([], "", 1, "Give the experiment, a path of the workspace: --experiment-name /Shared/churn"),
+    (["--experiment-id", "987654"], "", 1, "987654"),
+    (["--backend-config", '{"new_cluster": 1'], EXPERIMENT, 2, "line 1 column 18"),
+    (["--backend-config", "cluster.yaml"], EXPERIMENT, 2, "Invalid backend config JSON"),
+    (["--backend-config", "{comma}"], EXPERIMENT, 1, "line 1 column 23"),
+    ([], "churn", 1, "An experiment name must be an absolute path"),
 ]
 
 
-@pytest.mark.parametrize(("call", "line"), REFUSED)
+@pytest.mark.parametrize(("words", "experiment", "code", "line"), REFUSED)
 def test_a_call_that_would_fail_later_is_refused(
-    call: dict[str, Any], line: str, submit: Submit, connected: Workspace
+    words: list[str], experiment: str, code: int, line: str, typed: Typed, connected: Workspace, tmp_path: Path
 ) -> None:
+    file = tmp_path / "cluster.json"
+    file.write_text('{"timeout_seconds": 1,}')
     before = begun(connected)
-    with pytest.raises(ExecutionException, match=line):
-        submit(**call)
+    done = typed(*[word.replace("{comma}", str(file)) for word in words], experiment=experiment)
+    assert done[0] == code, done
+    assert line in done[1]
     assert begun(connected) == before
 
 
@@ -239,68 +334,62 @@ def test_a_deleted_experiment_is_refused(submit: Submit) -> None:
 def test_a_runtime_whose_python_cannot_install_the_pins_is_refused(submit: Submit, connected: Workspace) -> None:
     before = begun(connected)
     old = {**CLUSTER, "spark_version": "15.4.x-scala2.12"}
-    config = {"new_cluster": old, "libraries": [{"pypi": {"package": "numpy==2.5.0"}}]}
+    config = {"new_cluster": old, "libraries": NUMPY}
     right = r"numpy==2.5.0 needs Python 3.12, and the runtime 15.4.x-scala2.12 has Python 3.11: take the runtime 16.4"
     with pytest.raises(ExecutionException, match=right):
         submit(backend_config=config)
     assert begun(connected) == before
 
 
-# What goes wrong later.
+# What goes wrong later: one line, exit code 1, no job that goes on, no run RUNNING.
 
 FAULTS: list[tuple[str, str, int, str]] = [
-    ("main", "/api/2.0/workspace/import", 403, "A fault that was asked for"),
-    ("main", "/api/2.2/jobs/runs/submit", 403, "A fault that was asked for"),
+    ("main", "/api/2.0/workspace/import", 403, "A fault."),
+    ("main", "/api/2.2/jobs/runs/submit", 403, "A fault."),
     ("main", "/api/2.2/jobs/runs/submit", 429, "Timed out after"),
-    ("main", "/api/2.0/mlflow/runs/log-batch", 403, "A fault that was asked for"),
-    ("waits", "/api/2.2/jobs/runs/get", 403, "A fault that was asked for"),
+    ("main", "/api/2.0/mlflow/runs/log-batch", 403, "A fault."),
+    ("waits", "/api/2.2/jobs/runs/get", 403, "A fault."),
 ]
 
 
 @pytest.mark.parametrize(("entry_point", "route", "status", "line"), FAULTS)
 def test_a_workspace_that_refuses_leaves_nothing_running(
-    entry_point: str, route: str, status: int, line: str, submit: Submit, connected: Workspace
+    entry_point: str, route: str, status: int, line: str, typed: Typed, faults: list[Fault]
 ) -> None:
-    connected.fail(route=route, status=status)
-    with pytest.raises(ExecutionException, match=line):
-        submit(entry_point)
-    connected.heal()
+    faults.append(Fault(route, status))
+    code, printed = typed("-e", entry_point)
+    assert (code, printed.count(line)) == (1, 1), printed
+    assert "Traceback" not in printed
+    faults.clear()
     assert last_run().info.status == "FAILED"
 
 
-def test_a_busy_workspace_costs_time_only(submit: Submit, connected: Workspace) -> None:
-    connected.fail(route="/api/2.2/jobs/runs/submit", status=429, times=1)
-    connected.fail(route="/api/2.2/jobs/runs/get", status=503, times=1)
+def test_a_busy_workspace_costs_time_only(typed: Typed, connected: Workspace, faults: list[Fault]) -> None:
+    faults += [Fault("/api/2.2/jobs/runs/submit", 429, times=3), Fault("/api/2.2/jobs/runs/get", 503, times=3)]
     jobs, _ = begun(connected)
-    submit("waits", parameters={"seconds": "0.1"})
-    assert begun(connected)[0] == jobs + 1
+    code, printed = typed("-e", "waits", "-P", "seconds=0.1")
+    assert (code, begun(connected)[0]) == (0, jobs + 1), printed
 
 
-def test_a_job_that_dies_before_it_begins_fails_its_run(
-    submit: Submit, connected: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    connected.job_dies()
-    with pytest.raises(ExecutionException):
-        submit()
-    assert "The job failed: Could not reach driver of cluster" in capsys.readouterr().err
+def test_a_job_that_dies_before_it_begins_fails_its_run(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "mlflow_databricks_jobs.backend.check_pins", lambda *given: None
+    )  # so that the workspace finds it
+    old = {"new_cluster": {**CLUSTER, "spark_version": "15.4.x-scala2.12"}, "libraries": NUMPY}
+    code, printed = typed("--backend-config", json.dumps(old))
+    assert code == 1
+    assert "The job failed: Library installation failed: numpy==2.5.0 needs Python 3.12" in printed
     assert last_run().info.status == "FAILED"
 
 
-@pytest.mark.parametrize(
-    ("entry_point", "line"), [("fails", "ValueError: this is how it failed"), ("refuses", "Error: nothing to do")]
-)
-def test_an_entry_point_that_fails_shows_its_log_and_closes_every_run(
-    entry_point: str, line: str, submit: Submit, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(ExecutionException):
-        submit(entry_point)
-    assert line in capsys.readouterr().out
-
-
-def test_a_job_that_takes_too_long_is_ended(submit: Submit, connected: Workspace) -> None:
-    with pytest.raises(ExecutionException):
-        submit("waits", backend_config={"timeout_seconds": 1})
-    assert connected.runs()[0]["state"]["result_state"] == "TIMEDOUT"
+def test_a_job_that_takes_too_long_is_ended(typed: Typed, connected: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    file.write_text(json.dumps({"existing_cluster_id": EXISTING, "timeout_seconds": 1}))
+    code, printed = typed("-e", "waits", "--backend-config", str(file))
+    job = connected.runs()[0]
+    assert (code, job["state"]["result_state"]) == (1, "TIMEDOUT"), printed
+    assert job["tasks"][0]["existing_cluster_id"] == EXISTING
+    assert f"The run {last_run().info.run_id} failed." in printed
 
 
 # The command itself.
@@ -347,11 +436,3 @@ def test_a_job_ends_its_run_when_the_command_was_killed(connected: Workspace, sm
     job = connected.wait(connected.runs()[0]["run_id"])
     assert job["state"]["result_state"] == "SUCCESS"
     assert last_run().info.status == "FINISHED"
-
-
-def test_a_malformed_configuration_is_named_by_line_and_column(connected: Workspace, small: Path) -> None:
-    """By MLflow, which reads the file itself."""
-    process = command(connected, small, "--backend-config", json.dumps({"new_cluster": 1})[:-1])
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "line 1 column 18" in printed

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.jobs import JobParameterDefinition, NotebookTask, Task
 from databricks.sdk.service.workspace import ImportFormat
 from git_server import GitServer, Repository, copy_collection
 from local_workspace import Workspace
@@ -53,9 +53,11 @@ def logs(
         path = f"/Shared/collection/{example}/on_databricks/{example}"
         if example == "git_project":
             path, widgets = "/Shared/imported/git_project/git_project", {**widgets, "repo": repo}
-        task = {"notebook_path": path, "base_parameters": {"experiment": f"/Shared/notebook of {example}", **widgets}}
-        said: dict[str, Any] = {"tasks": [{"task_key": "notebook", "notebook_task": task}]}
-        begun[example] = workspace.call("POST", "/api/2.2/jobs/runs/submit", json=said).json()["run_id"]
+        base = {"experiment": f"/Shared/notebook of {example}", **dict.fromkeys(widgets, "the job's parameters win")}
+        tasks = [Task("notebook", notebook_task=NotebookTask(path, base_parameters=base))]
+        defaults = [JobParameterDefinition(name, "") for name in widgets]
+        job_id = sdk.jobs.create(name=example, tasks=tasks, parameters=defaults).job_id
+        begun[example] = sdk.jobs.run_now(job_id or 0, job_parameters=widgets).bind()["run_id"]
     found = {}
     for example, run_id in begun.items():
         state = workspace.wait(run_id, timeout=500)["state"]

@@ -80,7 +80,7 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
         assert set(exports) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"}
         second = {**terminal, **exports}
 
-        run, stage, twin, notebooks, tables = others
+        run, stage, twin, notebooks, table = others
         printed = typed(run, tmp_path, second)
         assert "Model: runs:/" in printed  # the log of the job
         assert exports["DATABRICKS_TOKEN"] not in printed
@@ -88,8 +88,10 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
         assert "Launched MLflow run as Databricks job run" in typed(twin, tmp_path, second)
         typed(notebooks, tmp_path, second)
         assert len(list((tmp_path / "dist").glob("*.dbc"))) == 5
-        typed(tables, tmp_path, second)
-        assert list((tmp_path / "dist" / "tables").rglob("*.jsonl"))
+        typed(table, tmp_path, second)
+        assert {tuple(json.loads(line)) for line in (tmp_path / "churn.jsonl").read_text().splitlines()} == {
+            tuple((tmp_path / "classification" / "data" / "churn.csv").read_text().splitlines()[0].split(","))
+        }
         deadline = time.monotonic() + DONE
         while {state["life_cycle_state"] for state in states(second)} != {"TERMINATED"}:
             assert time.monotonic() < deadline, states(second)

@@ -17,7 +17,7 @@ import pytest
 import requests
 from examples import module
 from fork_server import forks
-from local_workspace import Workspace
+from local_workspace import Fault, Workspace
 from mlflow.models import infer_signature
 from running import COLLECTION, PROGRAMS
 from sklearn.tree import DecisionTreeRegressor
@@ -75,7 +75,6 @@ def target(connected: Workspace, registered: None, said: list[str]) -> Iterator[
         return made[-1]
 
     yield make
-    connected.heal()
     for one in made:
         one.undeploy()
         assert not one.status().colours
@@ -172,12 +171,14 @@ def test_a_deploy_that_fails_leaves_the_endpoint_as_it_was(
     assert shown(live.rollback()) == {"blue": ("1", 100)}
 
 
-def test_a_first_deploy_that_fails_leaves_no_endpoint(target: Callable[..., Any], connected: Workspace) -> None:
+def test_a_first_deploy_that_fails_leaves_no_endpoint(
+    target: Callable[..., Any], connected: Workspace, faults: list[Fault]
+) -> None:
     new = target("new")
     for fault in ("crash", "wrong"):
         refused(new.deploy, f"models:/main.serving.{fault}/1")
         assert connected.call("GET", "/api/2.0/serving-endpoints/new").status_code == 404
-    connected.fail("/serving-endpoints/new", 403)
+    faults.append(Fault("/serving-endpoints/new", 403))
     assert "CAN QUERY" in refused(new.deploy, f"{NUMBERS}/1")
     assert connected.call("GET", "/api/2.0/serving-endpoints/new").status_code == 404
 

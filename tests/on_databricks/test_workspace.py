@@ -86,7 +86,7 @@ def test_a_taken_port_is_named_in_one_line(workspace: Workspace, tmp_path: Path)
 # What it refuses.
 
 
-@pytest.mark.parametrize("path", ["/api/2.0/mlflow/experiments/search", "/api/2.1/jobs/runs/list", "/local/faults"])
+@pytest.mark.parametrize("path", ["/api/2.0/mlflow/experiments/search", "/api/2.1/jobs/runs/list"])
 @pytest.mark.parametrize("token", ["", "wrong"])
 def test_no_or_a_wrong_token(workspace: Workspace, path: str, token: str) -> None:
     status, code, _ = refused(workspace, "GET", path, token=token)
@@ -134,9 +134,6 @@ def test_what_is_not_there_says_so(workspace: Workspace) -> None:
 def test_a_path_that_leaves_its_folder(workspace: Workspace, path: str) -> None:
     assert refused(workspace, "GET", "/api/2.0/dbfs/get-status", json={"path": path})[0] == 400
     assert refused(workspace, "GET", "/api/2.0/workspace/export", params={"path": path})[0] == 400
-
-
-# Faults.
 
 
 # Jobs.

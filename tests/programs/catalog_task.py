@@ -14,8 +14,8 @@ builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", Fal
 spark = builder.config("spark.sql.warehouse.dir", f"{folder}/warehouse").getOrCreate()
 table = spark.read.csv(f"{folder}/churn.csv", header=True, inferSchema=True)
 table.write.saveAsTable("spark_catalog.default.churn")
-sys.path.insert(0, str(collection / "on_databricks"))
-from run_entry_point import run_entry_point  # noqa: E402
+sys.path.insert(0, str(collection / "on_databricks" / "mlflow_databricks_jobs"))
+from run_entry_point import run_task  # noqa: E402
 
 train = str(collection / "classification" / "train.py")
-run_entry_point(experiment, train, ["gaussian_nb", "--data=spark_catalog.default.churn"])
+run_task(experiment, train, "gaussian_nb", "--data=spark_catalog.default.churn")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from databricks.bundles.model_serving_endpoints import ModelServingEndpoint
+from databricks.bundles.registered_models import RegisteredModel
 from examples import COLLECTION, module
 
 bundle = module("on_databricks", "bundle")
@@ -37,8 +39,9 @@ def tasks(example: str, target: str = "serverless") -> dict[str, dict[str, Any]]
 
 
 def test_what_is_committed_is_what_is_generated() -> None:
-    for path, text in bundle.generated().items():
-        assert (COLLECTION / path).read_text(encoding="utf-8") == text, "run python on_databricks/bundle.py"
+    for example in bundle.EXAMPLES:
+        path = bundle.RESOURCES / f"{example}.job.yml"
+        assert path.read_text(encoding="utf-8") == bundle.generated(example), "run python on_databricks/bundle.py"
 
 
 def test_every_variable_exists_and_production_is_described() -> None:
@@ -52,8 +55,12 @@ def test_every_variable_exists_and_production_is_described() -> None:
     production = said["targets"]["prod"]
     assert production["mode"] == "production"
     assert production["run_as"]
-    [served] = production["resources"]["model_serving_endpoints"]["churn"]["config"]["served_entities"]
+    model = RegisteredModel.from_dict(production["resources"]["registered_models"]["churn"])
+    endpoint = ModelServingEndpoint.from_dict(production["resources"]["model_serving_endpoints"]["churn"])
+    [served] = endpoint.as_dict()["config"]["served_entities"]
     assert (served["entity_name"], served["scale_to_zero_enabled"]) == ("${var.catalog}.${var.schema}.churn", True)
+    assert f"{model.catalog_name}.{model.schema_name}.{model.name}" == served["entity_name"]
+    assert [f"on_databricks/resources/{example}.job.yml" for example in bundle.EXAMPLES] == said["include"]
     assert job("classification", "prod")["schedule"]["pause_status"] == "PAUSED"
 
 
@@ -89,7 +96,7 @@ def test_every_task_has_a_file_a_condition_and_a_machine_with_the_requirements(e
 def test_a_task_without_choices_is_the_command_that_mlflow_would_run(example: str) -> None:
     defaults = {each["name"]: each["default"] for each in job(example)["parameters"]}
     for name, entry_point in entry_points(example).items():
-        _, script, *words = tasks(example)[name]["spark_python_task"]["parameters"]
+        _, _, script, *words = tasks(example)[name]["spark_python_task"]["parameters"]
         assert script == "${workspace.file_path}/" + f"{example}/{entry_point['command'].split()[1]}"
         said = entry_point.get("parameters") or {}
         given = {word.split("=")[0].removeprefix("--"): word for word in words if "{{job.parameters." in word}
@@ -102,8 +109,7 @@ def test_a_task_without_choices_is_the_command_that_mlflow_would_run(example: st
 
 
 def test_a_number_that_is_text_stays_text_in_every_reader() -> None:
-    text = bundle.generated()["on_databricks/resources/classification.job.yml"]
-    assert 'default: "1e-09"' in text
+    assert 'default: "1e-09"' in bundle.generated("classification")
 
 
 def test_entry_points_with_other_defaults_have_job_parameters_of_their_own() -> None:

@@ -30,7 +30,7 @@ def test_every_example_has_a_twin_that_mlflow_accepts(name: str, tmp_path: Path)
     said = yaml.safe_load((COLLECTION / name / "MLproject").read_text(encoding="utf-8"))
     for entry_point, description in said["entry_points"].items():
         command = project.get_entry_point(entry_point).command
-        assert command == "python databricks_spark_job.py " + " ".join(description["command"].split()[1:])
+        assert command == "python run_entry_point.py twin " + " ".join(description["command"].split()[1:])
     assert list((tmp_path / "twin" / "support").glob("*.py")), "what the example imports comes with it"
 
 
