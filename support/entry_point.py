@@ -44,9 +44,9 @@ class FiniteRange(click.FloatRange):
 def run_command(command: click.Command) -> NoReturn:
     """Run a click command as an entry point of an MLflow Project and exit.
 
-    A mistake of the user ends with one line on stderr, exit code 2, and that line as the run's note and `error` tag;
-    Ctrl-C ends with exit code 130; a command chooses another code by `raise click.exceptions.Exit(3)`. `mlflow run`
-    marks the run FAILED for each.
+    A mistake of the user, and what a tracking server refuses, end with one line on stderr, exit code 2, and that line
+    as the run's note and `error` tag; Ctrl-C ends with exit code 130; a command chooses another code by
+    `raise click.exceptions.Exit(3)`. `mlflow run` marks the run FAILED for each.
     """
     gc.freeze()
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
@@ -61,10 +61,17 @@ def run_command(command: click.Command) -> NoReturn:
     try:
         ended = command.main(standalone_mode=False)
         sys.exit(ended if isinstance(ended, int) else 0)  # click returns the code of its Exit
-    except click.ClickException as error:
-        _end(f"Error: {' '.join(error.format_message().split())}", run_id, 2)
     except (click.Abort, KeyboardInterrupt):
         _end("Interrupted.", run_id, 130)
+    except Exception as error:
+        from support.server_errors import refused_by_server  # late, as it is seldom needed
+
+        line = refused_by_server(error)
+        if line is None and isinstance(error, click.ClickException):
+            line = " ".join(error.format_message().split())
+        if line is None:
+            raise
+        _end(f"Error: {line}", run_id, 2)
 
 
 def describe_run(run: mlflow.ActiveRun, name: str, parameters: dict[str, Any] | None = None) -> None:

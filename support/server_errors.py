@@ -1,0 +1,28 @@
+"""What a tracking server refuses, or cannot do, as one line: MLflow raises it as a request that failed."""
+
+from __future__ import annotations
+
+import os
+import re
+
+
+def refused_by_server(error: BaseException) -> str | None:
+    """The line for what a tracking server refuses, or cannot do; None for any other error.
+
+    A server with accounts says no more than "Permission denied": which right is missing follows from what was asked.
+    """
+    server, text = os.environ.get("MLFLOW_TRACKING_URI", ""), " ".join(str(error).split())
+    asked = re.search(r"/api/\d\.\d/(?:mlflow/|(?=mlflow-artifacts/))([\w-]+(?:/[\w-]+)?)", text)
+    if not server.startswith("http") or not asked:
+        return refused_by_server(error.__cause__) if error.__cause__ else None
+    request, user = asked[1], os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if re.search(r"\b401\b", text):
+        name, password = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+        return f"{server} does not know user {user!r} with this password: set {name} and {password}."
+    if re.search(r"\b403\b", text):
+        resource = "registered model" if re.match("registered-models|model-versions", request) else "experiment"
+        right = "READ" if re.search("/(get|search|list)", request) else "MANAGE" if "/delete" in request else "EDIT"
+        return f"{server} refuses {request}: user {user!r} lacks the right {right} on the {resource}."
+    if re.search(r"\b50[0-9]\b|Max retries", text):
+        return f"{server} could not do {request}, and what was to come is not logged: {text[-150:]}"
+    return None
