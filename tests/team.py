@@ -1,0 +1,73 @@
+"""Users of a team's server, and what they run on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fork_server import forks
+from mlflow import MlflowClient
+from running import COLLECTION, PROGRAMS, Outcome
+
+TEAM_SERVER = COLLECTION / "team_server"
+Command = tuple[str, dict[str, Any]]  # compare, or registry list; and options
+
+FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0"}
+
+
+@dataclass
+class User:
+    """A user of the server, and the environment of what the user starts."""
+
+    name: str
+    environment: dict[str, str]
+
+    @property
+    def client(self) -> MlflowClient:
+        """A client of this user: one user at a time in a process, since MLflow reads the environment."""
+        os.environ.update(self.environment)
+        return MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+
+    def run(self, example: str, *commands: Command, experiment: str = "") -> list[Outcome]:
+        """Scripts of an example, with subcommands and options, in one process of this user."""
+        given = []
+        for script, options in commands:
+            module, *words = script.split()
+            name = {"deploy": "deployment"}.get(module, module)  # of the module's click command
+            given.append([module, name, words + [f"--{key}={value}" for key, value in options.items()]])
+        done = subprocess.run(
+            ["python", str(PROGRAMS / "several.py")],
+            cwd=COLLECTION / example,
+            env=self.in_experiment(experiment),
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return [Outcome(code, output, None) for code, output in json.loads(done.stdout.splitlines()[-1])]
+
+    def in_experiment(self, experiment: str = "") -> dict[str, str]:
+        """The environment, with an experiment: the user's own where none is named."""
+        path = f"{forks()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**self.environment, "MLFLOW_EXPERIMENT_NAME": experiment or self.name, "PATH": path}
+
+
+def free_ports() -> int:
+    """A port that is free with the five after it, these plus 10,000 too, as the server needs them."""
+    for port in range(20_000 + os.getpid() % 5_000, 30_000, 10):
+        wanted = [port, *(port + step + more for step in range(1, 6) for more in (0, 10_000))]
+        try:
+            for each in wanted:
+                with closing(socket.socket()) as probe:
+                    probe.bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no ports are free")

@@ -1,0 +1,43 @@
+"""One team's server for all of these tests: PostgreSQL, SeaweedFS, and MLflow with the accounts of accounts.yaml."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from team import FEW_RETRIES, TEAM_SERVER, User, free_ports
+
+sys.path.insert(0, str(TEAM_SERVER))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The server, with accounts; what it started has ended afterwards."""
+    from server import TeamServer, apply_accounts
+
+    made = TeamServer(tmp_path_factory.mktemp("team"), free_ports())
+    try:
+        made.start()
+        apply_accounts(made, TEAM_SERVER / "accounts.yaml")
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session")
+def users(server: Any) -> Iterator[dict[str, User]]:
+    """The administrator and the users of accounts.yaml, by name."""
+    before = dict(os.environ)
+    passwords = yaml.safe_load((server.folder / "passwords.yaml").read_text())
+    kept = {key: value for key, value in before.items() if not key.startswith(("MLFLOW_", "PYTEST_", "AWS_"))}
+    shared = {**kept, **FEW_RETRIES, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": server.uri}
+    yield {
+        name: User(name, {**shared, "MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password})
+        for name, password in {**passwords, "admin": server.secret["admin"]}.items()
+    }
+    os.environ.clear()
+    os.environ.update(before)

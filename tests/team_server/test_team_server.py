@@ -1,0 +1,368 @@
+"""A team works on one server: who may do what, every example on it, and what happens when a part of it is away."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import click
+import mlflow.cli
+import mlflow.db
+import psutil
+import psycopg
+import pytest
+import yaml
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_alembic_config
+from running import COLLECTION, Outcome, model_logged
+from team import FEW_RETRIES, TEAM_SERVER, Command, User, free_ports
+
+SMALL = {"models": "logistic_regression,decision_tree"}
+
+
+def accounts_script(server: Any, users: dict[str, User], accounts: Path) -> str:
+    """What accounts.py prints for a file, run by the administrator."""
+    command = [sys.executable, "-W", "ignore", str(TEAM_SERVER / "accounts.py"), "--accounts", str(accounts)]
+    command += ["--passwords", str(server.folder / "passwords.yaml")]
+    done = subprocess.run(command, env=users["admin"].environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def registered(server: Any, users: dict[str, User], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the page says has been done: Alice has trained, and the gate has made her best model version 1, champion."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "mlflow-team-server").symlink_to(server.folder)
+    blocks = re.findall(r"```sh\n(.*?)```", (TEAM_SERVER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for user, block in zip(("alice", "gate"), blocks, strict=False):
+        commands = block.replace("http://127.0.0.1:5000", server.uri)
+        environment = {name: value for name, value in users[user].in_experiment().items() if "MLFLOW_" not in name}
+        environment |= {"HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        done = subprocess.run(
+            ["bash", "-ec", commands], cwd=COLLECTION, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "churn version 1 is the champion now" in done.stdout + done.stderr
+    return str(users["gate"].client.get_model_version("churn", "1").source)
+
+
+def test_applied_again_the_accounts_are_as_they_were(server: Any, users: dict[str, User]) -> None:
+    accounts = TEAM_SERVER / "accounts.yaml"
+    assert accounts_script(server, users, accounts) == f"{server.uri} is as {accounts} says.\n"
+
+
+def test_rights_follow_the_file_and_who_is_gone_from_it_has_no_account(
+    server: Any, users: dict[str, User], tmp_path: Path
+) -> None:
+    before = TEAM_SERVER / "accounts.yaml"
+    content = yaml.safe_load(before.read_text())
+    content["users"].remove("bob")
+    content["experiments"] |= {"team": {"alice": "READ"}, "bob": {"gate": "MANAGE"}}
+    content["registered_models"]["churn"]["alice"] = "EDIT"
+    after = tmp_path / "accounts.yaml"
+    after.write_text(yaml.safe_dump(content))
+    assert set(accounts_script(server, users, after).splitlines()[:-1]) == {
+        "account bob: removed",
+        "alice: READ on experiment team",
+        "gate: MANAGE on experiment bob",
+        "alice: EDIT on registered model churn",
+    }
+    with pytest.raises(MlflowException, match="not authenticated"):
+        users["bob"].client.search_experiments()
+    users["alice"].client.set_registered_model_tag("churn", "tried", "once")
+    assert set(accounts_script(server, users, before).splitlines()[:-1]) == {
+        "account bob: made",
+        "alice: EDIT on experiment team",
+        "bob: EDIT on experiment team",
+        "bob: MANAGE on experiment bob",
+        "alice: no right on registered model churn any more",
+        "gate: no right on experiment bob any more",
+    }
+    with pytest.raises(MlflowException, match="Permission denied"):
+        users["alice"].client.set_registered_model_tag("churn", "tried", "twice")
+
+
+WRITES: dict[str, Callable[[MlflowClient], object]] = {
+    "move the alias": lambda client: client.set_registered_model_alias("churn", "champion", "1"),
+    "remove the alias": lambda client: client.delete_registered_model_alias("churn", "challenger"),
+    "tag the model": lambda client: client.set_registered_model_tag("churn", "color", "red"),
+    "tag a version": lambda client: client.set_model_version_tag("churn", "1", "color", "red"),
+    "add a version": lambda client: client.create_model_version("churn", "models:/churn/1"),
+    "delete a version": lambda client: client.delete_model_version("churn", "1"),
+    "describe the model": lambda client: client.update_registered_model("churn", "mine"),
+    "rename the model": lambda client: client.rename_registered_model("churn", "mine"),
+    "delete the model": lambda client: client.delete_registered_model("churn"),
+    "run in another's experiment": lambda client: client.create_run(experiment(client, "gate")),
+    "delete another's experiment": lambda client: client.delete_experiment(experiment(client, "gate")),
+}
+
+
+def experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    assert found
+    return str(found.experiment_id)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_data_scientist_may_not(write: str, users: dict[str, User], registered: str) -> None:
+    with pytest.raises(MlflowException, match="Permission denied"):
+        WRITES[write](users["bob"].client)
+
+
+def test_nobody_without_an_account_reads_anything(server: Any, users: dict[str, User]) -> None:
+    stranger = User("stranger", users["bob"].environment | {"MLFLOW_TRACKING_PASSWORD": "guessed"})
+    with pytest.raises(MlflowException, match="not authenticated"):
+        stranger.client.search_registered_models()
+
+
+def test_all_read_and_load_what_the_gate_registered(
+    users: dict[str, User], registered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = users["bob"]
+    assert bob.client.get_model_version_by_alias("churn", "champion").version == "1"
+    assert not any(name.startswith("AWS_") for name in bob.environment)  # the files come through the server
+    read = [
+        ("registry list", {"name": "churn"}),
+        ("registry describe", {"model_uri": "models:/churn@champion"}),
+        ("registry history", {"name": "churn"}),
+    ]
+    for outcome in bob.run("registry_deploy", *read):
+        assert outcome.code == 0, outcome.output
+    [scored] = bob.run("classification", ("predict", {"model_uri": registered}))
+    assert scored.code == 0, scored.output
+
+
+def refused(outcome: Outcome, user: str, right: str) -> None:
+    """It ended on one line, which names the user and the right that is missing."""
+    assert outcome.code == 2, outcome.output
+    assert "Traceback" not in outcome.output
+    assert f"user '{user}' lacks the right {right}." in outcome.error
+
+
+def test_each_verb_that_changes_the_registry_names_the_right_that_a_data_scientist_lacks(
+    users: dict[str, User], registered: str
+) -> None:
+    for outcome in users["alice"].run(
+        "registry_deploy",
+        ("register", {"model_uri": registered, "name": "churn"}),
+        ("promote", {"model_uri": "models:/churn/1", "metric": "log_loss"}),
+        ("registry archive", {"model_uri": "models:/churn/1"}),
+        ("registry rename", {"name": "churn", "new_name": "mine"}),
+    ):
+        refused(outcome, "alice", "EDIT on the registered model")
+
+
+@pytest.mark.parametrize(
+    ("example", "commands"),
+    [
+        ("classification", [("compare", SMALL), ("tune", {"n_trials": 2})]),
+        ("clustering", [("sweep", {"k_max": 3}), ("fit", {})]),
+        ("registry_deploy", [("dossier", {"name": "churn", "version": 1})]),
+    ],
+)
+def test_an_example_in_an_experiment_without_rights_names_the_right(
+    example: str, commands: list[Command], users: dict[str, User], registered: str
+) -> None:
+    for outcome in users["bob"].run(example, *commands, experiment="gate"):
+        refused(outcome, "bob", "EDIT on the experiment")
+
+
+def test_a_wrong_password_is_one_line(users: dict[str, User]) -> None:
+    wrong = User("bob", users["bob"].environment | {"MLFLOW_TRACKING_PASSWORD": "guessed"})
+    [outcome] = wrong.run("clustering", ("fit", {}))
+    assert outcome.code == 2
+    assert "does not know user 'bob' with this password: set MLFLOW_TRACKING_USERNAME" in outcome.error
+
+
+def test_no_secret_is_in_a_log_or_readable_by_others(server: Any, users: dict[str, User], registered: str) -> None:
+    known = [*server.secret.values(), *(user.environment["MLFLOW_TRACKING_PASSWORD"] for user in users.values())]
+    for log in server.folder.glob("*.log"):
+        text = log.read_text(errors="replace")
+        assert not [secret for secret in known if secret in text], log
+    for name in ("secrets.yaml", "passwords.yaml", "environment", "s3.json"):
+        assert (server.folder / name).stat().st_mode & 0o077 == 0, name
+
+
+# Faults
+
+
+def crash(server: Any) -> None:
+    """Have PostgreSQL end at once, as in a crash: it writes nothing down and closes no connection."""
+    pid = int((server.folder / "postgresql" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    psutil.Process(pid).wait(30)
+
+
+def begun(user: User, example: str, *arguments: str) -> subprocess.Popen[str]:
+    """A script of an example that runs beside the test, with as much patience as MLflow has by itself."""
+    environment = {name: value for name, value in user.in_experiment().items() if name not in FEW_RETRIES}
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    folder = COLLECTION / example
+    return subprocess.Popen(["python", *arguments], cwd=folder, env=environment | {"PYTHONUNBUFFERED": "1"}, **pipes)
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> str:
+    """What a process prints, as far as the line with this beginning."""
+    assert process.stdout
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line.startswith(beginning):
+            return text
+    raise AssertionError(text)
+
+
+def runs_of(user: User) -> list[Run]:
+    return list(user.client.search_runs([experiment(user.client, user.name)]))
+
+
+def test_a_training_outlives_a_crash_of_postgresql(server: Any, users: dict[str, User]) -> None:
+    alice = users["alice"]
+    training = begun(alice, "classification", "compare.py", f"--models={SMALL['models']}")
+    printed = read_until(training, "[1/2]")
+    crash(server)
+    time.sleep(1)
+    server.start_postgresql()
+    printed += training.communicate(timeout=300)[0]
+    assert training.returncode == 0, printed
+    runs = runs_of(alice)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    newest = {run.info.run_name: run for run in runs[:3]}
+    for line in printed.splitlines():
+        if line.startswith("["):  # [1/2] logistic_regression    roc_auc 0.8437 ...
+            _, name, metric, value = line.split()[:4]
+            assert newest[name].data.metrics[metric] == pytest.approx(float(value), abs=1e-4)
+            assert alice.client.get_logged_model(model_logged(newest[name])).status == "READY"
+
+
+def test_without_the_store_a_model_is_not_half_logged(server: Any, users: dict[str, User]) -> None:
+    bob = users["bob"]
+    server.stop("s3")
+    try:
+        [outcome] = bob.run("classification", ("train decision_tree", {}))
+    finally:
+        server.start_store()
+    assert outcome.code == 2, outcome.output
+    assert "Traceback" not in outcome.output
+    assert "could not do mlflow-artifacts/artifacts" in outcome.error
+    assert {run.info.status for run in runs_of(bob)} == {"FAILED"}
+    models = bob.client.search_logged_models([experiment(bob.client, "bob")])
+    assert "READY" not in {model.status for model in models}
+
+
+def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, User], registered: str) -> None:
+    gate = users["gate"]
+    model = gate.client.get_model_version("churn", "1")
+    again = gate.client.create_model_version("churn", str(model.source), model_id=model.model_id).version
+    options = [f"--model_uri=models:/churn/{again}", "--n_resamples=100", "--max_slowdown=1000"]
+    promoting = begun(gate, "registry_deploy", "promote.py", *options)
+    time.sleep(1)
+    server.stop("mlflow")
+    server.start_mlflow()
+    printed = promoting.communicate(timeout=300)[0]
+    assert promoting.returncode == 0, printed
+    aliases = gate.client.get_registered_model("churn").aliases
+    assert {alias: str(version) for alias, version in aliases.items()}["champion"] == again
+    assert {run.info.status for run in runs_of(gate)} == {"FINISHED"}
+
+
+# Care
+
+
+def care(server: Any, monkeypatch: pytest.MonkeyPatch, command: click.Command, *arguments: str) -> str:
+    """What a command prints in the environment that the server keeps for its administrator."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    outcome = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.output
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Any]:
+    """A second PostgreSQL and a second store, with nothing in them."""
+    from server import TeamServer
+
+    made = TeamServer(tmp_path / "empty", free_ports())
+    made.start_stores()
+    yield made
+    made.stop()
+
+
+def test_a_backup_is_restored_run_by_run_into_an_empty_place_only(
+    server: Any, empty: Any, registered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backup import backup
+
+    saved = str(tmp_path / "saved")
+    printed = care(server, monkeypatch, backup, "save", saved)
+    assert care(empty, monkeypatch, backup, "restore", saved) == printed.replace(
+        f"are in {saved}.", "are restored, all as they were saved."
+    )
+    before, after = (MlflowClient(each.environment["MLFLOW_BACKEND_STORE_URI"]) for each in (server, empty))
+    found = [{run.info.run_id: run.to_dictionary() for run in all_runs(client)} for client in (before, after)]
+    assert len(found[0]) > 5
+    assert found[0] == found[1]
+    assert before.get_registered_model("churn").aliases == after.get_registered_model("churn").aliases
+    again = CliRunner().invoke(backup, ["restore", saved])
+    assert again.exit_code == 2
+    assert "is not empty: nothing is restored." in again.output
+
+
+def all_runs(client: MlflowClient) -> list[Run]:
+    return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+
+
+RELEASE_BEFORE = "b7e2c1a4d9f3"  # the schema of MLflow 3.16.0
+
+
+def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = server.environment["MLFLOW_BACKEND_STORE_URI"].replace("/postgres?", "/before?")
+    with psycopg.connect(uri.replace("+psycopg", "").replace("/before?", "/postgres?"), autocommit=True) as connection:
+        connection.execute("create database before")
+    alembic.command.upgrade(_get_alembic_config(uri), RELEASE_BEFORE)
+    with psycopg.connect(uri.replace("+psycopg", "")) as connection:
+        connection.execute("insert into experiments (name, lifecycle_stage) values ('old', 'active')")
+        connection.execute(
+            "insert into runs (run_uuid, name, status, source_type, lifecycle_stage, experiment_id, artifact_uri)"
+            " select %s, 'old', 'FINISHED', 'LOCAL', 'active', experiment_id, 's3://mlflow/old' from experiments",
+            ["0" * 32],
+        )
+        connection.execute(
+            "insert into metrics (key, value, timestamp, step, is_nan, run_uuid) values ('auc', 0.5, 1, 0, false, %s)",
+            ["0" * 32],
+        )
+    with pytest.raises(MlflowException, match="out-of-date database schema"):
+        MlflowClient(uri).get_run("0" * 32)
+    care(server, monkeypatch, mlflow.db.commands, "upgrade", uri)
+    assert MlflowClient(uri).get_run("0" * 32).info.status == "FINISHED"
+
+
+def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
+    server: Any, users: dict[str, User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = users["alice"]
+    run = alice.client.create_run(experiment(alice.client, "alice")).info.run_id
+    alice.client.log_text(run, "large", "file.txt")
+    alice.client.delete_run(run)
+    for name, value in users["admin"].environment.items():
+        monkeypatch.setenv(name, value)
+    care(server, monkeypatch, mlflow.cli.gc, "--run-ids", run)
+    with pytest.raises(MlflowException, match="not found"):
+        users["admin"].client.get_run(run)
+    from backup import Stores
+
+    keys = Stores().keys()
+    assert not [key for key in keys if run in key]
