@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import mlflow
@@ -19,7 +20,9 @@ import requests
 import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.server.auth.client import AuthServiceClient
+
+if TYPE_CHECKING:
+    from mlflow.server.auth.client import AuthServiceClient
 
 RIGHTS = ("READ", "USE", "EDIT", "MANAGE")
 ALL = "*"
@@ -164,6 +167,8 @@ def main(path: Path, passwords: Path | None) -> None:
             raise click.UsageError(f"Set {name}: of the server, and of its administrator.")
     accounts = read_accounts(path)
     users, grants = existing()
+    from mlflow.server.auth.client import AuthServiceClient  # late: it loads the whole server
+
     client = AuthServiceClient(mlflow.get_tracking_uri())
     apply_users(client, accounts, read_passwords(passwords, accounts.users), users)
     apply_grants(client, accounts, apply_resources(accounts), grants)
