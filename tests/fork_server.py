@@ -98,15 +98,17 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # that of this environment
+    importlib.import_module("numpy").random.seed()  # or what sets no seed would be the same in every fork
     program, *arguments = command
     if program == "mlflow":
         sys.argv[:] = command
         importlib.import_module("mlflow.cli").cli(arguments, prog_name=program)
-    changed = {name for name in changed if name.startswith("PYTHON") and name != "PYTHONUNBUFFERED"}
+    changed = {name for name in changed if name.startswith("PYTHON")} - {"PYTHONUNBUFFERED", "PYTHONPATH"}
     if changed or not (arguments and arguments[0].endswith(".py")):
         os.execv(sys.executable, [sys.executable, *arguments])
     sys.argv[:] = arguments
-    sys.path[0] = str(Path(arguments[0]).resolve().parent)
+    path = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.path[:1] = [str(Path(arguments[0]).resolve().parent), *path]  # what is imported already is not looked for there
     runpy.run_path(arguments[0], run_name="__main__")
     sys.exit()
 
