@@ -24,6 +24,7 @@ LONG = (
     "tests/on_databricks/test_notebooks.py",
     "tests/git_project/test_main.py",
     "tests/registry_deploy/test_promote.py",
+    "tests/team_server/test_team_server.py",
     "tests/git_project/test_battery.py",
     "tests/git_project/test_from_git.py",
     "tests/test_readme.py",
