@@ -15,7 +15,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from packaging.markers import Marker
+from packaging.dependency_groups import resolve_dependency_groups
+from packaging.requirements import Requirement
 
 COLLECTION = Path(__file__).resolve().parent.parent
 
@@ -47,8 +48,9 @@ def libraries(example: Path) -> list[dict[str, Any]]:
     """
     groups = tomllib.loads((COLLECTION / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     pins = _pins(example / "requirements.txt")
-    names = {RENAMED.get(name, name): pins[name] for name in _direct(groups, example.name) if name in pins}
-    return [{"pypi": {"package": f"{name}=={names[name]}"}} for name in sorted(names)]
+    direct = {Requirement(each).name.lower() for each in resolve_dependency_groups(groups, example.name)}
+    names = {RENAMED.get(name, name): pins[name] for name in direct if name in pins}
+    return [{"pypi": {"package": f"{name}{names[name]}"}} for name in sorted(names)]
 
 
 def backend_config(example: Path, node: str) -> dict[str, Any]:
@@ -67,31 +69,15 @@ def write() -> None:
         (example / "cluster-oneline.json").write_text(f"{line}\n", encoding="utf-8")
 
 
-def _direct(groups: dict[str, list[Any]], group: str) -> set[str]:
-    """The names of the packages that a dependency group asks for, itself or by a group that it includes."""
-    found: set[str] = set()
-    for wanted in groups[group]:
-        if isinstance(wanted, dict):
-            found |= _direct(groups, wanted["include-group"])
-        else:
-            found.add(re.split(r"[<>=!;\[ ]", wanted)[0].lower())
-    return found
-
-
 def _pins(requirements: Path) -> dict[str, str]:
-    """The pins of a requirements.txt that hold for Linux on a common processor with the runtime's Python."""
-    pins = {}
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        found = re.match(r"(?P<name>[\w.-]+)==(?P<version>\S+)(?: ; (?P<marker>.*))?$", line)
-        if found and _holds(found["marker"] or ""):
-            pins[found["name"].lower()] = found["version"]
-    return pins
-
-
-def _holds(marker: str) -> bool:
+    """Name -> pin, such as skops -> ==0.16.0, for Linux on a common processor with the runtime's Python."""
     machine = {"sys_platform": "linux", "platform_machine": "x86_64"}
-    python = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
-    return not marker or Marker(marker).evaluate({**machine, **python})
+    machine |= {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
+    lines = re.findall(r"^[\w.-]+==.*", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    found = [Requirement(line) for line in lines]
+    return {
+        each.name.lower(): str(each.specifier) for each in found if not each.marker or each.marker.evaluate(machine)
+    }
 
 
 if __name__ == "__main__":

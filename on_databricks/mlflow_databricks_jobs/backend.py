@@ -33,7 +33,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from mlflow_databricks_jobs.config import JobConfig, check_pins, python_of, read_config
-from mlflow_databricks_jobs.project import command_of, pack, requirements_of
+from mlflow_databricks_jobs.project import command_of, pack, requirement_files, requirements_of
 from mlflow_databricks_jobs.submitted_job import SubmittedJob, close_runs, one_line
 
 PATIENCE = 300  # seconds for which the SDK asks a busy workspace again
@@ -72,7 +72,7 @@ class JobsBackend(AbstractBackend):
             folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
             project = load_project(str(folder))
             python, runtime = python_of(config, client)
-            requirements = [] if config.libraries is not None else requirements_of(project, folder)
+            requirements = [] if config.libraries is not None else requirements_of(project)
             named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
             check_pins([*requirements, *named], python, runtime)
             command = command_of(project, entry_point, params, folder)
@@ -160,8 +160,7 @@ def upload(client: WorkspaceClient, config: JobConfig, run_id: str, packed: byte
     Raises ExecutionException for a project that is too large for a workspace file.
     """
     files = {"project.tar.gz": packed, RUNNER.name: RUNNER.read_bytes()}
-    if requirements:
-        files["requirements.txt"] = "".join(f"{line}\n" for line in requirements).encode()
+    files |= {name: text.encode() for name, text in requirement_files(requirements).items()}
     if config.volume:
         place = f"{config.volume.rstrip('/')}/mlflow-projects/{run_id}"
         client.files.create_directory(place)

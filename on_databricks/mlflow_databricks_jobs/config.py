@@ -15,6 +15,8 @@ from databricks.sdk.service.compute import ClusterSpec, Library
 from mlflow.exceptions import ExecutionException
 from uv import find_uv_bin
 
+from mlflow_databricks_jobs.project import requirement_files
+
 # MLflow adds keys of its own to every backend configuration.
 MLFLOW_KEYS = {"ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth"}
 JSON_NAMES = {"dict": "an object", "str": "a text", "list": "a list", "int": "a whole number", "bool": "true or false"}
@@ -154,9 +156,9 @@ def check_pins(requirements: list[str], python: str, name: str) -> None:
     if not requirements:
         return
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "requirements.txt"
-        file.write_text("\n".join(requirements), encoding="utf-8")
-        command = [find_uv_bin(), "pip", "compile", "--no-deps", "--quiet", "--no-header", str(file)]
+        for file, text in requirement_files(requirements).items():
+            (Path(folder) / file).write_text(text, encoding="utf-8")
+        command = [find_uv_bin(), "pip", "compile", "--no-deps", "--quiet", "--no-header", "requirements.txt"]
         command += ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
         for source in (["--offline"], []):  # what uv has seen of pinned versions holds, and costs no request
             done = subprocess.run([*command, *source], capture_output=True, text=True, check=False, cwd=folder)

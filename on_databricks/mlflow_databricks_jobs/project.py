@@ -69,7 +69,7 @@ def pack(project: Path, job: dict[str, Any]) -> bytes:
     return packed.getvalue()
 
 
-def requirements_of(project: Any, folder: Path) -> list[str]:
+def requirements_of(project: Any) -> list[str]:
     """The lines of a requirements.txt that hold a project's environment; none where it has none.
 
     project: as MLflow loads it. Packages of conda are taken from PyPI under the same name, which is said.
@@ -94,20 +94,29 @@ def requirements_of(project: Any, folder: Path) -> list[str]:
             name, _, version = package.replace("==", "=").partition("=")
             lines.append(f"{name}=={version.split('=')[0]}" if version else name)
             click.echo(f"Note: {path.name} asks conda for {each}; Databricks takes {lines[-1]} from PyPI.")
-    return [line for given in lines for line in _flat(given, path.parent, folder)]
+    return [line for given in lines for line in _flat(given, path.parent)]
 
 
-def _flat(line: str, place: Path, project: Path) -> Iterator[str]:
-    """A line of requirements, and those of the file that it includes."""
+def requirement_files(lines: list[str]) -> dict[str, str]:
+    """The lines of `requirements_of` as files: requirements.txt, and constraints.txt, which it names, beside it."""
+    constraints = [line.removeprefix("-c ") for line in lines if line.startswith("-c ")]
+    files = {"requirements.txt": [line for line in lines if not line.startswith("-c ")]}
+    if constraints:
+        files = {"requirements.txt": ["-c constraints.txt", *files["requirements.txt"]], "constraints.txt": constraints}
+    return {name: "".join(f"{line}\n" for line in content) for name, content in files.items() if lines}
+
+
+def _flat(line: str, place: Path) -> Iterator[str]:
+    """A line of requirements, and those of the file that it includes; a constraint as `-c PACKAGE`."""
     line = re.sub(r"(^|\s)#.*", "", line).strip()
-    if included := re.fullmatch(r"(?:-r|--requirement)[ =]?\s*(\S+)", line):
-        file = place / included[1]
+    if included := re.fullmatch(r"(-r|--requirement|-c|--constraint)[ =]?\s*(\S+)", line):
+        mark, file = "-c " if "c" in included[1] else "", place / included[2]
         try:
             text = file.read_text(encoding="utf-8").replace("\\\n", " ")
         except OSError as error:
             raise ExecutionException(f"The project's requirements {file} cannot be read: {error.strerror}.") from None
         for each in text.splitlines():
-            yield from _flat(each, file.parent, project)
+            yield from (f"{mark}{flat.removeprefix('-c ')}" if mark else flat for flat in _flat(each, file.parent))
     elif line.startswith(("-e", "--editable", ".", "/", "file:")):
         raise ExecutionException(
             f"The requirement {line!r} is a path, and Databricks installs packages before the project is there: "

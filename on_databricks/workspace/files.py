@@ -83,13 +83,9 @@ class Files:
         return Response(status_code=204)
 
     async def download(self, request: Request, name: str, path: Path) -> Response:
-        if not path.is_file():
-            raise Refusal(f"The file being accessed is not found: {name}", "NOT_FOUND")
         return FileResponse(path, media_type="application/octet-stream")
 
     async def delete(self, request: Request, name: str, path: Path) -> Response:
-        if not path.is_file():
-            raise Refusal(f"The file being accessed is not found: {name}", "NOT_FOUND")
         path.unlink()
         return Response(status_code=204)
 
@@ -108,13 +104,9 @@ class Files:
 
     async def list_directory(self, request: Request, name: str, path: Path) -> Response:
         """GET lists, HEAD asks whether it is there."""
-        if not path.is_dir():
-            raise Refusal(f"The directory being accessed is not found: {name}", "NOT_FOUND")
         return JSONResponse({"contents": [_entry(name, each) for each in sorted(path.iterdir())]})
 
     async def delete_directory(self, request: Request, name: str, path: Path) -> Response:
-        if not path.is_dir():
-            raise Refusal(f"The directory being accessed is not found: {name}", "NOT_FOUND")
         if any(path.iterdir()):
             raise Refusal(f"The directory is not empty: {name}", "DIRECTORY_NOT_EMPTY")
         path.rmdir()
@@ -124,7 +116,10 @@ class Files:
         def at(kind: str, method: str, handler: Callable[[Request, str, Path], Awaitable[Response]]) -> Route:
             async def answer(request: Request) -> Response:
                 name = "/" + request.path_params["path"].strip("/")
-                return await handler(request, name, self._path(name))
+                path, what = self._path(name), "file" if kind == "files" else "directory"
+                if method in ("GET", "DELETE") and not (path.is_file() if what == "file" else path.is_dir()):
+                    raise Refusal(f"The {what} being accessed is not found: {name}", "NOT_FOUND")
+                return await handler(request, name, path)
 
             return Route(f"/api/2.0/fs/{kind}/{{path:path}}", answer, methods=[method])
 

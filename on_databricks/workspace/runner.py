@@ -120,7 +120,7 @@ class Runner:
         first, _, rest = library[3:].strip().strip("/").partition("/")
         path = self.folder / ("volumes" if first == "Volumes" else "workspace") / rest
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [line for line in lines if line and not line.lstrip().startswith("#")]
+        return [line for line in lines if line and not line.lstrip().startswith(("#", "-c "))]
 
 
 def _words(task: dict[str, Any], parameters: dict[str, str]) -> list[str]:

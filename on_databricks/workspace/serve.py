@@ -145,15 +145,10 @@ def make_app(folder: Path, url: str, ui: str, token: str) -> Starlette:
 
 def listen(port: int, name: str) -> socket.socket:
     """A socket that listens on a port; raises click.BadParameter for one that something else has."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
+        return socket.create_server((HOST, port))
     except OSError:
-        listening.close()
         raise click.BadParameter(f"port {port} is taken; give another.", param_hint=f"'--{name}'") from None
-    listening.listen(128)
-    return listening
 
 
 @click.command()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -268,6 +270,27 @@ def measured(version: ModelVersion) -> dict[str, str]:
     """What a registered version says of its data and metrics; Unity Catalog takes no full stop in a key."""
     tags = {key.replace("__2E__", "."): value for key, value in version.tags.items()}
     return {key: value for key, value in tags.items() if key == "dataset" or key.startswith("metric.")}
+
+
+def test_the_commands_of_the_page_submit_what_it_says(
+    clean: None, connected: Workspace, git: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed to the letter but for two names; the jobs are not waited for: what they run is compared above."""
+    monkeypatch.chdir(COLLECTION)
+    monkeypatch.setattr("mlflow_databricks_jobs.submitted_job.SubmittedJob.wait", lambda job: not job.cancel())
+    page = (COLLECTION / "on_databricks" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\| `(mlflow run \S+ .*-b databricks-jobs .*?)` \|", page, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        for name, ours in {"0101-120000-abcdefgh": EXISTING, "https://git.example.com/you/collection.git": git}.items():
+            command = command.replace(name, ours)
+        done = CliRunner().invoke(mlflow.cli.cli, shlex.split(command)[1:])
+        assert done.exit_code == 0, done.output
+    here, new, serverless = [run["tasks"][0] for run in connected.runs()[:3]]
+    assert serverless["environment_key"] == "project"
+    assert new["new_cluster"]["spark_version"].startswith("17.3")
+    assert new["libraries"]
+    assert here["existing_cluster_id"] == EXISTING
 
 
 # What is refused before there is a run.

@@ -14,7 +14,7 @@ from mlflow.exceptions import ExecutionException
 from mlflow.projects.utils import load_project
 from mlflow_databricks_jobs.backend import waits
 from mlflow_databricks_jobs.config import JobConfig, python_of_runtime, read_config
-from mlflow_databricks_jobs.project import command_of, pack, project_files, requirements_of
+from mlflow_databricks_jobs.project import command_of, pack, project_files, requirement_files, requirements_of
 
 CLUSTER = {"spark_version": "17.3.x-scala2.13", "node_type_id": "m5d.large", "num_workers": 0}
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -89,10 +89,27 @@ def test_the_requirements_of_a_conda_environment(tmp_path: Path, capsys: pytest.
         env__more_dot_txt="# pinned\nclick==8.2 ; python_version > '3'\n-r last.txt\n",
         env__last_dot_txt="pandas==3.0 \\\n  --hash=sha256:1\n",
     )
-    lines = requirements_of(found, tmp_path)
+    lines = requirements_of(found)
     assert lines[0] == "numpy==2.1.0"
     assert [line.split()[0] for line in lines] == ["numpy==2.1.0", "click==8.2", "pandas==3.0", "skops"]
     assert "Databricks takes numpy==2.1.0 from PyPI" in capsys.readouterr().out
+
+
+def test_constraints_stay_constraints_in_a_file_of_their_own(tmp_path: Path) -> None:
+    found = project(
+        tmp_path,
+        "python_env: python_env.yaml\nentry_points: {}",
+        python_env_dot_yaml="dependencies: ['-r requirements.txt', pandas]",
+        requirements_dot_txt="-c pins.txt\nscikit-learn\n",
+        pins_dot_txt="scipy==1.17.0\n-r more.txt",
+        more_dot_txt="numpy==2.4.0  # of scipy\n",
+    )
+    assert requirement_files(requirements_of(found)) == {
+        "requirements.txt": "-c constraints.txt\nscikit-learn\npandas\n",
+        "constraints.txt": "scipy==1.17.0\nnumpy==2.4.0\n",
+    }
+    assert requirement_files(["pandas"]) == {"requirements.txt": "pandas\n"}
+    assert requirement_files([]) == {}
 
 
 def test_the_requirements_of_a_python_environment_and_of_none(tmp_path: Path) -> None:
@@ -102,9 +119,9 @@ def test_the_requirements_of_a_python_environment_and_of_none(tmp_path: Path) ->
         python_env_dot_yaml="python: '3.11'\nbuild_dependencies: [pip]\ndependencies: ['-r requirements.txt', mlflow]",
         requirements_dot_txt="scikit-learn==1.9.1\n",
     )
-    assert requirements_of(found, tmp_path) == ["scikit-learn==1.9.1", "mlflow"]
+    assert requirements_of(found) == ["scikit-learn==1.9.1", "mlflow"]
     (tmp_path / "python_env.yaml").unlink()
-    assert requirements_of(project(tmp_path, "entry_points: {}"), tmp_path) == []
+    assert requirements_of(project(tmp_path, "entry_points: {}")) == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +139,7 @@ def test_an_environment_that_databricks_cannot_install_is_refused(
 ) -> None:
     found = project(tmp_path, mlproject, python_env_dot_yaml=f"dependencies: ['{requirement}']")
     with pytest.raises(ExecutionException, match=line):
-        requirements_of(found, tmp_path)
+        requirements_of(found)
 
 
 COMMANDS = [
