@@ -236,8 +236,7 @@ def _counted(predictions: list[Any]) -> str:
     """How often each class was predicted; nothing for numbers and lists of probabilities."""
     if not all(isinstance(prediction, str | int) for prediction in predictions):
         return ""
-    times = Counter(predictions).most_common(10)
-    return ": " + ", ".join(f"{label} {number:,}" for label, number in times)
+    return ": " + ", ".join(f"{label} {number:,}" for label, number in Counter(predictions).most_common(10))
 
 
 def _as_asked(table: OpenedTable, rows: pa.Table, status: Status) -> pd.DataFrame | dict[str, np.ndarray]:

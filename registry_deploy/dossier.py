@@ -5,7 +5,6 @@ Where two places state a fact, they are compared. What nobody has recorded is no
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import tempfile
@@ -36,8 +35,8 @@ from contestant import Contestant, Validation, read_validation
 from dossier_words import in_language
 from promote import Rules
 from registry import columns_of, moment
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
-from versions import HISTORY, explained, find_model, find_version, now, quiet, say_whose, tags_of, who
+from support.entry_point import describe_run, run_command, say_where_to_look
+from versions import champions, explained, find_model, find_version, now, quiet, say_whose, tags_of, who
 
 Say = Callable[..., str]  # gives a sentence in the language of the page
 SAMPLE = 2000  # rows on which the permutation importance is measured, at most
@@ -84,10 +83,9 @@ def read(name: str, number: str) -> Known:
     for run in judged:
         children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", **every)
         evaluated = next((each for each in children if each.info.run_name.startswith("candidate")), evaluated)
-    noted = {key: value for key, value in tags_of(find_model(name)).items() if key.startswith(HISTORY)}
-    history = {key.removeprefix(HISTORY): json.loads(value) for key, value in noted.items()}
     info = mlflow.models.get_model_info(f"models:/{name}/{version.version}")
-    return Known(version, tags, info, run_of(tags.get("source_run") or version.run_id), judged, evaluated, history)
+    source, history = run_of(tags.get("source_run") or version.run_id), champions(find_model(name))
+    return Known(version, tags, info, source, judged, evaluated, history)
 
 
 def run_of(run_id: str | None) -> Run | None:
@@ -321,8 +319,7 @@ def dossier(name: str, version: str, language: str) -> None:
         known, say = read(name, version), partial(in_language, language)
         say_whose(known.version)
         with mlflow.start_run() as run, pd.option_context("display.max_colwidth", None):
-            name_run("dossier")
-            log_working_tree()
+            describe_run(run, "dossier")
             mlflow.set_tags({"registered_model": name, "described_version": version})
             sections = [facts(known, say), decisions(known, say), newest_verdict(known, say), *measured(known, say)]
             sections.append(limits(known, sections, say))

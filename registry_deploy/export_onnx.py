@@ -32,7 +32,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from instances import all_rows, instances
 from model_files import reason
 from register import register_version
-from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.table import bad, open_table
 from versions import explained, find_version, quiet, versions
 
@@ -128,8 +128,8 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
     except ValueError as error:
         raise bad("model_uri", uri, f"cannot become ONNX: {reason(error).rstrip('.')}.") from None
 
-    with mlflow.start_run(nested=True, run_name=f"ONNX of {original.name} version {original.version}"):
-        log_working_tree()
+    with mlflow.start_run(nested=True) as run:
+        describe_run(run, f"ONNX of {original.name} version {original.version}", {"model_uri": model_uri, "data": data})
         logged = _checked_and_logged(pipeline, onnx, signature, X, uri)
     within = f", probabilities within {TOLERANCE:g}" if signature.params else ""
     equal = f"equal predictions on all {len(X):,} rows of {Path(data).name}{within}."

@@ -35,7 +35,6 @@ from processes import (
 )
 
 VERSION_HEADER = "x-mlflow-model-version"
-COLOUR_HEADER = "x-mlflow-deployment"
 
 PATHS = ("/invocations", "/ping", "/health", "/version")  # what a scoring server offers
 MAX_BODY = 100 * 2**20  # bytes; a request is held in memory so that it can be sent again
@@ -260,7 +259,7 @@ class Proxy:
         ) as reply:
             content = await reply.read()
             kept = {key: reply.headers[key] for key in ("Content-Type", "Allow") if key in reply.headers}
-            kept |= {VERSION_HEADER: backend.server.version, COLOUR_HEADER: backend.colour}
+            kept[VERSION_HEADER] = backend.server.version
             return web.Response(status=reply.status, body=content, headers=kept)
 
     async def status(self, _: web.Request) -> web.Response:

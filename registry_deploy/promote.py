@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 import gate
 from contestant import Contestant, Validation, read_validation
 from gate import FAIL, METRICS, PASS, UNDECIDED, Comparison, Row
-from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.table import bad
 from versions import CHAMPION, aliases, explained, find_version, move_champion, quiet, say_whose, who
 
@@ -107,10 +107,7 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
     validation = read_validation(data, target, rules.model_type, rules.slices)
     say_whose(candidate)
     with mlflow.start_run(nested=True, run_name=run_name) as run:
-        name_run("promote")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params({"model_uri": model_uri, "data": data, "target": target, **vars(rules)})
-        log_working_tree()
+        describe_run(run, "promote", {"model_uri": model_uri, "data": data, "target": target, **vars(rules)})
         names = {"registered_model": candidate.name, "candidate_version": str(candidate.version), "judged_by": who()}
         mlflow.set_tags(names | {"champion_version": number or "none", "decision": "pending"})
         judged = Judged(candidate, judge(candidate, champion, validation, rules), run.info.run_id)

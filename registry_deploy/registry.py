@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +22,7 @@ from support.table import bad
 from versions import (
     CHALLENGER,
     CHAMPION,
-    HISTORY,
+    champions,
     explained,
     find_model,
     find_version,
@@ -60,11 +59,8 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
 def reigns(name: str) -> pd.DataFrame:
     """The history of champions, oldest first, from the tags that `promote` and `rollback` leave on the model."""
     model = find_model(name)
-    noted = {key.removeprefix(HISTORY): value for key, value in tags_of(model).items() if key.startswith(HISTORY)}
-    begun = sorted(noted)
-    rows = []
-    for at, until in zip(begun, [*begun[1:], ""], strict=True):
-        entry = json.loads(noted[at])
+    noted, rows = champions(model), []
+    for (at, entry), until in zip(noted.items(), [*list(noted)[1:], ""], strict=False):
         how, run = "promoted" if entry["run"] else "rolled back", entry["run"] or ""
         rows.append([entry["version"], at, until, how, entry["by"], run])
     today = str(model.aliases.get(CHAMPION, ""))

@@ -41,7 +41,7 @@ from owners import record
 from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.table import absolute, bad
 from target import Status
 from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
@@ -70,9 +70,8 @@ def with_preprocessing(classifier: BaseEstimator) -> Pipeline:
 def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, dataset: Any) -> str:
     """Fit a classifier and track it as a child run; returns the URI of its model."""
     with mlflow.start_run(run_name=name, nested=True) as run:
-        mlflow.log_params({"classifier": name, **classifier.get_params()})
+        describe_run(run, name, {"classifier": name, **classifier.get_params()})
         mlflow.log_input(dataset, context="training")
-        log_working_tree()
         pipeline = with_preprocessing(classifier).fit(X, y)
         info = mlflow.sklearn.log_model(
             pipeline,
@@ -259,10 +258,7 @@ def story(name: str, random_state: int, env_manager: str) -> None:
     quiet()
     started = time.monotonic()
     with one_line(), mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
-        name_run("main")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params({"name": name, "random_state": random_state, "env_manager": env_manager})
-        log_working_tree()
+        describe_run(run, "main")
         tell(name, random_state, env_manager, Path(folder) / "endpoint")
         click.echo(f"\nTold in {time.monotonic() - started:.0f} s. The versions and their evaluations are still there:")
         say_where_to_look()

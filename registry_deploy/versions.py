@@ -110,6 +110,12 @@ def find_model(name: str) -> Any:
         return MlflowClient().get_registered_model(name)
 
 
+def champions(model: Any) -> dict[str, dict[str, Any]]:
+    """Who became champion of a registered model, by time, the oldest first: version, former, by and run."""
+    noted = {key.removeprefix(HISTORY): value for key, value in tags_of(model).items() if key.startswith(HISTORY)}
+    return {at: json.loads(noted[at]) for at in sorted(noted)}
+
+
 @contextmanager
 def _known(parameter: str, value: str) -> Iterator[None]:
     """One line for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""

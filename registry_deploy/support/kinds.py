@@ -150,6 +150,12 @@ class Evidence:
         empty.overruled = self.overruled
         return empty
 
+    def forget_rows(self) -> None:
+        """Take back in which rows values stand, where nobody knows."""
+        for column in self.columns.values():
+            for seen in column.shapes.values():
+                seen.row = 0
+
     def incomplete(self) -> list[str]:
         """The columns to read a second time: some batches were numbers only, and others were not."""
         names = []

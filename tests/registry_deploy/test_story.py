@@ -63,13 +63,10 @@ def check(outcome: Outcome, store: Store, folder: Path) -> None:
 
 
 def test_the_story_as_the_page_tells_it(store: Store, tmp_path: Path) -> None:
-    """With packages of its own, by uv; the page has what is printed."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    made = {"MLFLOW_ENV_ROOT": str(tmp_path / "environments"), "TMPDIR": str(folder)}
-    outcome = store.mlflow_run(EXAMPLE, env_manager="uv", environment=made)
+    outcome = store.mlflow_run(EXAMPLE, environment={"TMPDIR": str(folder)})
     check(outcome, store, folder)
-    assert list((tmp_path / "environments").iterdir())
     first = steps(EXAMPLE / "README.md")[0]
     printed = outcome.output.splitlines()
     for quoted in filter(None, first.quoted):
@@ -84,7 +81,7 @@ def test_a_model_that_is_no_story_is_left_alone(store: Store) -> None:
 
 
 def test_told_again_and_stopped_by_ctrl_c(store: Store, tmp_path: Path) -> None:
-    """Of the same registered model, with the local manager; all that the story started ends with it."""
+    """Of the same registered model; all that the story started ends with it."""
     process = subprocess.Popen(
         [sys.executable, "-m", *steps(EXAMPLE / "README.md")[0].command.split()],  # as the page has it
         cwd=COLLECTION,

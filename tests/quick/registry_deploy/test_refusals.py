@@ -55,6 +55,12 @@ def test_rename_without_rights_does_not_blame_the_name(code: int, line: str, mon
     assert line in outcome.output
 
 
+def test_a_model_without_a_champion_has_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_model", lambda name: SimpleNamespace(tags={}, aliases={}))
+    outcome = CliRunner().invoke(registry.registry, ["history", "--name", "churn"])
+    assert (outcome.exit_code, outcome.output) == (0, "churn has never had a champion.\n")
+
+
 def test_a_story_whose_first_version_is_refused_announces_no_champion(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

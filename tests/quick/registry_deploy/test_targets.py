@@ -39,7 +39,7 @@ def test_the_server_reads_every_type_of_a_signature_as_it_was_sent() -> None:
             "long": np.arange(3) + 2**53 + 1,
             "boolean": [True, False, True],
             "string": ["é", None, '"'],
-            "datetime": pd.to_datetime(["2026-01-01", None, "2026-01-02T03:04:05.678901234"], format="ISO8601"),
+            "datetime": np.array(["2026-01-01", "NaT", "2026-01-02T03:04:05.678901234"], "datetime64[ns]"),
             "binary": [b"\x00\xff", b"a", b""],
             "array": [np.array([0.1, 2]), np.array([3.0]), np.array([4.0])],
             "object": [each, each, each],
@@ -47,7 +47,7 @@ def test_the_server_reads_every_type_of_a_signature_as_it_was_sent() -> None:
     )
     kinds: dict[str, Any] = {"array": Array(DataType.double)}
     kinds["object"] = Object([Property("p", DataType.long), Property("q", DataType.string)])
-    schema = Schema([ColSpec(kinds.get(name, name), name, required=name != "datetime") for name in table])
+    schema = Schema([ColSpec(kinds.get(name, name), name, required=name != "datetime") for name in map(str, table)])
     body = json.loads(json.dumps({"dataframe_split": candidate.payload(table)}, allow_nan=False))
     read = scoring_server.infer_and_parse_data(body, schema)
     assert read["array"].map(list).tolist() == table["array"].map(list).tolist()
