@@ -19,7 +19,7 @@ import click
 import mlflow
 import pandas as pd
 
-from support.entry_point import name_run, run_command
+from support.entry_point import describe_run, run_command
 from support.inputs import to_frame
 from support.kinds import Kind, decide, parse_kinds
 from support.names import pick_names
@@ -71,7 +71,7 @@ OPTIONS = [
     click.Option(["--data"], required=True, help="Path or URL of a table."),
     click.Option(["--target"], required=True, help="The column to predict."),
     click.Option(["--output"], required=True, help="The folder to write; it must not exist, or be empty."),
-    option("language", click.Choice(["en", "fr"]), "en", "Of the README."),
+    option("language", click.Choice(["en", "fr"]), "en", "Of the README, and of what the project prints and draws."),
     option("task", click.Choice(["", *TASKS]), "", "What to learn; otherwise the values of the target decide."),
     option("positive", help="The positive of two classes."),
     option("drop", help="Columns to leave out."),
@@ -99,9 +99,7 @@ def new_project(name: str, data: str, target: str, output: str, language: str, t
     check_target(frame[target], task, given["positive"])
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory(dir=folder.parent) as made:
-        name_run("new_project")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
+        describe_run(run, "new_project")
         project = Path(made) / "project"
         values = {"name": name, "target": target, "data": data_of(data, project), **given}
         write(project, task, language, values)
@@ -217,6 +215,7 @@ def write(project: Path, task: str, language: str, values: dict[str, str]) -> No
 
     values: what stands in the templates between two @.
     """
+    values = {**values, "language": language}
     for name, template in FILES.items():
         path = project / name
         source = TEMPLATES / template.format(task=task, language=".fr" if language == "fr" else "")

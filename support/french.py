@@ -113,6 +113,17 @@ FRENCH = {
     "Trial": "Essai",
     "Best Value": "Meilleure valeur",
     "Hyperparameter": "Hyperparamètre",
+    # new_project/regression/train.py
+    "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows.": (
+        "{tested} lignes de test, c’est peu : les métriques dépendent du hasard. Augmentez test_size, ou ajoutez des "
+        "lignes."
+    ),
+    "For comparison: always answering the mean has a mean_absolute_error of {error:.4g}.": (
+        "Pour comparaison : toujours répondre la moyenne a une mean_absolute_error de {error:.4g}."
+    ),
+    "{target}: true": "{target} : valeur réelle",
+    "predicted": "valeur prédite",
+    "r2 {r2:.3f} on the test rows": "r2 {r2:.3f} sur les lignes de test",
     # clustering/sweep.py, clustering/fit.py
     "inertia {inertia:,.1f}": "inertie {inertia:,.1f}",
     "{verdict} Chosen by {by}: {k}.": "{verdict} Choisi par {by} : {k}.",

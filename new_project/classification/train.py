@@ -11,12 +11,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from evaluation import fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
 from report import cautions
-from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.parameters import option
 from tracking import log_result
 
 OPTIONS = [
     *TABLE_OPTIONS,
+    LANGUAGE,
     option("learning_rate", FiniteRange(min=0, min_open=True), 0.05, "How far a tree corrects those before it."),
     option("max_iter", click.IntRange(min=1), 100, "Trees."),
     option("max_leaf_nodes", click.IntRange(min=2), 31, "Of a tree."),
@@ -31,21 +33,18 @@ def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state
         learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes, random_state=random_state
     )
     with mlflow.start_run() as run:
-        name_run("train")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "train")
         result = fit_and_evaluate(with_preprocessing(classifier, split.kinds), split, threshold="")
         log_result("hist_gradient_boosting", result, split)
 
         for text in cautions({"hist_gradient_boosting": result}, split):
             warn(text)
         low, high = result.interval("roc_auc")
-        click.echo(f"roc_auc {result.metrics['roc_auc']:.4f}, between {low:.4f} and {high:.4f} with 95 % confidence")
-        click.echo(
-            "  ".join(f"{name} {result.metrics[name]:.4f}" for name in ("accuracy", "recall", "precision", "f1"))
-        )
-        click.echo(f"Model: runs:/{run.info.run_id}/model")
+        shown = ("roc_auc", "accuracy", "recall", "precision", "f1")
+        click.echo("  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown))
+        sure = "roc_auc is between {low:.4f} and {high:.4f} with 95 % confidence, as far as these test rows tell."
+        click.echo(tr(sure, low=low, high=high))
+        click.echo(tr("Model: {uri}", uri=f"runs:/{run.info.run_id}/model"))
         say_where_to_look()
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.parameters import option
 from support.scoring import check_output, log_scored, say_unseen, score_here
 from support.table import bad
@@ -32,10 +32,7 @@ def predict(model_uri: str, data: str, output: str) -> None:
     check_output(output, "local")
     predictor = Predictor(model_uri)
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
-        name_run("predict")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "predict")
         file = Path(output).expanduser() if output else Path(folder) / "predictions.csv"
         found = score_here(predictor, data, file, called={}, batch_size=BATCH)
         mlflow.log_artifact(str(file))

@@ -26,7 +26,7 @@ class TestProject(unittest.TestCase):
     def test_it_trains_and_predicts(self) -> None:
         with tempfile.TemporaryDirectory() as self.store:
             trained = self.mlflow_run("-P", "max_iter=5")
-            [model_uri] = re.findall(r"^Model: (\S+)", trained, re.MULTILINE)
+            [model_uri] = set(re.findall(r"runs:/\w+/model", trained))
             predicted = self.mlflow_run("-e", "predict", "-P", f"model_uri={model_uri}")
             assert "instances. Predictions: " in predicted
 

@@ -20,16 +20,19 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
 from features import TABLE_OPTIONS, warn, with_preprocessing
-from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.inputs import to_frame
 from support.kinds import Kind, decide, to_metadata
+from support.language import LANGUAGE, tr
 from support.names import pick_names
 from support.parameters import option
+from support.style import COLORS
 from support.table import bad, dataset_source, open_table, short_name
 from support.texts import on_picture
 
 OPTIONS = [
     *[each for each in TABLE_OPTIONS if each.name != "positive"],
+    LANGUAGE,
     option("learning_rate", FiniteRange(min=0, min_open=True), 0.05, "How far a tree corrects those before it."),
     option("max_iter", click.IntRange(min=1), 100, "Trees."),
     option("max_leaf_nodes", click.IntRange(min=2), 31, "Of a tree."),
@@ -44,10 +47,7 @@ def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state
         learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes, random_state=random_state
     )
     with mlflow.start_run() as run:
-        name_run("train")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "train")
         model = with_preprocessing(regressor, split.kinds).fit(split.X_train, split.y_train)
         predicted = model.predict(split.X_test)
         metrics = scores(split.y_test, predicted)
@@ -56,8 +56,9 @@ def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state
         always = DummyRegressor().fit(split.X_train, split.y_train).predict(split.X_test)
         beside = scores(split.y_test, always)["mean_absolute_error"]
         click.echo("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-        click.echo(f"For comparison: always answering the mean has a mean_absolute_error of {beside:.4g}.")
-        click.echo(f"Model: runs:/{run.info.run_id}/model")
+        mean = "For comparison: always answering the mean has a mean_absolute_error of {error:.4g}."
+        click.echo(tr(mean, error=beside))
+        click.echo(tr("Model: {uri}", uri=f"runs:/{run.info.run_id}/model"))
         say_where_to_look()
 
 
@@ -104,9 +105,11 @@ def load_split(
     if len(y) < 4 or not 2 <= round(test_size * len(y)) <= len(y) - 2:
         raise bad("data", data, f"has {len(y)} rows: test_size={test_size} needs more.")
     X_train, X_test, y_train, y_test = train_test_split(frame, y, test_size=test_size, random_state=random_state)
-    click.echo(f"{len(y):,} rows, {len(learnt)} columns to learn from; {len(y_test):,} of the rows are for the test.")
+    read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
+    click.echo(tr(read, rows=len(y), columns=len(learnt), tested=len(y_test)))
     if len(y_test) < 100:
-        warn(f"{len(y_test)} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows.")
+        few = "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows."
+        warn(tr(few, tested=len(y_test)))
     return Split(X_train, X_test, y_train, y_test, learnt, data)
 
 
@@ -141,9 +144,10 @@ def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split
     )
     mlflow.log_metrics(metrics, dataset=test_rows, model_id=info.model_id)
     figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
-    axes.scatter(split.y_test, predicted, s=8, alpha=0.5)
+    axes.scatter(split.y_test, predicted, s=8, alpha=0.5, color=COLORS[0])
     axes.axline((float(split.y_test.mean()),) * 2, slope=1, color="black", linewidth=1)
-    axes.set(xlabel=f"{on_picture(target)}: true", ylabel="predicted", title=f"r2 {metrics['r2']:.3f} on the test rows")
+    axes.set(xlabel=tr("{target}: true", target=on_picture(target)), ylabel=tr("predicted"))
+    axes.set_title(tr("r2 {r2:.3f} on the test rows", r2=metrics["r2"]))
     mlflow.log_figure(figure, "evaluation.png")
 
 
