@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from running import COLLECTION, Outcome, Store
 
@@ -25,13 +26,19 @@ RUNS = ["classification", "register", "first gate", "reproduce"]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of this collection, as it lies on disk, on a Git server."""
-    served = tmp_path_factory.mktemp("served")
-    repository = Repository(served, tmp_path_factory.mktemp("tree") / "collection", "collection")
-    copy_collection(repository.tree)
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """This collection, as it lies on disk."""
+    tree = tmp_path_factory.mktemp("tree") / "collection"
+    repository = Repository(tmp_path_factory.mktemp("served"), tree, "collection")
+    copy_collection(tree)
     repository.commit("The collection")
-    with GitServer(served) as server:
+    return repository
+
+
+@pytest.fixture(scope="module")
+def url(repository: Repository) -> Iterator[str]:
+    """Its address on a Git server."""
+    with GitServer(repository.bare.parent) as server:
         yield server.url("collection")
 
 
@@ -73,6 +80,20 @@ def test_the_commands_that_are_shown_start_from_the_same_repository(tour: Outcom
     commands = re.findall(r"^    (?:\$ )?(mlflow run .*)$", tour.output, re.MULTILINE)
     assert len(commands) == len(RUNS) + 3
     assert all(re.match(rf"mlflow run '?{re.escape(url)}", command) for command in commands)
+
+
+def test_the_whole_tour_is_reproduced_after_the_branch_has_moved_on(
+    tour: Outcome, store: Store, repository: Repository
+) -> None:
+    """With the reproduction within it. Of the other steps: quick/docs/test_tour.py, "asks for the same"."""
+    (repository.tree / "tour.py").write_text("raise SystemExit('the newest commit is broken')\n")
+    repository.commit("Moved on")
+    command = ["python", str(COLLECTION / "git_project" / "reproduce.py"), "--run_id", tour.run.info.run_id]
+    path = f"{forks()}{os.pathsep}{store.environment['PATH']}"
+    outcome = store.run([*command, "--env_manager", "local"], environment={**HERMETIC, "PATH": path})
+    assert outcome.code == 0, outcome.output
+    assert re.search(r"\nReproduced: what was compared is the same \(13 runs, ", outcome.output)
+    assert len(store.client.search_model_versions("name = 'churn_tour'")) == 1
 
 
 # Stand-ins for two examples, so that the moment of the Ctrl-C is certain: what they deploy is a file. MLflow puts the

@@ -298,11 +298,15 @@ def test_artifacts_that_are_gone_are_not_tried(start: Start, in_process: Any, mo
     assert found.report["cause"] == "what the past run recorded cannot be read: the bucket is away"
 
 
-def test_what_is_the_users_stays_as_it_is(start: Start, reproduce: Any, users: dict[str, str]) -> None:
-    """Of a project that registers a model, and is killed behind that the second time."""
-    original = start("killed")
-    assert verdict(reproduce(original, users)) == (REPRODUCED, "true")
-    found = reproduce(original, {**users, "KILLED": "1"})
+@pytest.fixture
+def killed(start: Start) -> Run:
+    """A run of a project that registers a model, and is killed behind that where KILLED says so."""
+    return start("killed")
+
+
+def test_what_is_the_users_stays_as_it_is(killed: Run, reproduce: Any, users: dict[str, str]) -> None:
+    assert verdict(reproduce(killed, users)) == (REPRODUCED, "true")
+    found = reproduce(killed, {**users, "KILLED": "1"})
     assert verdict(found) == (NOT_TRIED, "true")  # the tag is that of the last one that was tried
 
 

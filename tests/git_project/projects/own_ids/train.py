@@ -15,7 +15,7 @@ with mlflow.start_run() as run:
     mlflow.log_param("local", time.ctime())
     mlflow.log_param("host", platform.node())
     mlflow.log_param("folder", os.path.join(os.getcwd(), "data"))
-    children = []
+    children: list[str] = []
     for name in ("one", "two"):
         with mlflow.start_run(run_name=name, nested=True) as child:
             mlflow.log_params({"upper": run.info.run_id, "before": "_".join(each[:8] for each in ["after", *children])})
