@@ -157,6 +157,7 @@ class TeamServer:
             "default_permission": "READ",
             "database_uri": self.environment["MLFLOW_BACKEND_STORE_URI"],  # one database: one backup holds it all
             "admin_username": "admin",
+            "auth_cache_ttl_seconds": "60",  # to check a password takes longer than most requests
         }
         with (self.folder / "accounts.ini").open("w", encoding="utf-8") as file:
             config.write(file)

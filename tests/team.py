@@ -33,7 +33,8 @@ class User:
     def client(self) -> MlflowClient:
         """A client of this user: one user at a time in a process, since MLflow reads the environment."""
         os.environ.update(self.environment)
-        return MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+        uri = self.environment["MLFLOW_TRACKING_URI"]
+        return MlflowClient(uri, uri)
 
     def run(self, example: str, *commands: Command, experiment: str = "") -> list[Outcome]:
         """Scripts of an example, with subcommands and options, in one process of this user."""

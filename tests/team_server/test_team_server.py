@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,9 +32,9 @@ SMALL = {"models": "logistic_regression,decision_tree"}
 
 def accounts_script(server: Any, users: dict[str, User], accounts: Path) -> str:
     """What accounts.py prints for a file, run by the administrator."""
-    command = [sys.executable, "-W", "ignore", str(TEAM_SERVER / "accounts.py"), "--accounts", str(accounts)]
+    command = ["python", str(TEAM_SERVER / "accounts.py"), "--accounts", str(accounts)]
     command += ["--passwords", str(server.folder / "passwords.yaml")]
-    done = subprocess.run(command, env=users["admin"].environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=users["admin"].in_experiment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -311,7 +310,8 @@ def test_a_backup_is_restored_run_by_run_into_an_empty_place_only(
     assert care(empty, monkeypatch, backup, "restore", saved) == printed.replace(
         f"are in {saved}.", "are restored, all as they were saved."
     )
-    before, after = (MlflowClient(each.environment["MLFLOW_BACKEND_STORE_URI"]) for each in (server, empty))
+    stores = [each.environment["MLFLOW_BACKEND_STORE_URI"] for each in (server, empty)]
+    before, after = (MlflowClient(uri, uri) for uri in stores)
     found = [{run.info.run_id: run.to_dictionary() for run in all_runs(client)} for client in (before, after)]
     assert len(found[0]) > 5
     assert found[0] == found[1]
@@ -345,9 +345,9 @@ def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, mon
             ["0" * 32],
         )
     with pytest.raises(MlflowException, match="out-of-date database schema"):
-        MlflowClient(uri).get_run("0" * 32)
+        MlflowClient(uri, uri).get_run("0" * 32)
     care(server, monkeypatch, mlflow.db.commands, "upgrade", uri)
-    assert MlflowClient(uri).get_run("0" * 32).info.status == "FINISHED"
+    assert MlflowClient(uri, uri).get_run("0" * 32).info.status == "FINISHED"
 
 
 def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
@@ -359,7 +359,7 @@ def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
     alice.client.delete_run(run)
     for name, value in users["admin"].environment.items():
         monkeypatch.setenv(name, value)
-    care(server, monkeypatch, mlflow.cli.gc, "--run-ids", run)
+    care(server, monkeypatch, mlflow.cli.gc, "--run-ids", run, "--tracking-uri", server.uri)
     with pytest.raises(MlflowException, match="not found"):
         users["admin"].client.get_run(run)
     from backup import Stores
