@@ -48,13 +48,14 @@ MAX_LOST = 3  # a request under which this many servers broke off is not sent to
 _log = logging.getLogger("local_proxy")
 
 
-def processor_seconds(pid: int) -> float:
-    """The processor time that a process has used; 0 where the system does not tell (only Linux does)."""
-    try:
+def processor_seconds(pid: int) -> tuple[float, bool]:
+    """The processor time of a process, and whether a thread of it wants more now; 0 and False except on Linux."""
+    seconds, wants = 0.0, False
+    with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        wants = any(") R " in thread.read_text() for thread in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return seconds, wants
 
 
 class Backend:
@@ -107,8 +108,8 @@ class Backend:
         if await self.check_ready() or not self.check_alive():
             return
         record = holder(self.folder, "server")
-        worked = processor_seconds(record["pid"]) if record else 0.0
-        busy = worked - self.worked > 0.2
+        worked, wants = processor_seconds(record["pid"]) if record else (0.0, False)
+        busy = wants or worked - self.worked > 0.2  # on a machine with much to do it may get little time
         self.missed, self.worked = self.missed + 1, worked
         if record and (self.missed >= BUSY_MISSES or (self.missed >= 2 and not busy)):
             _log.error("%s (version %s) hangs: it is killed", self.colour, self.server.version)

@@ -131,7 +131,7 @@ class LocalTarget:
         colours = {}
         for colour, server in sorted(state.servers.items()):
             if view is None:
-                condition = "unreachable: the proxy is not running, start() or a deploy brings it back"
+                condition = "unreachable: the proxy is not running, `start` or `deploy` brings it back"
             elif not view.get(server.folder, {}).get("ready") or not _answers_ping(server):
                 condition = f"down: it is being started again, see {server.folder}/server.log"
             elif restarts := view[server.folder]["restarts"]:
@@ -316,7 +316,7 @@ class LocalTarget:
                 reply = self._request(state, method, path, timeout=PROXY_TIMEOUT)
             except requests.RequestException as error:  # it may just be starting, or ending
                 if time.monotonic() > deadline:
-                    raise _ProxyHangsError(f"the proxy of {self.name} does not answer: start() replaces it") from error
+                    raise _ProxyHangsError(f"the proxy of {self.name} does not answer: `start` replaces it") from error
                 time.sleep(0.05)
                 continue
             if reply.status_code == 401:
