@@ -57,7 +57,7 @@ tour: $(UV) store .venv/tour.installed
 	mlflow run . --env-manager local
 
 ui: .venv/classification.installed
-	@echo "Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+	@echo "Once it says that Uvicorn is running: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning"
 	mlflow ui --workers 1
 
 # make team-server port=5001 folder=/srv/mlflow: both stores, the logs and the passwords are kept in the folder.
