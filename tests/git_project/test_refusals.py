@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +14,16 @@ GIT_PROJECT = COLLECTION / "git_project"
 UNKNOWN = "0123456789abcdef0123456789abcdef"
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
-# Calls a command with one set of parameters after the other: to load MLflow takes longer than all of them.
-SEVERAL = """
-import importlib, json, sys
-import click
-sys.path.insert(0, sys.argv[1])
-command = getattr(importlib.import_module(sys.argv[2]), sys.argv[2])
-for parameters in json.loads(sys.argv[3]):
-    try:
-        command.main([f"--{name}={value}" for name, value in parameters.items()], standalone_mode=False)
-    except click.ClickException as error:
-        print("Error:", error.format_message())
-"""
-
 
 def check(store: Store, command: str, cases: list[tuple[dict[str, object], str]]) -> None:
     """A command refuses each set of parameters with a line that holds the text beside it, and begins no run."""
     before = len(store.client.search_runs(["0"]))
-    parameters = json.dumps([parameters for parameters, _ in cases], default=str)
-    outcome = store.run([sys.executable, "-c", SEVERAL, str(GIT_PROJECT), command, parameters])
-    assert outcome.code == 0, outcome.output
-    lines = outcome.output.splitlines()
-    assert len(lines) == len(cases), outcome.output
-    for line, (_, text) in zip(lines, cases, strict=True):
-        assert line.startswith("Error: ")
-        assert text in line
-        assert "s3cret" not in line
+    given = [[f"--{name}={value}" for name, value in parameters.items()] for parameters, _ in cases]
+    outcomes = store.run_several(GIT_PROJECT, [(command, command, arguments) for arguments in given])
+    for outcome, (_, text) in zip(outcomes, cases, strict=True):
+        assert outcome.code == 2, outcome.output
+        assert text in outcome.error
+        assert "s3cret" not in outcome.output
     assert len(store.client.search_runs(["0"])) == before
 
 
@@ -172,13 +154,6 @@ def test_runs_that_cannot_be_reproduced(store: Store, plain: Run, tmp_path: Path
         (dirty, "was run with uncommitted changes (its artifact git.diff), which no commit holds: -P allow_dirty=true"),
     ]
     check(store, "reproduce", [({"run_id": run_id}, text) for run_id, text in cases])
-    for run_id, text in [
-        (running, "is still RUNNING: wait until it ends."),
-        (plain.info.run_id, "has no commit: its project did not lie in a Git repository."),
-    ]:
-        outcome = store.run([sys.executable, str(GIT_PROJECT / "reproduce.py"), "--run_id", run_id])
-        assert outcome.code == 2
-        assert outcome.output == f"Error: Invalid value for '--run_id': '{run_id}' {text}\n"
     store.client.set_terminated(running)
 
 
