@@ -11,7 +11,7 @@ from classifiers import CLASSIFIERS, COUNT, WEIGHT, build
 from evaluation import THRESHOLD, fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, with_preprocessing
 from report import cautions, curves_figure, leaderboard, leaderboard_figure, log_leaderboard
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.parameters import Or, option
 from support.table import bad
@@ -36,10 +36,7 @@ def compare(models: str, threshold: str, max_depth: Any, class_weight: str | Non
         raise bad("models", "knn", f"asks for {asked} neighbours, and there are {rows} training rows: leave it out.")
 
     with mlflow.start_run() as parent:
-        name_run("compare")
-        if not parent.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(parent, "compare")
         mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
         results, run_ids = {}, {}
         for number, (name, values) in enumerate(chosen.items(), start=1):

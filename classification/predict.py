@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from evaluation import decide
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.parameters import option
 from support.scoring import Scored, check_output, log_scored, say_unseen, score_here, score_on_spark
 from support.table import bad
@@ -41,10 +41,7 @@ def predict(model_uri: str, data: str, output: str, prediction_column: str, batc
     called = {"prediction": prediction_column}
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
-        name_run("predict")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "predict")
         if engine == "spark":
             found = score_on_spark(predictor, model_uri, data, output, called=called)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from evaluation import Result
 from features import Split, warn
 from support.bootstrap import METRICS
 from support.language import tr
-from support.style import COLORS, DASHES
+from support.style import COLORS, DASHES, contrast
 from support.texts import in_markdown, on_picture, shown
 
 SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]  # in the leaderboard, sorted by the first
@@ -66,8 +67,9 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     turned = 30 if len(names) > 3 else 0
     drawn.plot(cmap="Blues", ax=matrix, colorbar=False, xticks_rotation=turned, im_kw={"vmin": 0, "vmax": 1})
     for text, count, share in zip(drawn.text_.ravel(), counts.ravel(), shares.ravel(), strict=True):
-        size, color = "medium" if len(names) <= 6 else "xx-small", "white" if share > 0.75 else "black"
-        text.set(text=f"{count:,}\n{share:.0%}", fontsize=size, color=color)
+        ground = drawn.im_.cmap(drawn.im_.norm(share))
+        color = max("black", "white", key=partial(contrast, ground))
+        text.set(text=f"{count:,}\n{share:.0%}", fontsize="medium" if len(names) <= 6 else "xx-small", color=color)
     title = tr("Confusion matrix (share of the true class)")
     matrix.set(xlabel=tr("Predicted class"), ylabel=tr("True class"), title=title)
     return figure

@@ -12,7 +12,7 @@ from classifiers import CLASSIFIERS, build
 from evaluation import THRESHOLD, fit_and_evaluate
 from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
 from report import cautions
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.table import bad
 from support.texts import in_markdown
@@ -26,11 +26,8 @@ def train_one(name: str, threshold: str, **given: Any) -> None:
     if values.get("n_neighbors", 0) > len(split.X_train):
         raise bad("n_neighbors", values["n_neighbors"], f"is more than the {len(split.X_train)} training rows.")
     with mlflow.start_run() as run:
-        name_run(name)
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
+        describe_run(run, name)
         mlflow.log_param("classifier", name)
-        log_working_tree()
         model = with_preprocessing(build(name, values, split.random_state), split.kinds)
         result = fit_and_evaluate(model, split, threshold)
         log_result(name, result, split)

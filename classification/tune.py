@@ -28,19 +28,17 @@ from engines import new_study, search_locally, search_on_spark
 from evaluation import Result, fit_and_evaluate
 from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split, with_preprocessing
 from objective import METRICS, RANGES, Objective, Search, split_name
-from report import COLORS
-from support.entry_point import FiniteRange, log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.parameters import option
+from support.style import COLORS
 from support.table import bad
 from support.texts import shown
 from tracking import log_result
 from trials import check_settings, load_trials, runs_of
 
 SEARCH_OPTIONS = [
-    option(
-        "model", click.Choice(["all", *RANGES]), "all", "The classifier to tune, or all: it is then itself a choice."
-    ),
+    option("model", click.Choice(["all", *RANGES]), "all", "The classifier to tune; all: it is itself a choice."),
     option("n_trials", COUNT, 50, "Trials that the study has in the end."),
     option("timeout", FiniteRange(min=0), 0.0, "Seconds after which no trial begins; 0 for no limit."),
     option("metric", click.Choice(METRICS), "roc_auc", "What the search is for."),
@@ -67,11 +65,8 @@ def tune(**given: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     with mlflow.start_run() as parent:
-        name_run("tune")
+        describe_run(parent, "tune")
         earlier, search = take_up(search, split, parent)
-        if not parent.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
         mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
         objective, started = Objective(split, search), time.time()
         if search.engine == "spark":
@@ -183,29 +178,27 @@ def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Resu
     """
     metric, [first, *_] = search.metric, by_default
     best = by_default[first]
-    beats = False
-    if tuned.may_equal(best, metric):
+    better = (tuned.metrics[metric] > best.metrics[metric]) == search.greater_is_better
+    alike = tuned.may_equal(best, metric)
+    if alike:
         text = (
             "The tuned {name}, with {metric} {value:.4f}, is not told apart from the best defaults, {first}'s, with "
             "{best:.4f}: chance in the choice of the test rows may explain the difference."
         )
-    elif (tuned.metrics[metric] > best.metrics[metric]) != search.greater_is_better:
+    elif better:
         text = (
-            "The tuned {name}, with {metric} {value:.4f}, does not beat the best defaults, {first}'s, with {best:.4f}."
+            "The tuned {name}, with {metric} {value:.4f}, beats every default; the best defaults, {first}'s, with "
+            "{best:.4f}."
         )
     else:
-        beats, text = (
-            True,
-            (
-                "The tuned {name}, with {metric} {value:.4f}, beats every default; the best defaults, {first}'s, with "
-                "{best:.4f}."
-            ),
+        text = (
+            "The tuned {name}, with {metric} {value:.4f}, does not beat the best defaults, {first}'s, with {best:.4f}."
         )
     reached = {"value": tuned.metrics[metric], "best": best.metrics[metric]}
     sentence = tr(text, name=name, metric=metric, first=first, **reached)
     if "ann" not in by_default:
         sentence += " " + tr("The ann is not among them: TensorFlow is loaded only where it is searched.")
-    return beats, sentence
+    return better and not alike, sentence
 
 
 def command_line(found: Found, table: dict[str, Any]) -> str:
@@ -260,22 +253,14 @@ def log_pictures(found: Found) -> None:
     """
     from optuna.visualization import matplotlib as drawings
 
-    model, name, target = found.search.model, found.name, tr("{metric} (mean of the folds)", metric=found.search.metric)
-    own = optuna.create_study(direction=found.study.direction)  # the trials of the best classifier, its names short
-    for trial in found.study.get_trials(states=[TrialState.COMPLETE]):
-        (tried, params), (_, distributions) = split_name(trial.params, model), split_name(trial.distributions, model)
-        if tried == name:
-            own.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
-    of_best = {"study": own, "params": list(found.values)}
+    target = tr("{metric} (mean of the folds)", metric=found.search.metric)
+    of_all: dict[str, Any] = {"study": found.study}
+    of_best = {**of_all, "params": [f"{found.name}.{key}" for key in found.values]}
+    trials, matters = tr("The {name} trials", name=found.name), tr("What matters to the {name}", name=found.name)
     pictures: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
-        (
-            "optimization_history",
-            tr("Optimisation history"),
-            drawings.plot_optimization_history,
-            {"study": found.study},
-        ),
-        ("parallel_coordinate", tr("The {name} trials", name=name), drawings.plot_parallel_coordinate, of_best),
-        ("param_importances", tr("What matters to the {name}", name=name), drawings.plot_param_importances, of_best),
+        ("optimization_history", tr("Optimisation history"), drawings.plot_optimization_history, of_all),
+        ("parallel_coordinate", trials, drawings.plot_parallel_coordinate, of_best),
+        ("param_importances", matters, drawings.plot_param_importances, of_best),
     ]
     matplotlib.use("Agg")  # Optuna draws with pyplot, which would look for a screen
     for picture, title, plot, of in pictures:

@@ -9,7 +9,7 @@ import click
 import mlflow
 
 from segment_model import ADDED, SegmentModel
-from support.entry_point import log_working_tree, name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.scoring import Scored, check_output, log_scored, say_unseen, score_here, score_on_spark
 
 
@@ -27,10 +27,7 @@ def predict(model_uri: str, data: str, output: str, segment_column: str, batch_s
     called = {name: name.replace("segment", segment_column, 1) for name in ADDED}
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
-        name_run("predict")
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "predict")
         if engine == "spark":
             found = score_on_spark(model, model_uri, data, output, called=called, sums=("far",))
         else:
