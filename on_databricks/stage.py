@@ -22,13 +22,6 @@ RUNNER = Path(mlflow_databricks_jobs.__file__).with_name("run_entry_point.py")
 MARK = "# Made by stage.py from another MLproject: edit that one."
 
 
-class Dumper(yaml.SafeDumper):
-    """YAML without anchors: entry points that share their parameters are written out."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def twin_of(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
     """The MLproject of the twin.
 
@@ -90,7 +83,8 @@ def stage(project: Path, folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(project / path, folder / path)
     shutil.copy(RUNNER, folder)
-    text = yaml.dump(twin, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    written_out = json.loads(json.dumps(twin))  # entry points that share their parameters would be anchors in YAML
+    text = yaml.safe_dump(written_out, sort_keys=False, allow_unicode=True, width=120)
     (folder / "MLproject").write_text(f"{MARK}\n{text}", encoding="utf-8")
     flat = json.dumps(cluster["new_cluster"], indent=2)
     (folder / "cluster.json").write_text(f"{flat}\n", encoding="utf-8")
