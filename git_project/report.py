@@ -107,7 +107,12 @@ class Report:
         if self.attempt and self.attempt.env_manager == "local":
             found.append("This time the packages installed here were used, not those that the project asks for.")
         elif not self.past.env_manager:
-            found.append("The original used the packages of its machine, not those that the project asks for.")
+            found.append(
+                "The original used the packages of its machine, not those that the project asks for; "
+                "-P env_manager=local uses what is installed here."
+            )
+        if self.registry == "scratch" and any("registered version" in line for line in self.foreseen):
+            found.append("The registry was empty this time: what the project found in yours was not there.")
         found.append(
             "What no commit fixes: a seed that is not set, the time, the number of threads, the hardware (this time "
             f"{machine()}; MLflow does not record that of the original)."
