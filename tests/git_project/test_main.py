@@ -108,9 +108,8 @@ def test_a_private_repository(store: Store, foreign: Any, private: GitServer, in
     assert "s3cret" not in outcome.output
 
     wrong = {**helper, "GIT_CONFIG_VALUE_0": "!f() { echo username=ada; echo password=w0rd; }; f"}
-    command = [sys.executable, str(GIT_PROJECT / "run.py"), "--repo", url]
-    outcome = store.run(command, environment=wrong)
-    assert outcome.code == 2
+    outcome = store.mlflow_run(GIT_PROJECT, "main", {"repo": url}, environment=wrong)
+    assert outcome.code == 1
     assert outcome.error == f"The repository {url} refuses the user and password that Git's credential helper gave."
 
 
