@@ -132,9 +132,14 @@ def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answer
     def as_in_truth(answered: Any) -> list[Any]:
         return [truth.get(str(each), each) for each in answered]
 
+    def predicted() -> list[Any]:
+        values = _one_a_row(output, rows).tolist()
+        names = _classes(loaded, values)[1]
+        return as_in_truth(names.get(each, each) for each in values)
+
     named, probabilities = _probabilities(loaded, given, rows, output)
     if probabilities is None:
-        return Answers(as_in_truth(_one_a_row(output, rows).tolist()), [], [])
+        return Answers(predicted(), [], [])
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
     classes = as_in_truth(named or range(probabilities.shape[1]))
@@ -143,8 +148,22 @@ def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answer
     if _is_probability(np.asarray(_values(output), dtype=object).reshape(rows, -1), loaded):
         predictions = [classes[place] for place in probabilities.argmax(axis=1)]
     else:
-        predictions = as_in_truth(_one_a_row(output, rows).tolist())
+        predictions = predicted()
     return Answers(predictions, classes, probabilities.astype(float).tolist())
+
+
+def _classes(loaded: Any, predictions: list[Any] | None = None) -> tuple[list[Any], dict[Any, Any]]:
+    """The classes of a model, in the order of its probabilities, and their names by what it answers where that differs.
+
+    A model that learned the numbers of the classes has their names in its metadata.
+    """
+    known = (loaded.metadata.metadata or {}).get("classes") or []
+    own = np.asarray(getattr(raw_model(loaded), "classes_", [])).tolist()
+    if own and (len(own) != len(known) or set(map(str, own)) == set(map(str, known))):
+        return own, {}
+    if not own and set(map(str, predictions or [])) <= set(map(str, known)):
+        return known, {}  # they are the classes themselves, as far as anybody can tell
+    return known, dict(zip(own or range(len(known)), known, strict=True))
 
 
 def _probabilities(loaded: Any, given: Any, rows: int, output: Any) -> tuple[list[Any], np.ndarray | None]:
@@ -157,8 +176,7 @@ def _probabilities(loaded: Any, given: Any, rows: int, output: Any) -> tuple[lis
         return known or list(getattr(found, "columns", [])), np.asarray(found, dtype=float)
     raw = raw_model(loaded)
     if hasattr(raw, "predict_proba"):  # scikit-learn, XGBoost, LightGBM, CatBoost
-        classes = np.asarray(getattr(raw, "classes_", known)).tolist()
-        return classes or known, np.asarray(raw.predict_proba(given), dtype=float)
+        return _classes(loaded)[0], np.asarray(raw.predict_proba(given), dtype=float)
     if isinstance(output, pd.DataFrame) and "prediction" in output:
         beside = output.drop(columns="prediction").select_dtypes("number")
         found = beside.to_numpy(dtype=float)

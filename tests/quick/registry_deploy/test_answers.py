@@ -135,6 +135,29 @@ def test_models_of_xgboost_and_lightgbm_give_their_probabilities(tmp_path: Path)
         assert asked.milliseconds(5) > 0
 
 
+def test_a_model_that_learned_the_numbers_of_classes_answers_by_their_names(tmp_path: Path) -> None:
+    """XGBoost learns 0 and 1 only: the classes are in the metadata, as the message of a refusal says."""
+    boosted = xgboost.XGBClassifier(n_estimators=3).fit(X, y)
+    named: list[list[Any]] = [["no", "yes"], [1, 2]]
+    for place, classes in enumerate(named):
+        path = tmp_path / str(place)
+        signature = infer_signature(X, y)
+        mlflow.xgboost.save_model(
+            boosted, path, signature=signature, metadata={"classes": classes}, pip_requirements=["mlflow"]
+        )
+        for rows, numbers in ((X, y), (X[y == 1], y[y == 1])):
+            found = answers.Asked(str(path), rows, classes).answers
+            assert (found.classes, found.predictions) == (classes, [classes[number] for number in numbers])
+    cases: list[tuple[list[Any], list[Any], list[Any]]] = [
+        ([0, 1], ["no", "yes"], ["no", "yes"]),
+        (["no", "yes"], ["no", "yes"], ["no", "yes"]),
+        ([1, 0], [0, 1], [1, 0]),
+        ([2, 1], [1, 2], [2, 1]),
+    ]
+    for output, labels, predicted in cases:
+        assert answers._ask(Loaded(output, labels), X[:2], 2, labels).predictions == predicted
+
+
 def test_rows_become_what_the_signature_asks_for() -> None:
     assert answers.as_input(X, Schema([ColSpec("double", "a")])) is X
     tensor = answers.as_input(X, Schema([TensorSpec(np.dtype("float32"), (-1, 2))]))
