@@ -27,3 +27,19 @@ def refused_by_server(error: BaseException) -> str | None:
     if re.search(r"\b50[0-9]\b|Max retries", text):
         return f"{server} could not do {request}, and what was to come is not logged: {text[-150:]}"
     return None
+
+
+def note_models_used(run_id: str, model_ids: list[str]) -> None:
+    """Show a run on the pages of the models that it used, where the user may write to these.
+
+    On a server with accounts everybody may load another's model, but not note so on its page.
+    """
+    from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
+    from mlflow.entities import LoggedModelInput
+    from mlflow.exceptions import MlflowException
+
+    try:
+        MlflowClient().log_inputs(run_id, models=[LoggedModelInput(each) for each in model_ids])
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise

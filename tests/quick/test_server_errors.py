@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 import pytest
+from mlflow.entities import LoggedModelInput
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 
-from support.server_errors import refused_by_server
+from support.server_errors import note_models_used, refused_by_server
 
 DENIED = "API request to endpoint {} failed with error code 403 != 200. Response body: 'Permission denied'"
 
@@ -66,3 +68,19 @@ def test_any_other_error_stays_as_it_is(text: str, monkeypatch: pytest.MonkeyPat
     assert refused_by_server(click.UsageError(text)) is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     assert refused_by_server(MlflowException(DENIED.format("/api/2.0/mlflow/runs/create"))) is None
+
+
+def test_a_model_of_another_user_is_used_without_a_note_on_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def log_inputs(client: object, run_id: str, models: list[LoggedModelInput]) -> None:
+        asked.append((run_id, [each.model_id for each in models]))
+        raise MlflowException(DENIED, error_code=code)
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_inputs", log_inputs)
+    code = PERMISSION_DENIED
+    note_models_used("0a", ["m-1", "m-2"])
+    assert asked == [("0a", ["m-1", "m-2"])]
+    code = RESOURCE_DOES_NOT_EXIST
+    with pytest.raises(MlflowException):
+        note_models_used("0a", ["m-1"])
