@@ -254,8 +254,11 @@ def log_pictures(found: Found) -> None:
     from optuna.visualization import matplotlib as drawings
 
     target = tr("{metric} (mean of the folds)", metric=found.search.metric)
+    own = optuna.create_study(direction=found.study.direction)  # the trials of the best classifier
+    tried = [trial for trial in found.study.trials if split_name(trial.params, found.search.model)[0] == found.name]
+    own.add_trials(tried)
     of_all: dict[str, Any] = {"study": found.study}
-    of_best = {**of_all, "params": [f"{found.name}.{key}" for key in found.values]}
+    of_best = {"study": own, "params": [f"{found.name}.{key}" for key in found.values]}
     trials, matters = tr("The {name} trials", name=found.name), tr("What matters to the {name}", name=found.name)
     pictures: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
         ("optimization_history", tr("Optimisation history"), drawings.plot_optimization_history, of_all),

@@ -65,19 +65,16 @@ class Choice:
 
     scores: the metrics of each number of segments, which is the index.
     by_criterion: the number that each criterion chooses; None for an elbow that does not exist.
+    candidates: the numbers that any criterion chooses, in ascending order, each with the criteria that do.
     by: the criterion that decides, or `vote`.
     k: the number chosen.
     """
 
     scores: pd.DataFrame
     by_criterion: dict[str, int | None]
+    candidates: dict[int, list[str]]
     by: str
     k: int
-
-    @property
-    def candidates(self) -> dict[int, list[str]]:
-        """The numbers that any criterion chooses, in ascending order, each with the criteria that do."""
-        return candidates(self.by_criterion)
 
     @property
     def verdict(self) -> str:
@@ -106,18 +103,13 @@ def decide(scores: pd.DataFrame, by: str) -> Choice:
         "calinski_harabasz": ks[int(np.nanargmax(scores["calinski_harabasz"]))],
         "elbow": elbow(ks, scores["inertia"].tolist()),
     }
-    votes = candidates(by_criterion)
+    numbers = sorted({k for k in by_criterion.values() if k is not None})
+    votes = {k: [name for name, chosen in by_criterion.items() if chosen == k] for k in numbers}
     k = max(votes, key=lambda k: (len(votes[k]), scores["silhouette"][k])) if by == "vote" else by_criterion[by]
     if k is None:
         said = f"'elbow' finds no elbow from k_min={ks[0]} to k_max={ks[-1]}: choose by another criterion."
         raise click.BadParameter(said, param_hint="'--choose'")
-    return Choice(scores, by_criterion, by, k)
-
-
-def candidates(by_criterion: dict[str, int | None]) -> dict[int, list[str]]:
-    """The numbers that any criterion chooses, in ascending order, each with the criteria that do."""
-    numbers = sorted({k for k in by_criterion.values() if k is not None})
-    return {k: [name for name, chosen in by_criterion.items() if chosen == k] for k in numbers}
+    return Choice(scores, by_criterion, votes, by, k)
 
 
 def elbow(n_clusters: list[int], inertias: list[float]) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import skew
 
 from features import Table
 from kmeans import Clustering
@@ -37,8 +38,7 @@ class Profile:
     differences: as `means`, without `all`: how far a segment's mean is from that of all rows, in standard deviations.
     firm: as `differences`, without the most extreme twentieth of the segment's rows, at least two: what is left of a
         difference that a few rows make is little or nothing.
-    columns: the column that each feature is made of.
-    shares: whether each feature is a share.
+    columns, shares: of each feature the column that it is made of, and whether it is a share.
     sizes: rows of each segment in the whole table.
     words: each segment in a few words, from the columns that were fitted on.
     """
@@ -221,10 +221,5 @@ def _list(names: list[str]) -> str:
 def _skewed(values: pd.Series) -> bool:
     """Whether a few values are far above the others, and the logarithm brings them closer."""
     numbers = values.dropna().to_numpy(dtype="float64")
-    skewness = _skewness(numbers)
-    return bool(numbers.min() >= 0 and skewness >= SKEWED and _skewness(np.log1p(numbers)) <= skewness / 2)
-
-
-def _skewness(numbers: np.ndarray) -> float:
-    """The third moment, in standard deviations: 0 where values above and below the mean are alike."""
-    return float((((numbers - numbers.mean()) / numbers.std()) ** 3).mean())
+    skewness = skew(numbers)
+    return bool(numbers.min() >= 0 and skewness >= SKEWED and skew(np.log1p(numbers)) <= skewness / 2)

@@ -30,18 +30,7 @@ MOST_CATEGORIES = 50
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user says about the table, each a parameter of the same name.
-
-    data: path or URL of the table.
-    columns: names to fit on; empty for all. Those in `drop` and `profile` are not fitted on.
-    drop: names to ignore.
-    profile: names to describe segments by without fitting on them; empty for all the others, `none` for none.
-    log_columns: those of `columns` to take the logarithm of, as log(1 + x).
-    categories: `refuse` columns of text, or encode them `onehot`.
-    missing: `refuse` missing values, or `impute` the median of numbers and the most frequent category.
-    kinds: what columns hold, where the user knows better than the table says: "salary:number, zip:category".
-    missing_values: texts that stand for a missing value.
-    """
+    """What the user says about the table: the parameters of these names, as they are typed."""
 
     data: str
     columns: str
@@ -94,12 +83,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class Tally:
-    """What all rows of a table come to.
+    """What all rows of a table come to: how many there are, and the digest of the table.
 
-    rows: how many there are.
-    lacking: in how many each column to fit on has no value.
-    below: in how many each column of `Columns.logged` has no logarithm.
-    digest: of the table, eight hexadecimal digits.
+    lacking: in how many each column to fit on has no value; below: in how many each of `logged` has no logarithm.
     """
 
     rows: int
@@ -143,9 +129,8 @@ def load_table(
     Raises click.BadParameter where the table or a name does not allow it.
     """
     opened = open_table(selection.data)
-    columns = choose_columns(
-        opened.names, selection, partial(decide, opened, selection.kinds, selection.missing_values)
-    )
+    decided = partial(decide, opened, selection.kinds, selection.missing_values)
+    columns = choose_columns(opened.names, selection, decided)
     for note in opened.notes:
         click.echo(note, err=True)
     keys = np.empty(0)
@@ -283,12 +268,8 @@ def _describes(values: pd.Series) -> bool:
 def _refuse_kind(name: str, kind: Kind, categories: str) -> None:
     """Refuse to fit on a column that K-Means cannot measure."""
     if kind.kind == "category" and categories == "refuse":
-        raise bad(
-            "columns",
-            name,
-            f"holds text: give -P categories=onehot to fit on it, -P profile={name} to describe the segments by it, "
-            f"or -P drop={name} to ignore it.",
-        )
+        other = f"-P profile={name} to describe the segments by it, or -P drop={name} to ignore it."
+        raise bad("columns", name, f"holds text: give -P categories=onehot to fit on it, {other}")
     if not kind.learnable:
         cure = {"identifier": "number", "text": "category"}.get(kind.kind)
         other = f", or give -P kinds={name}:{cure}" if cure else ""
@@ -306,12 +287,8 @@ def _refuse_unfit(values: pd.Series, tally: Tally, columns: Columns) -> None:
         raise bad("columns", name, f"holds {distinct:,} different texts, too many to encode: give -P drop={name}.")
     if tally.lacking[name] and not columns.imputed:
         filled = "median" if name in columns.numeric else "most frequent one"
-        raise bad(
-            "columns",
-            name,
-            f"has {int(tally.lacking[name]):,} missing values in {tally.rows:,} rows: "
-            f"give -P missing=impute to fill in the {filled}, or -P drop={name}.",
-        )
+        cure = f"give -P missing=impute to fill in the {filled}, or -P drop={name}."
+        raise bad("columns", name, f"has {int(tally.lacking[name]):,} missing values in {tally.rows:,} rows: {cure}")
     if name in columns.logged and tally.below[name]:
-        below = int(tally.below[name])
-        raise bad("log_columns", name, f"has {below:,} values of -1 or less, which log(1 + x) excludes.")
+        right = f"has {int(tally.below[name]):,} values of -1 or less, which log(1 + x) excludes."
+        raise bad("log_columns", name, right)

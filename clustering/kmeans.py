@@ -20,18 +20,10 @@ SINGLE_THREADED = 100_000
 
 @dataclass(frozen=True)
 class Options:
-    """How to fit and score, under scikit-learn's names.
+    """How to fit and score: the parameters of these names, scikit-learn's own.
 
     engine: what does the work: `local`, scikit-learn's KMeans on the whole table in memory; `minibatch`, its
         MiniBatchKMeans, a batch of rows at a time; `spark`, the K-Means of Spark's MLlib.
-    algorithm: `lloyd` or `elkan`, of scikit-learn's KMeans.
-    n_init: how many initialisations to try, k-means++ or, on Spark, k-means||.
-    max_iter: the most iterations; with minibatch, the most passes over the table.
-    tol: stop when the centres (with minibatch: the inertia of a pass) change relatively less than this.
-    batch_size: rows of a mini-batch.
-    init_size: rows of the sample on which minibatch and spark fit the scaling, and minibatch starts.
-    sample_size: the most rows to compute silhouettes on.
-    random_state: seed of samples and initialisations.
     """
 
     engine: str
@@ -74,14 +66,8 @@ class Clustering:
 
 def fit_in_memory(table: Table, n_clusters: int, options: Options) -> Clustering:
     """Fit scikit-learn's KMeans on all rows of a table."""
-    kmeans = KMeans(
-        n_clusters,
-        algorithm=options.algorithm,
-        n_init=options.n_init,
-        max_iter=options.max_iter,
-        tol=options.tol,
-        random_state=options.random_state,
-    )
+    given = {name: getattr(options, name) for name in ("algorithm", "n_init", "max_iter", "tol", "random_state")}
+    kmeans = KMeans(n_clusters, **given)
     started = time.perf_counter()
     with threads_for(table.Z):
         kmeans.fit(table.Z)

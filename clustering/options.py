@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from support.entry_point import FiniteRange
+from support.language import LANGUAGE
+from support.parameters import option
 
 COUNT = click.IntRange(min=1)
 
-OPTIONS = [
-    click.option("--data", default="data/customers.csv", help="Path or URL of a CSV or Parquet file."),
-    click.option("--columns", default="tenure,monthly_charges", help="Columns to fit on; empty for all."),
-    click.option("--drop", default="", help="Columns to ignore."),
-    click.option("--profile", default="", help="Columns to describe by, not to fit on; empty for all others, or none."),
-    click.option("--log_columns", default="", help="Columns to take the logarithm of, as log(1 + x)."),
-    click.option("--categories", type=click.Choice(["refuse", "onehot"]), default="refuse", help="Columns of text."),
-    click.option("--missing", type=click.Choice(["refuse", "impute"]), default="refuse", help="Missing values."),
-    click.option("--kinds", default="", help="What columns hold, where you know better: zip:category."),
-    click.option("--missing_values", default="", help="Texts that stand for a missing value."),
-    click.option("--axes", default="", help="Two columns to draw the segments on; empty for the best plane."),
-    click.option("--engine", type=click.Choice(["local", "minibatch", "spark"]), default="local"),
-    click.option("--algorithm", type=click.Choice(["lloyd", "elkan"]), default="lloyd"),
-    click.option("--n_init", type=COUNT, default=10, help="Initialisations to try; the best is kept."),
-    click.option("--max_iter", type=COUNT, default=300, help="Iterations; with minibatch, passes over the table."),
-    click.option("--tol", type=FiniteRange(min=0), default=1e-4),
-    click.option("--batch_size", type=COUNT, default=100_000, help="With minibatch: rows in memory at a time."),
-    click.option("--init_size", type=click.IntRange(min=100), default=100_000, help="Rows of the sample to scale by."),
-    click.option("--sample_size", type=click.IntRange(min=100), default=10_000, help="Rows for silhouettes."),
-    click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0),
+FITTING_OPTIONS = [
+    option("data", default="data/customers.csv", help="Path or URL of a CSV or Parquet file."),
+    option("columns", default="tenure,monthly_charges", help="Columns to fit on; empty for all."),
+    option("drop", help="Columns to ignore."),
+    option("profile", help="Columns to describe by, not to fit on; empty for all others, or none."),
+    option("log_columns", help="Columns to take the logarithm of, as log(1 + x)."),
+    option("categories", click.Choice(["refuse", "onehot"]), "refuse", "Columns of text."),
+    option("missing", click.Choice(["refuse", "impute"]), "refuse", "Missing values."),
+    option("kinds", help="What columns hold, where you know better: zip:category."),
+    option("missing_values", help="Texts that stand for a missing value."),
+    option("axes", help="Two columns to draw the segments on; empty for the best plane."),
+    option("engine", click.Choice(["local", "minibatch", "spark"]), "local"),
+    option("algorithm", click.Choice(["lloyd", "elkan"]), "lloyd"),
+    option("n_init", COUNT, 10, "Initialisations to try; the best is kept."),
+    option("max_iter", COUNT, 300, "Iterations; with minibatch, passes over the table."),
+    option("tol", FiniteRange(min=0), 1e-4),
+    option("batch_size", COUNT, 100_000, "With minibatch: rows in memory at a time."),
+    option("init_size", click.IntRange(min=100), 100_000, "Rows of the sample to scale by."),
+    option("sample_size", click.IntRange(min=100), 10_000, "Rows for silhouettes."),
+    option("random_state", click.IntRange(0, 2**32 - 1), 0),
+    LANGUAGE,
 ]
-
-
-def fitting_options(command: Any) -> Any:
-    """Give a command the options above, in their order."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command

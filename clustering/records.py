@@ -1,11 +1,10 @@
-"""What a run records: how it began, the model of a clustering with its metrics, and who is in the segments."""
+"""What a run records: the model of a clustering with its metrics, and who is in the segments."""
 
 from __future__ import annotations
 
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.models import ModelSignature, infer_signature
@@ -15,26 +14,12 @@ from describe import profile, profile_table, summary
 from evaluation import Scored
 from features import Table
 from pictures import Plane, profile_figure, scatter_figure, silhouette_figure
-from support.entry_point import log_working_tree, name_run
 from support.kinds import to_metadata
 from support.language import tr
 from support.texts import in_markdown, on_picture
 
 # What a logged model needs to predict.
 REQUIREMENTS = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")]
-
-
-def begin(name: str, table: Table, parameters: dict[str, Any]) -> None:
-    """Log to the active run what it starts from: its parameters, the working tree, and its table.
-
-    name: of the run, unless the user has given it one.
-    """
-    name_run(name)
-    run = mlflow.active_run()
-    if run and not run.data.params:  # `mlflow run` has logged them
-        mlflow.log_params(parameters)
-    log_working_tree()
-    mlflow.log_input(table.dataset, context="training")
 
 
 def log_clustering(table: Table, scored: Scored) -> ModelInfo:

@@ -16,24 +16,24 @@ from describe import advice
 from evaluation import SHOWN, Scored, score, scores_of
 from features import Selection, Table, refuse_too_many
 from kmeans import Options
-from options import fitting_options
+from options import FITTING_OPTIONS
 from pictures import Plane, candidates_figure, criteria_figure, plane
-from records import begin, log_clustering, log_segments
-from support.entry_point import run_command, say_where_to_look
-from support.language import LANGUAGE, tr
+from records import log_clustering, log_segments
+from support.entry_point import describe_run, run_command, say_where_to_look
+from support.language import tr
+from support.parameters import option
 from support.table import bad
 from support.texts import on_picture
 
 COUNT = click.IntRange(min=2)
+SWEEP_OPTIONS = [
+    option("k_min", COUNT, 2, "The fewest segments to try."),
+    option("k_max", COUNT, 20, "The most segments to try."),
+    option("choose", click.Choice([*CRITERIA, "vote"]), "silhouette", "Which criterion chooses, or a vote."),
+]
 
 
-@click.command(params=[LANGUAGE])
-@fitting_options
-@click.option("--k_min", type=COUNT, default=2, help="The fewest segments to try.")
-@click.option("--k_max", type=COUNT, default=20, help="The most segments to try.")
-@click.option(
-    "--choose", type=click.Choice([*CRITERIA, "vote"]), default="silhouette", help="Which criterion chooses, or a vote."
-)
+@click.command(params=[*FITTING_OPTIONS, *SWEEP_OPTIONS])
 def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
     """Try every number of segments from k_min to k_max and choose one."""
     if k_min > k_max:
@@ -44,13 +44,13 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
     refuse_too_many(table, k_max, "k_max")
     drawn = plane(table, parameters["axes"])
 
-    with mlflow.start_run():
-        begin("sweep", table, {"k_min": k_min, "k_max": k_max, "choose": choose, **parameters})
+    with mlflow.start_run() as run:
+        describe_run(run, "sweep")
+        mlflow.log_input(table.dataset, context="training")
         clusterings = []
         for number, clustering in enumerate(engines.fit(table, ks, options), start=1):
-            inertia, seconds = clustering.metrics["inertia"], clustering.metrics["fit_seconds"]
-            reached = tr("inertia {inertia:,.1f}", inertia=inertia)
-            fitted = tr("fitted in {seconds:.2f} s", seconds=seconds)
+            reached = tr("inertia {inertia:,.1f}", inertia=clustering.metrics["inertia"])
+            fitted = tr("fitted in {seconds:.2f} s", seconds=clustering.metrics["fit_seconds"])
             click.echo(f"[{number}/{len(ks)}] k = {clustering.n_clusters}: {reached}, {fitted}")
             clusterings.append(clustering)
         scored = score(table, clusterings, options)
@@ -61,15 +61,12 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
         choice = decide(scores, choose)
         best = scored[ks.index(choice.k)]
         log_choice(choice, table, scored, drawn, models[choice.k])
-        text = log_segments(
-            table, best, drawn, tr("{verdict} Chosen by {by}: {k}.", verdict=choice.verdict, by=choose, k=choice.k)
-        )
-        click.echo(f"\n{scores[list(SHOWN)].to_string(float_format='{:.4f}'.format)}\n\n{text}")
-        click.echo(
-            "\n".join(
-                [*advice(table, best.clustering), tr("Model: {uri}", uri=f"runs:/{models[choice.k].run_id}/model")]
-            )
-        )
+        chosen = tr("{verdict} Chosen by {by}: {k}.", verdict=choice.verdict, by=choose, k=choice.k)
+        text = log_segments(table, best, drawn, chosen)
+        click.echo(f"\n{scores[SHOWN].to_string(float_format='{:.4f}'.format)}\n\n{text}")
+        for line in advice(table, best.clustering):
+            click.echo(line)
+        click.echo(tr("Model: {uri}", uri=f"runs:/{models[choice.k].run_id}/model"))
         say_where_to_look()
 
 

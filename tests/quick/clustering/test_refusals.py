@@ -72,7 +72,7 @@ FITTING: list[tuple[str, list[str], str]] = [
     (
         "marked",
         [],
-        "'?' in column 'tenure', row 1, is no number, as 39 of 40 values are: give -P missing_values='?' if",
+        "'?' in column 'tenure', row 1, is no number, as 39 of 40 values are",
     ),
     (
         "marked",
