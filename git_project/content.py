@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 LARGE = 200_000_000  # bytes from which on a file is compared by its digest alone
 DEEP = 100  # levels below which nothing is looked at
@@ -66,15 +67,20 @@ def digest(path: Path) -> str:
 
 
 def _text(text: str, kind: str) -> Any:
-    if kind == ".json":
-        return json.loads(text)
-    if kind in (".jsonl", ".ndjson"):
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    if kind in (".csv", ".tsv"):
-        head, *rows = csv.reader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ",")
-        if all(len(row) == len(head) for row in rows):
+    """What a text says, by the suffix of its file; its lines where it says something else."""
+    try:
+        if kind == ".json":
+            return json.loads(text)
+        if kind in (".yaml", ".yml"):
+            return plain(yaml.safe_load(text))
+        if kind in (".jsonl", ".ndjson"):
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        if kind in (".csv", ".tsv"):
+            head, *rows = csv.reader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ",")
             columns = [[_cell(row[number]) for row in rows] for number in range(len(head))]
-            return _columns(head, columns)
+            return _columns(head, columns) if all(len(row) == len(head) for row in rows) else text.splitlines()
+    except (ValueError, IndexError, csv.Error, yaml.YAMLError):
+        pass
     return text.splitlines()
 
 

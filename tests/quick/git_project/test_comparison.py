@@ -164,5 +164,11 @@ def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
     assert not same("t.csv", "a,b\n1,2\n", "a,b\n1,3\n")
     assert same("r.json", json.dumps({"a": 1, "fit_seconds": 2}), json.dumps({"fit_seconds": 3, "a": 1}))
     assert not same("r.json", '{"a": 1}', '{"a": 2}')
+    assert same("r.yaml", "a: 1\nfit_seconds: 2\n", "fit_seconds: 3\na: 1\n")
+    assert same("r.yaml", "at: 2023-11-14 22:13:25\n", "at: 2027-01-15 08:00:30\n")
+    assert not same("r.yaml", "a: 1\n", "a: 2\n")
+    for name in ("r.json", "r.yaml", "t.csv"):  # a file that is not what its name says
+        assert same(name, f"a: [{ONE}\n1,2,3", f"a: [{OTHER}\n1,2,3")
+        assert not same(name, f"a: [{ONE}\n1,2,3", f"a: [{OTHER}\n1,2,4")
     assert same("log.txt", f"in /tmp/tmpabcdefgh as {ONE}", f"in /var/tmp12345678 as {OTHER}")
     assert not same("log.txt", "score 1", "score 2")
