@@ -25,22 +25,17 @@ if TYPE_CHECKING:
     from mlflow.server.auth.client import AuthServiceClient
 
 RIGHTS = ("READ", "USE", "EDIT", "MANAGE")
-ALL = "*"
 
-Grant = tuple[str, str, str]  # a user, a type of resource, and the resource's id, name or ALL
+Grant = tuple[str, str, str]  # a user, a type of resource, and the resource's id or name
 
 
 @dataclass
 class Accounts:
-    """What the file says: users, and for each experiment and registered model the right of each user.
-
-    `logged_models` are rights on the logged models of all experiments: the gate writes its metrics to them.
-    """
+    """What the file says: users, and for each experiment and registered model the right of each user."""
 
     users: list[str]
     experiments: dict[str, dict[str, str]]
     registered_models: dict[str, dict[str, str]]
-    logged_models: dict[str, str]
 
 
 def read_accounts(path: Path) -> Accounts:
@@ -53,10 +48,9 @@ def read_accounts(path: Path) -> Accounts:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         accounts = Accounts(**content)
         given = [*accounts.experiments.items(), *accounts.registered_models.items()]
-        given.append(("logged_models", accounts.logged_models))
         pairs = [(where, user, right) for where, rights in given for user, right in rights.items()]
     except (yaml.YAMLError, TypeError, AttributeError) as error:
-        message = f"{path} needs users, experiments, registered_models and logged_models, as accounts.yaml: {error}."
+        message = f"{path} needs users, experiments and registered_models, as accounts.yaml: {error}."
         raise click.BadParameter(" ".join(message.split()), param_hint="--accounts") from None
     for where, user, right in pairs:
         if user not in accounts.users:
@@ -96,7 +90,7 @@ def existing() -> tuple[dict[str, bool], dict[Grant, str]]:
 
 def wanted_grants(accounts: Accounts, experiment_ids: dict[str, str]) -> dict[Grant, str]:
     """The rights that the file gives."""
-    found = {(user, "logged_model", ALL): right for user, right in accounts.logged_models.items()}
+    found: dict[Grant, str] = {}
     for name, rights in accounts.experiments.items():
         found |= {(user, "experiment", experiment_ids[name]): right for user, right in rights.items()}
     for name, rights in accounts.registered_models.items():
@@ -143,7 +137,6 @@ def apply_grants(client: AuthServiceClient, accounts: Accounts, ids: dict[str, s
     """Give each user the rights of the file, and take those on what the file names that it does not give."""
     names = {("experiment", key): f"experiment {name}" for name, key in ids.items()}
     names |= {("registered_model", name): f"registered model {name}" for name in accounts.registered_models}
-    names["logged_model", ALL] = "all logged models"
     wanted = wanted_grants(accounts, ids)
     for (user, kind, key), right in wanted.items():
         if grants.get((user, kind, key)) != right:

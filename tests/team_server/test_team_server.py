@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +19,15 @@ import mlflow.db
 import psutil
 import psycopg
 import pytest
+import requests
+import sqlalchemy
 import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from running import COLLECTION, Outcome, model_logged
 from team import FEW_RETRIES, TEAM_SERVER, Command, User, free_ports
 
@@ -41,7 +45,7 @@ def accounts_script(server: Any, users: dict[str, User], accounts: Path) -> str:
 
 @pytest.fixture(scope="session")
 def registered(server: Any, users: dict[str, User], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the page says has been done: Alice has trained, and the gate has made her best model version 1, champion."""
+    """What the page says has been done: Alice has trained, and the gate has trained and made its model the champion."""
     home = tmp_path_factory.mktemp("home")
     (home / "mlflow-team-server").symlink_to(server.folder)
     blocks = re.findall(r"```sh\n(.*?)```", (TEAM_SERVER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -143,6 +147,28 @@ def test_all_read_and_load_what_the_gate_registered(
     assert scored.code == 0, scored.output
 
 
+def test_the_files_of_a_model_are_as_safe_as_its_experiment(
+    server: Any, users: dict[str, User], registered: str
+) -> None:
+    """MLflow lets whoever may write to an experiment replace the files of its models, registered or not."""
+    alice = users["alice"]
+    key = (alice.name, alice.environment["MLFLOW_TRACKING_PASSWORD"])
+    of_gate = alice.client.get_logged_model(registered.split("/")[-1])
+    of_alice = alice.client.search_logged_models([experiment(alice.client, "alice")])[0]
+    answers = []
+    for model in (of_gate, of_alice):
+        path = f"{model.experiment_id}/models/{model.model_id}/artifacts/added.txt"
+        url = f"{server.uri}/api/2.0/mlflow-artifacts/artifacts/{path}"
+        answers.append(requests.put(url, data=b"", auth=key, timeout=60).status_code)
+    assert answers == [403, 200]
+
+
+def another_version(gate: User) -> str:
+    """The number of one more version of churn, of the same model as version 1."""
+    source = str(gate.client.get_model_version("churn", "1").source)
+    return str(gate.client.create_model_version("churn", source, model_id=source.split("/")[-1]).version)
+
+
 def refused(outcome: Outcome, user: str, right: str) -> None:
     """It ended on one line, which names the user and the right that is missing."""
     assert outcome.code == 2, outcome.output
@@ -156,7 +182,7 @@ def test_each_verb_that_changes_the_registry_names_the_right_that_a_data_scienti
     for outcome in users["alice"].run(
         "registry_deploy",
         ("register", {"model_uri": registered, "name": "churn"}),
-        ("promote", {"model_uri": "models:/churn/1", "metric": "log_loss"}),
+        ("promote", {"model_uri": f"models:/churn/{another_version(users['gate'])}", "metric": "log_loss"}),
         ("registry archive", {"model_uri": "models:/churn/1"}),
         ("registry rename", {"name": "churn", "new_name": "mine"}),
     ):
@@ -263,8 +289,7 @@ def test_without_the_store_a_model_is_not_half_logged(server: Any, users: dict[s
 
 def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, User], registered: str) -> None:
     gate = users["gate"]
-    model = gate.client.get_model_version("churn", "1")
-    again = gate.client.create_model_version("churn", str(model.source), model_id=model.model_id).version
+    again = another_version(gate)
     options = [f"--model_uri=models:/churn/{again}", "--n_resamples=100", "--max_slowdown=1000"]
     promoting = begun(gate, "registry_deploy", "promote.py", *options)
     time.sleep(1)
@@ -287,6 +312,24 @@ def care(server: Any, monkeypatch: pytest.MonkeyPatch, command: click.Command, *
     outcome = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
+
+
+def test_ctrl_c_ends_all_of_it_even_while_it_starts(tmp_path: Path) -> None:
+    folder, port = tmp_path / "team", free_ports()
+
+    def left() -> list[list[str]]:
+        commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        return [words for words in commands if str(folder) in " ".join(words) or str(port) in words]
+
+    command = [sys.executable, str(TEAM_SERVER / "server.py"), f"--folder={folder}", f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    last = time.monotonic() + 180
+    while not (folder / "mlflow.log").exists() and time.monotonic() < last:
+        time.sleep(0.2)
+    assert len(left()) >= 4  # PostgreSQL, SeaweedFS and MLflow besides it
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 0
+    assert left() == []
 
 
 @pytest.fixture
@@ -332,6 +375,9 @@ def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, mon
     uri = server.environment["MLFLOW_BACKEND_STORE_URI"].replace("/postgres?", "/before?")
     with psycopg.connect(uri.replace("+psycopg", "").replace("/before?", "/postgres?"), autocommit=True) as connection:
         connection.execute("create database before")
+    first = sqlalchemy.create_engine(uri)
+    InitialBase.metadata.create_all(first)
+    first.dispose()
     alembic.command.upgrade(_get_alembic_config(uri), RELEASE_BEFORE)
     with psycopg.connect(uri.replace("+psycopg", "")) as connection:
         connection.execute("insert into experiments (name, lifecycle_stage) values ('old', 'active')")
@@ -359,7 +405,8 @@ def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
     alice.client.delete_run(run)
     for name, value in users["admin"].environment.items():
         monkeypatch.setenv(name, value)
-    care(server, monkeypatch, mlflow.cli.gc, "--run-ids", run, "--tracking-uri", server.uri)
+    database = ["--backend-store-uri", server.environment["MLFLOW_BACKEND_STORE_URI"]]
+    care(server, monkeypatch, mlflow.cli.gc, *database, "--run-ids", run, "--tracking-uri", server.uri)
     with pytest.raises(MlflowException, match="not found"):
         users["admin"].client.get_run(run)
     from backup import Stores
