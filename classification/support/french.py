@@ -114,6 +114,7 @@ FRENCH = {
     "Trial": "Essai",
     "Best Value": "Meilleure valeur",
     "Hyperparameter": "Hyperparamètre",
+    "Hyperparameter Importance": "Importance de l’hyperparamètre",
     # new_project/regression/train.py
     "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows.": (
         "{tested} lignes de test, c’est peu : les métriques dépendent du hasard. Augmentez test_size, ou ajoutez des "

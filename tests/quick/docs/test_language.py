@@ -10,7 +10,7 @@ from pathlib import Path
 from support.french import FRENCH
 
 COLLECTION = Path(__file__).resolve().parents[3]
-OF_OPTUNA = {"Trial", "Best Value", "Hyperparameter"}  # axes, handed on as they are found
+OF_OPTUNA = {"Trial", "Best Value", "Hyperparameter", "Hyperparameter Importance"}  # axes, handed on as they are found
 
 
 def texts() -> tuple[set[str], set[str]]:
