@@ -1,8 +1,8 @@
 """The process behind a local deployment: a reverse proxy before the model servers, which it restarts when they die.
 
-`local_target.py` starts it as ``python local_proxy.py DIRECTORY``. It reads DIRECTORY/state.json, shares the requests
-among the MLflow scoring servers named there, and reads it again on ``POST /-/reload``. It never imports MLflow, so that
-it starts in half a second and stays small.
+`local_target.py` starts it as ``python local_proxy.py DIRECTORY SOCKET`` and hands it the listening socket. It reads
+DIRECTORY/state.json, shares the requests among the MLflow scoring servers named there, and reads it again on
+``POST /-/reload``. It never imports MLflow, so that it starts in half a second and stays small.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hmac
 import logging
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -306,8 +307,8 @@ def _refuse(status: int, message: str) -> web.Response:
     return web.json_response({"error_code": str(status), "message": message}, status=status)
 
 
-async def serve(directory: Path) -> None:
-    """Serve until SIGTERM, then finish the requests under way."""
+async def serve(directory: Path, listening: socket.socket) -> None:
+    """Serve at a listening socket until SIGTERM, then finish the requests under way."""
     state = read_state(directory)
     token = os.environ.pop(TOKEN_VARIABLE, None)  # popped: the model servers started from here need not know it
     if state is None:
@@ -329,16 +330,13 @@ async def serve(directory: Path) -> None:
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
     inner = runner.server
-    try:
-        # Not web.TCPSite: it would keep a connection for ever on which no request comes.
-        listening = await loop.create_server(lambda: proxy.connection(inner), state.host, state.port, ssl=encryption)
-    except OSError as error:
-        sys.exit(f"cannot listen on {state.host}:{state.port}: {error.strerror}")
+    # Not web.SockSite: it would keep a connection for ever on which no request comes.
+    server = await loop.create_server(lambda: proxy.connection(inner), sock=listening, ssl=encryption)
     await stopped.wait()
-    listening.close()
+    server.close()
     await runner.cleanup()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))))

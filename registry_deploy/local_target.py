@@ -265,7 +265,7 @@ class LocalTarget:
 
     def _check_address(self, state: State) -> None:
         """Say what stands against listening there before a server is started for it."""
-        host, port = state.host, state.port
+        host = state.host
         if state.certificate:
             try:
                 ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(state.certificate)
@@ -274,8 +274,14 @@ class LocalTarget:
                 raise DeploymentError(f"certificate={state.certificate}: expected {wanted} ({error})") from error
         if not processes.is_loopback(host) and not self.token:
             raise DeploymentError(f"host={host} lets other machines in: set a token in {TOKEN_VARIABLE} first")
+        self._listen(state).close()
+
+    @staticmethod
+    def _listen(state: State) -> socket.socket:
+        """A socket that listens at the endpoint's address; DeploymentError where nobody can."""
+        host, port = state.host, state.port
         try:
-            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+            return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise DeploymentError(f"port={port} of {host} is taken by another program: choose another") from error
@@ -299,21 +305,25 @@ class LocalTarget:
         if self.token and state.token_required:
             environment[TOKEN_VARIABLE] = self.token
         command = [sys.executable, str(Path(local_proxy.__file__).absolute()), str(self.directory)]
-        processes.launch(command, self.directory, "proxy", environment, {"port": state.port})
-        if self._ask(state, "GET", "/-/status") is None:
+        # It inherits the socket: while its lock is held, nobody else can answer at the endpoint's address.
+        with self._listen(state) as listening:
+            command.append(str(listening.fileno()))
+            processes.launch(command, self.directory, "proxy", environment, {}, pass_fds=(listening.fileno(),))
+        if self._ask(state, "GET", "/-/status", self.start_timeout) is None:
             tail = processes.log_tail(self.directory / "proxy.log", 3)
             raise DeploymentError(f"the proxy of {self.name} did not start: {tail}")
         return True
 
-    def _ask(self, state: State, method: str, path: str) -> dict[str, Any] | None:
+    def _ask(self, state: State, method: str, path: str, patience: float | None = None) -> dict[str, Any] | None:
         """What the proxy says of its servers, by folder; None when there is no proxy.
 
         Raises _ProxyHangsError where it is there and does not answer.
         """
-        deadline = time.monotonic() + PROXY_TIMEOUT
+        patience = patience or PROXY_TIMEOUT
+        deadline = time.monotonic() + patience
         while holder(self.directory, "proxy") is not None:
             try:
-                reply = self._request(state, method, path, timeout=PROXY_TIMEOUT)
+                reply = self._request(state, method, path, timeout=patience)
             except requests.RequestException as error:  # it may just be starting, or ending
                 if time.monotonic() > deadline:
                     raise _ProxyHangsError(f"the proxy of {self.name} does not answer: `start` replaces it") from error

@@ -99,11 +99,17 @@ def lock(file: TextIO) -> bool:
 
 
 def launch(
-    command: list[str], folder: Path, name: str, environment: dict[str, str], record: dict[str, Any]
+    command: list[str],
+    folder: Path,
+    name: str,
+    environment: dict[str, str],
+    record: dict[str, Any],
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one.
 
     It works in `folder`, writes to `name`.log there and holds `name`.lock, in which stand its process id and `record`.
+    pass_fds: open files that it inherits.
 
     Raises RuntimeError where the process is already there.
     """
@@ -125,7 +131,7 @@ def launch(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=[file.fileno()],
+            pass_fds=[file.fileno(), *pass_fds],
             start_new_session=True,
             umask=0o077,
         )

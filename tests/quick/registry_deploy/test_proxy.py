@@ -22,16 +22,12 @@ local_proxy, processes = local_target.local_proxy, local_target.processes
 @contextlib.asynccontextmanager
 async def proxy(directory: Path, certificate: str = "") -> AsyncIterator[Any]:
     """The proxy of an endpoint that has no server yet; yields its state."""
-    port = processes.free_port()
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
     state = processes.State("numbers", "127.0.0.1", port, False, {}, {}, certificate=certificate)
     processes.write_state(directory, state)
-    serving = asyncio.create_task(local_proxy.serve(directory))
+    serving = asyncio.create_task(local_proxy.serve(directory, listening))
     try:
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            await asyncio.sleep(0.01)
         yield state
     finally:
         serving.cancel()
@@ -119,3 +115,16 @@ def test_a_file_without_a_certificate_is_refused_before_anything_starts(tmp_path
     with pytest.raises(local_target.DeploymentError, match=r"^certificate=.*key\.pem: expected a PEM file with a cert"):
         target.deploy("models:/numbers/1")
     assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["operation.lock"]
+
+
+def test_an_address_that_another_program_takes_meanwhile_is_refused_and_asked_nothing(tmp_path: Path) -> None:
+    """It was free when `deploy` began; what answers there now is not our proxy, whatever it says."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0.1)
+        target = local_target.LocalTarget("numbers", directory=tmp_path)
+        state = processes.State("numbers", "127.0.0.1", other.getsockname()[1], False, {}, {})
+        with pytest.raises(local_target.DeploymentError, match=f"^port={state.port} of 127.0.0.1 is taken by another"):
+            target._apply(state)
+        with pytest.raises(TimeoutError):
+            other.accept()
+    assert not list(tmp_path.iterdir())
