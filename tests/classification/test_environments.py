@@ -8,7 +8,7 @@ from running import COLLECTION, Store
 
 CLASSIFICATION = COLLECTION / "classification"
 # Without the network, whose library takes longest to load.
-PARAMETERS = {"max_depth": 5, "models": "decision_tree,gaussian_nb"}
+PARAMETERS = {"max_depth": 5, "models": "decision_tree,gaussian_nb,random_forest"}
 
 
 def test_conda_manager_is_the_default(store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -20,3 +20,5 @@ def test_conda_manager_is_the_default(store: Store, tmp_path_factory: pytest.Tem
     assert "conda activate" in outcome.output
     assert outcome.run.info.status == "FINISHED"
     assert outcome.run.data.metrics["best_roc_auc"] >= 0.83
+    depths = {child.info.run_name: child.data.params.get("max_depth") for child in store.children(outcome.run)}
+    assert depths == {"decision_tree": "5", "gaussian_nb": None, "random_forest": "5"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
+from pages import quotes, steps
 from running import COLLECTION, PROGRAMS, Outcome, Store
 
 CLASSIFIERS = {
@@ -21,7 +22,8 @@ CLASSIFIERS = {
 
 @pytest.fixture(scope="module")
 def finished(store: Store) -> Outcome:
-    outcome = store.mlflow_run(COLLECTION / "classification", parameters={"max_depth": 5, "class_weight": "none"})
+    """As the page has it: tests/test_readme.py leaves this command to these tests."""
+    outcome = store.mlflow_run(COLLECTION / "classification")
     assert outcome.code == 0, outcome.output
     return outcome
 
@@ -46,9 +48,12 @@ def test_each_classifier_is_a_finished_child_run(parent: Run, children: dict[str
     assert parent.info.run_name == "compare"
 
 
-def test_max_depth_bounds_the_tree_models_alone(children: dict[str, Run]) -> None:
-    bounded = {name for name, child in children.items() if child.data.params.get("max_depth") == "5"}
-    assert bounded == {"decision_tree", "random_forest"}
+def test_it_prints_what_the_page_quotes(finished: Outcome) -> None:
+    first = steps(COLLECTION / "classification" / "README.md")[0]
+    assert first.command == "mlflow run classification --env-manager local"
+    printed = finished.output.splitlines()
+    for quoted in first.quoted:
+        assert not quoted.strip(" .") or any(quotes(quoted, line) for line in printed), quoted
 
 
 def test_quality_on_the_bundled_table(children: dict[str, Run]) -> None:
@@ -93,7 +98,7 @@ def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
 def predicted(python: Path, command: list[str], folder: Path, store: Store) -> str:
     """The last line that `python` prints in an empty folder, isolated from all but the packages of its environment."""
     empty = folder / "empty"
-    empty.mkdir()
+    empty.mkdir(exist_ok=True)
     done = subprocess.run(
         [str(python), "-I", *command], cwd=empty, env=store.environment, capture_output=True, text=True, check=False
     )
@@ -101,30 +106,26 @@ def predicted(python: Path, command: list[str], folder: Path, store: Store) -> s
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("classifier", ["decision_tree", "ann"])
 def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
-    classifier: str, children: dict[str, Run], store: Store, tmp_path: Path
+    children: dict[str, Run], store: Store, tmp_path: Path
 ) -> None:
-    """In a new environment made of the model's requirements.txt, from an empty folder, raw rows go in.
+    """In an environment of exactly the model's requirements.txt, from an empty folder, raw rows go in.
 
     Of more rows than a network takes at once, each answer is that of its row.
     """
-    model = store.model(children[classifier]).artifact_location
+    environment, data = tmp_path / "environment", COLLECTION / "classification" / "data"
     uv = [sys.executable, "-m", "uv"]
-    environment = tmp_path / "environment"
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    subprocess.run(
-        [*uv, "pip", "install", "--quiet", "--python", environment, "--requirements", f"{model}/requirements.txt"],
-        check=True,
-        env=store.environment,
-    )
-    data = COLLECTION / "classification" / "data"
-    program, *tables = (str(PROGRAMS / "raw_rows.py"), str(data / "new_customers.jsonl"), str(data / "churn.csv"))
-    answer = predicted(environment / "bin" / "python", [program, model, *tables], tmp_path, store)
-    few, rows, difference = json.loads(answer)
-    assert few == ["Yes", "No", "Yes", "No"]
-    assert rows == 21129
-    assert difference < 1e-6
+    install = [*uv, "pip", "install", "--quiet", "--exact", "--python", environment, "--requirements"]
+    for classifier in ("decision_tree", "ann"):  # what both need is installed, and compiled, once
+        model = store.model(children[classifier]).artifact_location
+        subprocess.run([*install, f"{model}/requirements.txt"], check=True, env=store.environment)
+        program, *tables = (str(PROGRAMS / "raw_rows.py"), str(data / "new_customers.jsonl"), str(data / "churn.csv"))
+        answer = predicted(environment / "bin" / "python", [program, model, *tables], tmp_path, store)
+        few, rows, difference = json.loads(answer)
+        assert few == ["Yes", "No", "Yes", "No"]
+        assert rows == 21129
+        assert difference < 1e-6
 
 
 def test_all_eight_models_load_in_an_empty_folder(children: dict[str, Run], store: Store, tmp_path: Path) -> None:

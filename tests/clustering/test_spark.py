@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import mlflow
@@ -29,8 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_island(store: Store, penguins: Path) -> Run:
     """Segments of penguins by two measures and a text that is never missing."""
     columns = ["--columns", "bill_length_mm,body_mass_g,island", "--categories", "onehot", "--missing", "impute"]
-    command = [sys.executable, str(CLUSTERING / "fit.py"), "--data", str(penguins), "--n_clusters", "3", *columns]
-    return finished(store, store.run(command))
+    [outcome] = store.run_several(
+        CLUSTERING, [("fit", "fit", ["--data", str(penguins), "--n_clusters", "3", *columns])]
+    )
+    return finished(store, outcome)
 
 
 @pytest.fixture(scope="module")
@@ -139,15 +140,4 @@ def test_missing_values_are_refused_as_elsewhere(outcomes: dict[str, Outcome]) -
     assert outcomes["refused"].error == (
         "Invalid value for '--data': 'nan' in column 'tenure' is missing: fit the model with missing=impute to allow "
         "that."
-    )
-
-
-def test_without_pyspark_one_line_says_what_to_install(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "pyspark.py").write_text("raise ModuleNotFoundError('No module named pyspark')")
-    command = [sys.executable, str(CLUSTERING / "fit.py"), "--engine", "spark"]
-    refused = store.run(command, environment={"PYTHONPATH": str(tmp_path)})
-    assert refused.code == 2
-    assert refused.error == (
-        "Invalid value for '--engine': 'spark' needs PySpark: install this project's requirements-spark.txt; "
-        "it needs Java 17."
     )
