@@ -141,6 +141,8 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
         return [plain(each, above) for each in value]
     if isinstance(value, set | frozenset):
         return sorted((plain(each, above) for each in value), key=repr)
+    if hasattr(value, "a_name_that_nothing_has"):  # it stands for an object of another process, as those of Java do
+        return Unseen(type(value).__qualname__)
     table = _table(value, above)
     return _pickled(value, above) if table is None else table
 

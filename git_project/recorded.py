@@ -250,7 +250,9 @@ def _inside(loaded: Any) -> Any:
     """The fitted object itself, where MLflow hands it out."""
     for look in (loaded.get_raw_model, loaded.unwrap_python_model):
         try:
-            return look()
+            found = look()
         except Exception:  # NotImplementedError or AttributeError, by flavor
             continue
+        # Of Spark it is a shell in Python, with an id made by chance.
+        return Unseen("a model that lives in Java") if type(found).__module__.startswith("pyspark.") else found
     return Unseen("a model of a flavor that does not hand out what it holds")

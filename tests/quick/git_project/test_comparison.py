@@ -152,6 +152,16 @@ def test_tolerance_and_missing_values() -> None:
     assert not alike(pd.DataFrame({"a": [1.0]}), pd.DataFrame({"b": [1.0]}))
 
 
+def test_what_stands_for_an_object_of_another_process_cannot_be_looked_into() -> None:
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return lambda *arguments: 1 / 0
+
+    assert content.plain([Proxy(), 1]) == [content.Unseen(Proxy.__qualname__), 1]
+
+
 def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
     def same(name: str, one: str, other: str) -> Any:
         files = [tmp_path / folder / name for folder in "ab"]
