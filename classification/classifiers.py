@@ -25,7 +25,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from support.entry_point import FiniteRange
-from support.parameters import Or, option
+from support.parameters import Or
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ class Classifier:
 
     make: Callable[..., BaseEstimator]
     parameters: dict[str, tuple[click.ParamType, Any]]
-
-    @property
-    def options(self) -> list[click.Option]:
-        return [option(name, kind, default) for name, (kind, default) in self.parameters.items()]
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -33,32 +33,30 @@ def log_result(name: str, result: Result, split: Split) -> None:
     """Log a fitted classifier to the active run: datasets, model, metrics tied to both, picture."""
     mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
     decision = {} if result.threshold is None else {"positive": split.positive, "threshold": result.threshold}
-    log_model = _log_network if hasattr(result.classifier, "network_") else _log_pipeline
-    info = log_model(result, split, {**metadata_of(split), **decision})
+    metadata = {**metadata_of(split), **decision}
+    shared = {"name": "model", "input_example": split.X_train.head(5), "metadata": metadata}
+    if hasattr(result.classifier, "network_"):
+        info = _log_network(result, signature_of(split), shared)
+    else:
+        info = mlflow.sklearn.log_model(
+            result.model,
+            signature=signature_of(split),
+            serialization_format="skops",  # on Databricks the default is a pickle
+            # What skops asks about: as it was fitted here, scikit-learn's and numpy's own.
+            skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(result.model)),
+            pip_requirements=REQUIREMENTS,
+            **shared,
+        )
     mlflow.log_metrics(result.metrics, dataset=split.test, model_id=info.model_id)
     mlflow.log_figure(evaluation_figure(name, result, split), "evaluation.png")
     mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
 
 
-def _log_pipeline(result: Result, split: Split, metadata: dict[str, Any]) -> ModelInfo:
-    return mlflow.sklearn.log_model(
-        result.model,
-        name="model",
-        signature=signature_of(split),
-        input_example=split.X_train.head(5),
-        metadata=metadata,
-        serialization_format="skops",  # on Databricks the default is a pickle
-        # What skops asks about: as it was fitted here, scikit-learn's and numpy's own.
-        skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(result.model)),
-        pip_requirements=REQUIREMENTS,
-    )
-
-
-def _log_network(result: Result, split: Split, metadata: dict[str, Any]) -> ModelInfo:
+def _log_network(result: Result, signature: ModelSignature, shared: dict[str, Any]) -> ModelInfo:
     """Log a neural network with its preprocessing as two files, which `ann.py` reads where it is loaded."""
-    history, signature = result.classifier.history_, signature_of(split)
+    history = result.classifier.history_
+    names = [key if key.startswith("val_") else f"train_{key}" for key in history]
     for epoch, losses in enumerate(zip(*history.values(), strict=True), start=1):
-        names = [key if key.startswith("val_") else f"train_{key}" for key in history]
         mlflow.log_metrics(dict(zip(names, losses, strict=True)), step=epoch)
     methods = ParamSchema([ParamSpec("predict_method", "string", "predict")])
     tensorflow = "tensorflow-cpu" if any(distributions(name="tensorflow-cpu")) else "tensorflow"
@@ -67,14 +65,12 @@ def _log_network(result: Result, split: Split, metadata: dict[str, Any]) -> Mode
         skops.io.dump(result.model[:-1], files["preprocessing"])
         result.classifier.network_.save(files["network"])
         return mlflow.pyfunc.log_model(
-            name="model",
             python_model=str(Path(__file__).with_name("ann.py")),
             artifacts=files,
-            model_config={key: metadata.get(key) for key in ("classes", "positive", "threshold")},
+            model_config={key: shared["metadata"].get(key) for key in ("classes", "positive", "threshold")},
             signature=ModelSignature(signature.inputs, signature.outputs, methods),
-            input_example=split.X_train.head(5),
-            metadata=metadata,
             pip_requirements=[*REQUIREMENTS, *_pins("keras", tensorflow)],
+            **shared,
         )
 
 

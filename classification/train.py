@@ -14,6 +14,7 @@ from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
 from report import cautions
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
+from support.parameters import option
 from support.table import bad
 from support.texts import in_markdown
 from tracking import log_result
@@ -46,7 +47,8 @@ def train_one(name: str, threshold: str, **given: Any) -> None:
 
 train = click.Group("train")
 for name, classifier in CLASSIFIERS.items():
-    options: list[click.Parameter] = [*TABLE_OPTIONS, LANGUAGE, THRESHOLD, *classifier.options]
+    own = [option(key, kind, default) for key, (kind, default) in classifier.parameters.items()]
+    options: list[click.Parameter] = [*TABLE_OPTIONS, LANGUAGE, THRESHOLD, *own]
     train.add_command(click.Command(name, params=options, callback=partial(train_one, name)))
 
 if __name__ == "__main__":
