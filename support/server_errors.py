@@ -21,6 +21,8 @@ def refused_by_server(error: BaseException) -> str | None:
         return f"{server} does not know user {user!r} with this password: set {name} and {password}."
     if re.search(r"\b403\b", text):
         resource = "registered model" if re.match("registered-models|model-versions", request) else "experiment"
+        if request.startswith("runs/log-"):
+            resource += " of the run, or of a model that it uses"
         right = "READ" if re.search("/(get|search|list)", request) else "MANAGE" if "/delete" in request else "EDIT"
         return f"{server} refuses {request}: user {user!r} lacks the right {right} on the {resource}."
     if re.search(r"\b50[0-9]\b|Max retries", text):

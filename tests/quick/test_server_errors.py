@@ -27,6 +27,7 @@ def alice(monkeypatch: pytest.MonkeyPatch) -> None:
         ("registered-models/delete", "MANAGE on the registered model"),
         ("runs/create", "EDIT on the experiment"),
         ("runs/search", "READ on the experiment"),
+        ("runs/log-inputs", "EDIT on the experiment of the run, or of a model that it uses"),
         ("logged-models/m-1", "EDIT on the experiment"),
     ],
 )

@@ -23,6 +23,7 @@ import requests
 import sqlalchemy
 import yaml
 from click.testing import CliRunner
+from git_server import GitServer, Repository
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -61,14 +62,10 @@ def registered(server: Any, users: dict[str, User], tmp_path_factory: pytest.Tem
     return str(users["gate"].client.get_model_version("churn", "1").source)
 
 
-def test_applied_again_the_accounts_are_as_they_were(server: Any, users: dict[str, User]) -> None:
-    accounts = TEAM_SERVER / "accounts.yaml"
-    assert accounts_script(server, users, accounts) == f"{server.uri} is as {accounts} says.\n"
-
-
 def test_rights_follow_the_file_and_who_is_gone_from_it_has_no_account(
     server: Any, users: dict[str, User], tmp_path: Path
 ) -> None:
+    """Applied a second and a third time, accounts.py does what has changed in the file and nothing else."""
     before = TEAM_SERVER / "accounts.yaml"
     content = yaml.safe_load(before.read_text())
     content["users"].remove("bob")
@@ -130,21 +127,43 @@ def test_nobody_without_an_account_reads_anything(server: Any, users: dict[str, 
         stranger.client.search_registered_models()
 
 
-def test_all_read_and_load_what_the_gate_registered(
-    users: dict[str, User], registered: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_read_and_load_what_the_gate_registered(users: dict[str, User], registered: str) -> None:
     bob = users["bob"]
     assert bob.client.get_model_version_by_alias("churn", "champion").version == "1"
     assert not any(name.startswith("AWS_") for name in bob.environment)  # the files come through the server
-    read = [
+    for outcome in bob.run(
+        "registry_deploy",
         ("registry list", {"name": "churn"}),
         ("registry describe", {"model_uri": "models:/churn@champion"}),
+        ("registry load", {"model_uri": "models:/churn@champion"}),
         ("registry history", {"name": "churn"}),
-    ]
-    for outcome in bob.run("registry_deploy", *read):
+        ("dossier", {"name": "churn", "version": 1}),
+    ):
         assert outcome.code == 0, outcome.output
     [scored] = bob.run("classification", ("predict", {"model_uri": registered}))
     assert scored.code == 0, scored.output
+
+
+def test_segments_are_found_on_it(users: dict[str, User]) -> None:
+    [found] = users["bob"].run("clustering", ("sweep", {"k_max": 3}))
+    assert found.code == 0, found.output
+
+
+def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User], tmp_path: Path) -> None:
+    bob = users["bob"]
+    served = tmp_path / "served"
+    served.mkdir()
+    repository = Repository(served, tmp_path / "tree", "demo")
+    (repository.tree / "MLproject").write_text("name: demo\nentry_points: {main: {command: python train.py}}\n")
+    (repository.tree / "train.py").write_text("import mlflow\nmlflow.log_metric('auc', 0.5)\n")
+    repository.commit("A project")
+    with GitServer(served) as git:
+        options = {"repo": git.url("demo"), "project": ".", "runs": "main", "env_manager": "local", "metrics": "auc"}
+        [ran] = bob.run("git_project", ("run", options))
+        assert ran.code == 0, ran.output
+        child = next(run for run in runs_of(bob) if "auc" in run.data.metrics)
+        [same] = bob.run("git_project", ("reproduce", {"run_id": child.info.run_id, "env_manager": "local"}))
+        assert same.code == 0, same.output
 
 
 def test_the_files_of_a_model_are_as_safe_as_its_experiment(
@@ -179,14 +198,17 @@ def refused(outcome: Outcome, user: str, right: str) -> None:
 def test_each_verb_that_changes_the_registry_names_the_right_that_a_data_scientist_lacks(
     users: dict[str, User], registered: str
 ) -> None:
-    for outcome in users["alice"].run(
+    *changing, promoting = users["alice"].run(
         "registry_deploy",
         ("register", {"model_uri": registered, "name": "churn"}),
-        ("promote", {"model_uri": f"models:/churn/{another_version(users['gate'])}", "metric": "log_loss"}),
         ("registry archive", {"model_uri": "models:/churn/1"}),
         ("registry rename", {"name": "churn", "new_name": "mine"}),
-    ):
+        ("promote", {"model_uri": f"models:/churn/{another_version(users['gate'])}", "metric": "log_loss"}),
+    )
+    for outcome in changing:
         refused(outcome, "alice", "EDIT on the registered model")
+    refused(promoting, "alice", "EDIT on the experiment of the run, or of a model that it uses")
+    assert users["alice"].client.get_model_version_by_alias("churn", "champion").version == "1"
 
 
 @pytest.mark.parametrize(
