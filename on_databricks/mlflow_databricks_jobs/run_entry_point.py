@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from typing import Any
 
 
 def end_run(run_id: str, status: str) -> None:
@@ -66,7 +67,7 @@ def run_shell(command: str) -> None:
         sys.exit(code)
 
 
-def run_and_end(job: "dict[str, list[str]]", run_id: str) -> None:
+def run_and_end(job: "dict[str, Any]", run_id: str) -> None:
     """Run the command of an entry point, then end its MLflow run."""
     try:
         if "python" in job:
@@ -111,5 +112,5 @@ def unknown(name: str, *known: str) -> None:
 
 if __name__ == "__main__":
     first, *rest = sys.argv[1:]
-    ways = {"task": run_task, "twin": run_twin, "unknown": unknown}
+    ways: "dict[str, Any]" = {"task": run_task, "twin": run_twin, "unknown": unknown}
     ways[first](*rest) if first in ways else run_packed(first)
