@@ -152,3 +152,11 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(click.BadParameter, match="exists: give the name of a new folder"):
         new_project._new_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("task", new_project.TASKS)
+def test_it_speaks_the_language_of_its_readme(task: str, tmp_path: Path) -> None:
+    new_project.write(tmp_path / "mine", task, "fr", VALUES)
+    mlproject = yaml.safe_load((tmp_path / "mine" / "MLproject").read_text(encoding="utf-8"))
+    assert mlproject["entry_points"]["main"]["parameters"]["language"]["default"] == "fr"
+    assert "## Entraîner" in (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
