@@ -198,8 +198,11 @@ def undeploy(force: str, **options: Any) -> None:
         if force:
             click.echo(f"The record {force} is removed from {', '.join(owners.clear(force))}.")
             return
-        take_down(make_target(**options))
-        click.echo(f"{options['endpoint']}: nothing is deployed.")
+        target, there = make_target(**options), True
+        with suppress(DeploymentError):  # it can be taken down even if it does not answer
+            there = bool(target.status().colours)
+        take_down(target)
+        click.echo(f"{target.name}: {'stopped; nothing is deployed any more' if there else 'nothing was deployed'}.")
 
 
 def take_down(target: Target) -> None:

@@ -85,9 +85,10 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).status_code == 200
     outcome = endpoint("undeploy", endpoint="e")
     assert outcome.code == 0
+    assert "e: stopped; nothing is deployed any more." in outcome.output
     assert "the registry was not told of this deployment: API request" in outcome.output
     server.start()
-    assert endpoint("undeploy", endpoint="e").code == 0  # and the registry is told
+    assert "e: nothing was deployed." in endpoint("undeploy", endpoint="e").output  # and the registry is told
     assert not [key for key in client.get_model_version("served", "1").tags if key.startswith("deployed.")]
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}/ping", timeout=5)
