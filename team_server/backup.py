@@ -52,7 +52,7 @@ class Stores:
                 "MLFLOW_BACKEND_STORE_URI must be postgresql..., MLFLOW_ARTIFACTS_DESTINATION s3://..."
             )
         self.bucket, self.prefix = place.netloc, place.path.strip("/")
-        self.s3: Any = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+        self.s3: Any = boto3.Session().client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
 
     def keys(self) -> Iterator[str]:
         """The files of the bucket, below the prefix."""

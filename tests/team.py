@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class User:
     """A user of the server, and the environment of what the user starts."""
 
     name: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)  # a password is in it
 
     @property
     def client(self) -> MlflowClient:

@@ -271,12 +271,15 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> str:
     raise AssertionError(text)
 
 
-def runs_of(user: User) -> list[Run]:
-    return list(user.client.search_runs([experiment(user.client, user.name)]))
+def runs_of(user: User, since: float = 0) -> list[Run]:
+    """The runs in a user's own experiment that began after a time, the newest first."""
+    began = f"attributes.start_time > {int(1000 * since)}"
+    return list(user.client.search_runs([experiment(user.client, user.name)], began))
 
 
 def test_a_training_outlives_a_crash_of_postgresql(server: Any, users: dict[str, User]) -> None:
     alice = users["alice"]
+    since = time.time()
     training = begun(alice, "classification", "compare.py", f"--models={SMALL['models']}")
     printed = read_until(training, "[1/2]")
     crash(server)
@@ -284,9 +287,8 @@ def test_a_training_outlives_a_crash_of_postgresql(server: Any, users: dict[str,
     server.start_postgresql()
     printed += training.communicate(timeout=300)[0]
     assert training.returncode == 0, printed
-    runs = runs_of(alice)
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    newest = {run.info.run_name: run for run in runs[:3]}
+    newest = {run.info.run_name: run for run in runs_of(alice, since)}
+    assert [run.info.status for run in newest.values()] == ["FINISHED"] * 3
     for line in printed.splitlines():
         if line.startswith("["):  # [1/2] logistic_regression    roc_auc 0.8437 ...
             _, name, metric, value = line.split()[:4]
@@ -296,6 +298,7 @@ def test_a_training_outlives_a_crash_of_postgresql(server: Any, users: dict[str,
 
 def test_without_the_store_a_model_is_not_half_logged(server: Any, users: dict[str, User]) -> None:
     bob = users["bob"]
+    since = time.time()
     server.stop("s3")
     try:
         [outcome] = bob.run("classification", ("train decision_tree", {}))
@@ -304,15 +307,16 @@ def test_without_the_store_a_model_is_not_half_logged(server: Any, users: dict[s
     assert outcome.code == 2, outcome.output
     assert "Traceback" not in outcome.output
     assert "could not do mlflow-artifacts/artifacts" in outcome.error
-    assert {run.info.status for run in runs_of(bob)} == {"FAILED"}
+    assert [run.info.status for run in runs_of(bob, since)] == ["FAILED"]
     models = bob.client.search_logged_models([experiment(bob.client, "bob")])
-    assert "READY" not in {model.status for model in models}
+    assert "READY" not in {model.status for model in models if model.creation_timestamp > 1000 * since}
 
 
 def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, User], registered: str) -> None:
     gate = users["gate"]
     again = another_version(gate)
     options = [f"--model_uri=models:/churn/{again}", "--n_resamples=100", "--max_slowdown=1000"]
+    since = time.time()
     promoting = begun(gate, "registry_deploy", "promote.py", *options)
     time.sleep(1)
     server.stop("mlflow")
@@ -321,7 +325,7 @@ def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, 
     assert promoting.returncode == 0, printed
     aliases = gate.client.get_registered_model("churn").aliases
     assert {alias: str(version) for alias, version in aliases.items()}["champion"] == again
-    assert {run.info.status for run in runs_of(gate)} == {"FINISHED"}
+    assert {run.info.status for run in runs_of(gate, since)} == {"FINISHED"}
 
 
 # Care
@@ -404,18 +408,21 @@ def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, mon
     with psycopg.connect(uri.replace("+psycopg", "")) as connection:
         connection.execute("insert into experiments (name, lifecycle_stage) values ('old', 'active')")
         connection.execute(
-            "insert into runs (run_uuid, name, status, source_type, lifecycle_stage, experiment_id, artifact_uri)"
-            " select %s, 'old', 'FINISHED', 'LOCAL', 'active', experiment_id, 's3://mlflow/old' from experiments",
+            "insert into runs (run_uuid, name, status, source_type, user_id, lifecycle_stage, experiment_id,"
+            " artifact_uri) select %s, 'old', 'FINISHED', 'LOCAL', 'alice', 'active', experiment_id, 's3://mlflow/old'"
+            " from experiments",
             ["0" * 32],
         )
         connection.execute(
-            "insert into metrics (key, value, timestamp, step, is_nan, run_uuid) values ('auc', 0.5, 1, 0, false, %s)",
+            "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
+            " values ('auc', 0.5, 1, 0, false, %s)",
             ["0" * 32],
         )
-    with pytest.raises(MlflowException, match="out-of-date database schema"):
-        MlflowClient(uri, uri).get_run("0" * 32)
     care(server, monkeypatch, mlflow.db.commands, "upgrade", uri)
-    assert MlflowClient(uri, uri).get_run("0" * 32).info.status == "FINISHED"
+    run = MlflowClient(uri, uri).get_run("0" * 32)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"auc": 0.5})
+    with psycopg.connect(uri.replace("+psycopg", "")) as connection:
+        assert connection.execute("select version_num from alembic_version").fetchone() != (RELEASE_BEFORE,)
 
 
 def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
