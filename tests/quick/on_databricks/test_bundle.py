@@ -56,8 +56,9 @@ def test_every_variable_exists_and_production_is_described() -> None:
     assert production["mode"] == "production"
     assert production["run_as"]
     model = RegisteredModel.from_dict(production["resources"]["registered_models"]["churn"])
-    endpoint = ModelServingEndpoint.from_dict(production["resources"]["model_serving_endpoints"]["churn"])
-    [served] = endpoint.as_dict()["config"]["served_entities"]
+    endpoint = production["resources"]["model_serving_endpoints"]["churn"]
+    assert ModelServingEndpoint.from_dict(endpoint).as_dict() == endpoint
+    [served] = endpoint["config"]["served_entities"]
     assert (served["entity_name"], served["scale_to_zero_enabled"]) == ("${var.catalog}.${var.schema}.churn", True)
     assert f"{model.catalog_name}.{model.schema_name}.{model.name}" == served["entity_name"]
     assert [f"on_databricks/resources/{example}.job.yml" for example in bundle.EXAMPLES] == said["include"]
