@@ -76,3 +76,10 @@ def quotes(quoted: str, printed: str) -> bool:
         abs(one - other) <= max(0.02, 0.02 * abs(one))
         for one, other in zip(figures(shown), figures(printed), strict=False)
     )
+
+
+def assert_quoted(quoted: list[str], output: str) -> None:
+    """What a page quotes is printed; dots stand for what it leaves out."""
+    printed = output.splitlines()
+    for line in quoted:
+        assert not line.strip(" .") or any(quotes(line, each) for each in printed), f"{line}\n{output}"

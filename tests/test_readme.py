@@ -18,11 +18,19 @@ import pytest
 from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from mlflow import MlflowClient
-from pages import quotes, steps
+from pages import assert_quoted, steps
 from running import COLLECTION, Store
 
 ADDRESS = "https://git.example.com/you/collection.git"  # of the collection, on every page
 FRONT_PAGE = COLLECTION / "README.md"
+# The run with whose model a page begins: the example and the entry point.
+TRAINED = {
+    "classification": ("classification", "logistic_regression"),
+    "clustering": ("clustering", "kmeans"),
+    "registry_deploy": ("classification", "decision_tree"),
+}
+# By the test_main.py of each and registry_deploy/test_story.py, which compare what is printed as well.
+TYPED = {f"mlflow run {page} --env-manager local" for page in TRAINED}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +58,11 @@ def test_the_page_of_an_example_does_what_it_says(
     prepare(folder, penguins)
     store = Store(tmp_path_factory.mktemp("store"))
     environment = {**store.environment, **served, "XDG_STATE_HOME": str(folder)}
-    if page == "registry_deploy":  # it begins where a model has been trained
-        assert store.mlflow_run(folder / "classification", "decision_tree").code == 0
     known: dict[str, str] = {}
-    typed = {step.command for step in steps(FRONT_PAGE)}  # by the test of the front page below
-    typed.add("mlflow run registry_deploy --env-manager local")  # by registry_deploy/test_story.py
+    if page in TRAINED:
+        example, entry_point = TRAINED[page]
+        known["<run id>"] = store.mlflow_run(folder / example, entry_point).run.info.run_id
+    typed = TYPED | {step.command for step in steps(FRONT_PAGE)}  # by the test of the front page below
     for step in steps(folder / page / "README.md"):
         if step.command in typed:
             continue
@@ -67,8 +75,8 @@ def test_the_page_of_an_example_does_what_it_says(
         if model := re.search(r"runs:/([0-9a-f]{32})/", done.output):
             known.setdefault("<run id>", model[1])
         if done.begun:
-            entry_point = re.search(r" -e (\w+)", command)
-            known[f"<run id of {entry_point[1] if entry_point else 'main'}>"] = done.begun.info.run_id
+            called = re.search(r" -e (\w+)", command)
+            known[f"<run id of {called[1] if called else 'main'}>"] = done.begun.info.run_id
 
 
 def prepare(folder: Path, penguins: Path) -> None:
@@ -87,13 +95,6 @@ def as_the_shell_reads(command: str, folder: Path) -> list[str]:
     script = f'mlflow() {{ printf "%s\\0" "$@"; }}\n{command}'
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.split("\0")[:-1]
-
-
-def assert_quoted(quoted: list[str], output: str) -> None:
-    """What a page quotes is printed; dots stand for what it leaves out."""
-    printed = output.splitlines()
-    for line in quoted:
-        assert not line.strip(" .") or any(quotes(line, each) for each in printed), f"{line}\n{output}"
 
 
 # What a command changes in the shell, so that the next one, which has a shell of its own, begins with it too.

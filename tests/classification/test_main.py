@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from pages import quotes, steps
+from pages import assert_quoted, steps
 from running import COLLECTION, PROGRAMS, Outcome, Store
 
 CLASSIFIERS = {
@@ -51,9 +51,7 @@ def test_each_classifier_is_a_finished_child_run(parent: Run, children: dict[str
 def test_it_prints_what_the_page_quotes(finished: Outcome) -> None:
     first = steps(COLLECTION / "classification" / "README.md")[0]
     assert first.command == "mlflow run classification --env-manager local"
-    printed = finished.output.splitlines()
-    for quoted in first.quoted:
-        assert not quoted.strip(" .") or any(quotes(quoted, line) for line in printed), quoted
+    assert_quoted(first.quoted, finished.output)
 
 
 def test_quality_on_the_bundled_table(children: dict[str, Run]) -> None:

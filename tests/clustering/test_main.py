@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 from mlflow.models import get_model_info
+from pages import assert_quoted, steps
 from running import COLLECTION, Outcome, Store, datasets, metrics_without_times, model_uri
 from sklearn.cluster import KMeans
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, pairwise_distances, silhouette_score
@@ -22,7 +23,10 @@ CUSTOMERS = CLUSTERING / "data" / "customers.csv"
 
 @pytest.fixture(scope="module")
 def finished(store: Store) -> Outcome:
-    """In an experiment of its own: of equal tables, MLflow keeps the source that it met first there."""
+    """As the page has it: tests/test_readme.py leaves this command to these tests.
+
+    In an experiment of its own: of equal tables, MLflow keeps the source that it met first there.
+    """
     outcome = store.mlflow_run(CLUSTERING, "main", None, "--experiment-name", "nineteen")
     assert outcome.code == 0, outcome.output
     return outcome
@@ -54,6 +58,12 @@ def expected() -> pd.DataFrame:
             "sizes": sorted(np.bincount(kmeans.labels_).tolist(), reverse=True),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def test_it_prints_what_the_page_quotes(finished: Outcome) -> None:
+    first = steps(CLUSTERING / "README.md")[0]
+    assert first.command == "mlflow run clustering --env-manager local"
+    assert_quoted(first.quoted, finished.output)
 
 
 def test_every_number_of_segments_is_a_finished_child_run(parent: Run, children: dict[int, Run]) -> None:

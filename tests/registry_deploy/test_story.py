@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pages import quotes, steps
+from pages import assert_quoted, steps
 from running import COLLECTION, Outcome, Store
 
 EXAMPLE = COLLECTION / "registry_deploy"
@@ -67,10 +67,7 @@ def test_the_story_as_the_page_tells_it(store: Store, tmp_path: Path) -> None:
     folder.mkdir()
     outcome = store.mlflow_run(EXAMPLE, environment={"TMPDIR": str(folder)})
     check(outcome, store, folder)
-    first = steps(EXAMPLE / "README.md")[0]
-    printed = outcome.output.splitlines()
-    for quoted in filter(None, first.quoted):
-        assert any(quotes(quoted, line) for line in printed), quoted
+    assert_quoted(steps(EXAMPLE / "README.md")[0].quoted, outcome.output)
 
 
 def test_a_model_that_is_no_story_is_left_alone(store: Store) -> None:
