@@ -113,8 +113,8 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
     """
     environment, data = tmp_path / "environment", COLLECTION / "classification" / "data"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    install = [*uv, "pip", "install", "--quiet", "--exact", "--python", environment, "--requirements"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--exact", "--python", str(environment), "--requirements"]
     for classifier in ("decision_tree", "ann"):  # what both need is installed, and compiled, once
         model = store.model(children[classifier]).artifact_location
         subprocess.run([*install, f"{model}/requirements.txt"], check=True, env=store.environment)
