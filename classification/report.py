@@ -69,7 +69,8 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     for text, count, share in zip(drawn.text_.ravel(), counts.ravel(), shares.ravel(), strict=True):
         ground = drawn.im_.cmap(drawn.im_.norm(share))
         color = max("black", "white", key=partial(contrast, ground))
-        text.set(text=f"{count:,}\n{share:.0%}", fontsize="medium" if len(names) <= 6 else "xx-small", color=color)
+        written = tr("{count:,}\n{share:.0%}", count=count, share=share)
+        text.set(text=written, fontsize="medium" if len(names) <= 6 else "xx-small", color=color)
     title = tr("Confusion matrix (share of the true class)")
     matrix.set(xlabel=tr("Predicted class"), ylabel=tr("True class"), title=title)
     return figure
@@ -81,7 +82,7 @@ def curves_figure(results: dict[str, Result], split: Split) -> Figure:
 
     With more than two classes each pair of a row and a class counts once: the micro-average.
     """
-    figure = Figure(figsize=(13, 9), layout="constrained")
+    figure = Figure(figsize=(13, 7.8), layout="constrained")
     pooled = "{rows:,} test rows of {table}, all classes pooled, each against the rest"
     figure.suptitle(_of_rows(split) if split.positive is not None else _of_rows(split, pooled))
     members = (split.truth[:, None] == split.counted).ravel()
@@ -99,8 +100,9 @@ def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.nda
         pr.axhline(members.mean(), **CHANCE)
     roc.plot([0, 1], [0, 1], **CHANCE)
     title = tr("ROC curve (dotted: chance)")
-    roc.set(xlabel=tr("False positive rate"), ylabel=tr("True positive rate (recall)"), title=title)
-    pr.set(xlabel=tr("Recall"), ylabel=tr("Precision"), title=tr("Precision-recall curve (dotted: chance)"))
+    roc.set(xlabel=tr("False positive rate"), ylabel=tr("True positive rate (recall)"), title=title, aspect="auto")
+    title = tr("Precision-recall curve (dotted: chance)")
+    pr.set(xlabel=tr("Recall"), ylabel=tr("Precision"), title=title, aspect="auto")
     roc.legend(**BELOW)
     pr.legend(**BELOW)
 

@@ -22,8 +22,8 @@ FRENCH = {
     "Precision-recall curve (dotted: chance)": "Courbe précision-rappel (pointillés : hasard)",
     "Recall": "Rappel",
     "Precision": "Précision",
-    "{metric} (higher is better)": "{metric} (le plus grand est le meilleur)",
-    "{metric} (lower is better)": "{metric} (le plus petit est le meilleur)",
+    "{metric} (higher is better)": "{metric} (à maximiser)",
+    "{metric} (lower is better)": "{metric} (à minimiser)",
     # classification/features.py
     "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test.": (
         "{rows:,} lignes, {columns} colonnes pour l’apprentissage ; {tested:,} des lignes sont gardées pour le test."
@@ -172,9 +172,9 @@ FRENCH = {
         "Conseil : quelques grandes valeurs dominent {columns} : -P log_columns={names} prend leurs logarithmes."
     ),
     # clustering/pictures.py
-    "silhouette coefficient (higher is better)": "coefficient de silhouette (le plus grand est le meilleur)",
-    "Davies-Bouldin index (lower is better)": "indice de Davies-Bouldin (le plus petit est le meilleur)",
-    "Calinski-Harabasz index (higher is better)": "indice de Calinski-Harabasz (le plus grand est le meilleur)",
+    "silhouette coefficient (higher is better)": "coefficient de silhouette (à maximiser)",
+    "Davies-Bouldin index (lower is better)": "indice de Davies-Bouldin (à minimiser)",
+    "Calinski-Harabasz index (higher is better)": "indice de Calinski-Harabasz (à maximiser)",
     "inertia (the elbow, by Kneedle)": "inertie (le coude, selon Kneedle)",
     "chosen: k = {k}": "choisi : k = {k}",
     "best: k = {k} ({value})": "meilleur : k = {k} ({value})",
