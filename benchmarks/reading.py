@@ -1,14 +1,8 @@
-"""What it costs to read a table: processor seconds, in turns with pandas and with the model alone.
-
-python benchmarks/reading.py [rows]: reads a CSV file of so many rows (a million), made of the churn table, with the
-kinds of its columns decided, beside `pandas.read_csv`; and scores it as `predict` does, beside `predict_proba`.
-"""
+"""What it costs to read a table: processor seconds, in turns with pandas and with the model alone."""
 
 from __future__ import annotations
 
-import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +24,6 @@ from support.kinds import decide  # noqa: E402
 from support.table import open_table  # noqa: E402
 from support.table_writer import TableWriter  # noqa: E402
 
-ROUNDS = 5
-
 
 def seconds(work: Callable[[], Any]) -> float:
     started = time.process_time()
@@ -39,46 +31,47 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def main(rows: int) -> None:
+def measure(folder: Path, rows: int, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Processor seconds of ours and of theirs, round by round, for a CSV file made of the churn table.
+
+    read: with the kinds of the columns decided, beside `pandas.read_csv`.
+    predict: what `predict` does, beside the `predict_proba` of its Pipeline.
+    """
     churn = pd.read_csv(COLLECTION / "classification" / "data" / "churn.csv")
-    with tempfile.TemporaryDirectory() as folder:
-        file, output = Path(folder) / "churn.csv", Path(folder) / "predictions.csv"
-        churn.sample(rows, replace=True, random_state=0).to_csv(file, index=False)
+    file, output = folder / "churn.csv", folder / "predictions.csv"
+    churn.sample(rows, replace=True, random_state=0).to_csv(file, index=False)
 
-        def read() -> pd.DataFrame:
-            table = open_table(str(file))
-            return to_frame(table, decide(table))
+    def read() -> pd.DataFrame:
+        table = open_table(str(file))
+        return to_frame(table, decide(table))
 
-        kinds = decide(open_table(str(file)))
-        target = kinds.pop("churn")
-        numbers = [name for name, kind in kinds.items() if kind.kind == "number"]
-        texts = [name for name in kinds if name not in numbers]
-        frame = to_frame(open_table(str(file)), {**kinds, "churn": target})
-        encoded = make_column_transformer(
-            (make_pipeline(SimpleImputer(), StandardScaler()), numbers), (OneHotEncoder(handle_unknown="ignore"), texts)
-        )
-        model = make_pipeline(encoded, LogisticRegression()).fit(frame[:10_000], frame["churn"][:10_000])
-        schema = Schema([ColSpec("double" if name in numbers else "string", name) for name in kinds])
-        known = {name: sorted(frame[name].dropna().unique()) for name in texts}
+    kinds = decide(open_table(str(file)))
+    target = kinds.pop("churn")
+    numbers = [name for name, kind in kinds.items() if kind.kind == "number"]
+    texts = [name for name in kinds if name not in numbers]
+    frame = to_frame(open_table(str(file)), {**kinds, "churn": target})
+    encoded = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), numbers), (OneHotEncoder(handle_unknown="ignore"), texts)
+    )
+    model = make_pipeline(encoded, LogisticRegression()).fit(frame[:10_000], frame["churn"][:10_000])
+    schema = Schema([ColSpec("double" if name in numbers else "string", name) for name in kinds])
+    known = {name: sorted(frame[name].dropna().unique()) for name in texts}
 
-        def predict() -> None:
-            done = 0
-            with TableWriter(output) as writer:
-                for batch in (table := open_table(str(file))).batches(50_000):
-                    X = model_inputs(batch, schema, kinds, first_row=done + 1)
-                    unseen(X, known)
-                    writer.write(batch, pd.DataFrame(model.predict_proba(X), columns=["no", "yes"]))
-                    done += len(batch)
-            table.digest()
+    def predict() -> None:
+        done = 0
+        with TableWriter(output) as writer:
+            for batch in (table := open_table(str(file))).batches(50_000):
+                X = model_inputs(batch, schema, kinds, first_row=done + 1)
+                unseen(X, known)
+                writer.write(batch, pd.DataFrame(model.predict_proba(X), columns=["no", "yes"]))
+                done += len(batch)
+        table.digest()
 
-        pairs = {
-            "reading with kinds / pandas.read_csv": (read, lambda: pd.read_csv(file)),
-            "predict / predict_proba": (predict, lambda: model.predict_proba(frame)),
-        }
-        for name, (ours, theirs) in pairs.items():
-            ratios = [seconds(ours) / seconds(theirs) for _ in range(ROUNDS)]
-            print(f"{rows:,} rows, {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "read": (read, lambda: pd.read_csv(file)),
+        "predict": (predict, lambda: model.predict_proba(frame)),
+    }
+    return {
+        name: [{"ours": seconds(ours), "theirs": seconds(theirs)} for _ in range(rounds)]
+        for name, (ours, theirs) in pairs.items()
+    }

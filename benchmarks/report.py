@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import floors
+import reading
 import scaling
 import serving
 from matplotlib.figure import Figure
@@ -83,6 +84,10 @@ def run_sizes(rounds: int) -> Any:
         }
         for rows in SIZES
     }
+
+
+def run_reading(rounds: int) -> Any:
+    return in_folders(1, reading.measure, 1_000_000, rounds)[0]
 
 
 def run_tuning(rounds: int) -> Any:
@@ -158,6 +163,14 @@ def _used(used: dict[str, float]) -> str:
     return row(f"{used['seconds']:.0f}", f"{used['cpu']:.0f}", f"{used['peak']:,.0f}")
 
 
+def fill_reading(found: Any) -> dict[str, str]:
+    cells = {}
+    for name, rounds in found.items():
+        middle = [statistics.median(each[whose] for each in rounds) for whose in ("ours", "theirs")]
+        cells[name] = row(spread(ratios(rounds, "ours", "theirs")), *(f"{value:.2f}" for value in middle))
+    return cells
+
+
 def fill_tuning(found: Any) -> dict[str, str]:
     cells = {}
     for way in found[0]:
@@ -202,6 +215,7 @@ PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] 
     "baselines": (run_baselines, fill_baselines),
     "starts": (run_starts, fill_starts),
     "sizes": (run_sizes, fill_sizes),
+    "reading": (run_reading, fill_reading),
     "tuning": (run_tuning, fill_tuning),
     "spark": (run_spark, fill_spark),
     "serving": (run_serving, fill_serving),
