@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import LoggedModelInput, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
@@ -23,6 +23,7 @@ from support.entry_point import log_working_tree, run_command, say_where_to_look
 from support.inputs import kinds_of, model_inputs, values_of
 from support.kinds import Kind, decide
 from support.names import free_names
+from support.server_errors import note_models_used
 from support.table import OpenedTable, bad, dataset_source, open_table, short_name
 from support.table_writer import TableWriter
 
@@ -162,8 +163,7 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
         mlflow.log_artifact(str(alone))
         mlflow.log_metrics({"instances": done, "agreed": agreed})
         mlflow.set_tags({"predicts_with": run_id, "best_model": best.name, "best_model_uri": best.uri})
-        used = [LoggedModelInput(model.info.model_id) for model in models if model.info.model_id]
-        MlflowClient().log_inputs(run.info.run_id, models=used)  # shows this run on the pages of the models
+        note_models_used(run.info.run_id, [model.info.model_id for model in models if model.info.model_id])
         click.echo(f"\n{done:,} instances, {len(models)} models, which agree on {agreed:,}.")
         click.echo(f"Best by {metric}: {best.name} ({best.metrics[metric]:.4f}), {best.uri}")
         where = str(written_to) if output else f"runs:/{run.info.run_id}"

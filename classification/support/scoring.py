@@ -13,11 +13,11 @@ import click
 import mlflow
 import pandas as pd
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import LoggedModelInput
 from mlflow.models.model import ModelInfo
 
 from support.inputs import kinds_of, model_inputs, unseen
 from support.names import free_names
+from support.server_errors import note_models_used
 from support.table import bad, dataset_source, open_table, short_name
 from support.table_writer import TableWriter
 
@@ -139,7 +139,7 @@ def log_scored(found: Scored, data: str, model_uri: str, model: Model) -> None:
     mlflow.log_input(dataset, context="inference")
     run = mlflow.active_run()
     if model.info.model_id and run:  # shows the run on the page of the model
-        mlflow.MlflowClient().log_inputs(run.info.run_id, models=[LoggedModelInput(model.info.model_id)])
+        note_models_used(run.info.run_id, [model.info.model_id])
     mlflow.set_tag("model_uri", model_uri)
 
 
