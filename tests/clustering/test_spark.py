@@ -44,8 +44,7 @@ def outcomes(store: Store, segmented: Run, with_island: Run, penguins: Path, fol
     table.assign(island=island).to_parquet(folder / "unseen.parquet")
     mixed = ["--columns", "tenure,total_charges,contract", "--missing", "impute"]
     commands: dict[str, tuple[str, str, list[str]]] = {
-        "main": ("sweep", "sweep", ["--k_min", "3", "--k_max", "5"]),
-        "sample": ("fit", "fit", ["--init_size", "1000"]),
+        "main": ("sweep", "sweep", ["--k_min", "3", "--k_max", "5", "--init_size", "1000"]),
         "mixed": ("fit", "fit", [*mixed, "--log_columns", "total_charges", "--categories", "onehot"]),
         "missing": ("fit", "fit", ["--data", str(folder / "missing.csv")]),
     }
@@ -106,7 +105,8 @@ def test_inertia_is_within_five_percent_of_k_means_for_every_number_of_segments(
 def test_what_is_logged_is_a_pipeline_of_scikit_learn_with_the_metrics_of_all_rows(
     outcomes: dict[str, Outcome], store: Store
 ) -> None:
-    run = finished(store, outcomes["sample"])
+    parent = finished(store, outcomes["main"])
+    run = next(child for child in store.children(parent) if child.data.params["n_clusters"] == "4")
     model = mlflow.sklearn.load_model(store.model(run).artifact_location)
     X = pd.read_csv(CUSTOMERS)[COLUMNS].astype("float64")
     Z, labels = model[:-1].transform(X), model.predict(X)
@@ -116,7 +116,7 @@ def test_what_is_logged_is_a_pipeline_of_scikit_learn_with_the_metrics_of_all_ro
     assert json.loads(run.data.tags["sizes"]) == np.bincount(labels).tolist()
     assert run.data.metrics["rows"] == 7043
     assert run.data.metrics["silhouette_rows"] == 1000
-    assert "Means and shares are those of a sample of 1,000 rows." in store.artifact(run, "segments.md").read_text()
+    assert "Means and shares are those of a sample of 1,000 rows." in store.artifact(parent, "segments.md").read_text()
     assert store.model(run).name == "model"
     requirements = (Path(store.model(run).artifact_location) / "requirements.txt").read_text()
     assert "pyspark" not in requirements
