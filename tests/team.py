@@ -54,6 +54,13 @@ class User:
         assert done.returncode == 0, done.stderr
         return [Outcome(code, output, None) for code, output in json.loads(done.stdout.splitlines()[-1])]
 
+    def mlflow(self, *arguments: str) -> str:
+        """What `mlflow ARGUMENT ...` prints, which succeeds."""
+        environment = {name: value for name, value in self.in_experiment().items() if name != "MLFLOW_EXPERIMENT_NAME"}
+        done = subprocess.run(["mlflow", *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def in_experiment(self, experiment: str = "") -> dict[str, str]:
         """The environment, with an experiment: the user's own where none is named."""
         path = f"{forks()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

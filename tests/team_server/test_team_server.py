@@ -157,12 +157,11 @@ def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User],
     (repository.tree / "train.py").write_text("import mlflow\nmlflow.log_metric('auc', 0.5)\n")
     repository.commit("A project")
     with GitServer(served) as git:
-        options = {"repo": git.url("demo"), "project": ".", "runs": "main", "env_manager": "local", "metrics": "auc"}
-        [ran] = bob.run("git_project", ("run", options))
-        assert ran.code == 0, ran.output
+        run = ["run", str(COLLECTION / "git_project"), "--experiment-name", "bob", "--env-manager", "local"]
+        of_demo = [f"repo={git.url('demo')}", "project=.", "runs=main", "metrics=auc"]
+        bob.mlflow(*run, *(word for option in of_demo for word in ("-P", option)))
         child = next(run for run in runs_of(bob) if "auc" in run.data.metrics)
-        [same] = bob.run("git_project", ("reproduce", {"run_id": child.info.run_id, "env_manager": "local"}))
-        assert same.code == 0, same.output
+        bob.mlflow(*run, "-e", "reproduce", "-P", f"run_id={child.info.run_id}", "-P", "env_manager=local")
 
 
 def test_the_files_of_a_model_are_as_safe_as_its_experiment(
@@ -197,13 +196,14 @@ def refused(outcome: Outcome, user: str, right: str) -> None:
 def test_each_verb_that_changes_the_registry_names_the_right_that_a_data_scientist_lacks(
     users: dict[str, User], registered: str
 ) -> None:
+    another = f"models:/churn/{another_version(users['gate'])}"
     *changing, promoting = users["alice"].run(
         "registry_deploy",
         ("register", {"model_uri": registered, "name": "churn"}),
         ("registry load", {"model_uri": "models:/churn/1"}),  # it tags the version with what came out
-        ("registry archive", {"model_uri": "models:/churn/1"}),
+        ("registry archive", {"model_uri": another}),
         ("registry rename", {"name": "churn", "new_name": "mine"}),
-        ("promote", {"model_uri": f"models:/churn/{another_version(users['gate'])}", "metric": "log_loss"}),
+        ("promote", {"model_uri": another, "metric": "log_loss"}),
     )
     for outcome in changing:
         refused(outcome, "alice", "EDIT on the registered model")
