@@ -27,7 +27,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
-from support.entry_point import name_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -312,7 +312,7 @@ def main(only: str, env_manager: str) -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     started = time.monotonic()
     with mlflow.start_run() as parent:
-        name_run("tour")
+        describe_run(parent, "tour")
         # MLflow does not hand the environment manager on to child runs.
         tour = Tour(parent, env_manager or parent.data.tags.get(MLFLOW_PROJECT_ENV, "local"))
         try:

@@ -29,6 +29,7 @@ from support.interrupts import heed_interrupts
 if TYPE_CHECKING:
     import mlflow
 
+RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow names a run shivering-bird-943 where nobody names it
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
 
 
@@ -61,6 +62,8 @@ def run_command(command: click.Command) -> NoReturn:
     run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
     try:
         ended = command.main(standalone_mode=False)
+        if run_id:
+            _name_run(run_id)
         sys.exit(ended if isinstance(ended, int) else 0)  # click returns the code of its Exit
     except (click.Abort, KeyboardInterrupt):
         _end("Interrupted.", run_id, 130)
@@ -83,7 +86,7 @@ def describe_run(run: mlflow.ActiveRun, name: str, parameters: dict[str, Any] | 
     """
     import mlflow
 
-    if re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):  # shivering-bird-943: MLflow names runs at random
+    if RANDOM_NAME.fullmatch(run.info.run_name or ""):
         mlflow.MlflowClient().update_run(run.info.run_id, name=name)
     if not run.data.params:
         mlflow.log_params(click.get_current_context().params if parameters is None else parameters)
@@ -105,15 +108,6 @@ def log_working_tree() -> None:
     mlflow.set_tag("mlflow.source.git.dirty", str(bool(status)).lower())
     if status:
         mlflow.log_text(f"{status}\n{_git('diff', 'HEAD', '--', *own) or ''}", "git.diff")
-
-
-def name_run(name: str) -> None:
-    """Name the active run, unless the user has (`mlflow run --run-name`): MLflow names runs at random."""
-    import mlflow
-
-    run = mlflow.active_run()
-    if run and re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):  # shivering-bird-943
-        mlflow.MlflowClient().update_run(run.info.run_id, name=name)
 
 
 def say_where_to_look() -> None:
@@ -155,10 +149,22 @@ def _end(line: str, run_id: str | None, code: int) -> NoReturn:
         from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
         from mlflow.exceptions import MlflowException
 
+        _name_run(run_id)
         with suppress(MlflowException):  # the store is away, or the run deleted: the line above says what matters
             for key in ("error", "mlflow.note.content"):
                 MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
     sys.exit(code)
+
+
+def _name_run(run_id: str) -> None:
+    """Name a run of `mlflow run` by its entry point, where neither the user nor the command has named it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):
+        run = MlflowClient().get_run(run_id)
+        if RANDOM_NAME.fullmatch(run.info.run_name or ""):
+            MlflowClient().update_run(run_id, name=run.data.tags.get("mlflow.project.entryPoint", "main"))
 
 
 def _git(*arguments: str) -> str | None:

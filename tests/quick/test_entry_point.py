@@ -80,8 +80,24 @@ def test_a_note_that_the_store_refuses_does_not_hide_the_line(
         raise MlflowException("Run not found")
 
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setattr("mlflow.MlflowClient.get_run", away)
     monkeypatch.setattr("mlflow.MlflowClient.set_tag", away)
     assert ended(click.UsageError("k_max=1 is too few."), capsys) == (2, "Error: k_max=1 is too few.\n")
+
+
+@pytest.mark.parametrize(("given", "shown"), [("shivering-bird-943", "score"), ("mine", "mine")])
+@pytest.mark.parametrize("act", [None, click.UsageError("data=x is no file.")])
+def test_a_run_that_nobody_named_is_called_by_its_entry_point(
+    given: str, shown: str, act: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = {"mlflow.project.entryPoint": "score"}
+    run = SimpleNamespace(info=SimpleNamespace(run_name=given), data=SimpleNamespace(tags=tags))
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setattr("mlflow.MlflowClient.get_run", lambda *_: run)
+    monkeypatch.setattr("mlflow.MlflowClient.set_tag", lambda *_: None)
+    monkeypatch.setattr("mlflow.MlflowClient.update_run", lambda *_, name: setattr(run.info, "run_name", name))
+    ended(act, capsys)
+    assert run.info.run_name == shown
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "abc"])
