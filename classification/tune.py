@@ -286,8 +286,8 @@ def in_our_style(figure: Figure, title: str) -> None:
     for axes in figure.axes:
         for place in ("left", "center"):  # Optuna's own titles stand in different places
             axes.set_title("", loc=place)
-        axes.set_xlabel(tr(axes.get_xlabel()))
-        axes.set_ylabel(tr(axes.get_ylabel()))
+        for text in (axes.xaxis.label, axes.yaxis.label, *getattr(axes.get_legend(), "texts", [])):
+            text.set_text(tr(text.get_text()))
         axes.set_facecolor("white")
         axes.grid(color="#dddddd")
         for dots in axes.collections:
