@@ -167,7 +167,7 @@ def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User],
 def test_the_files_of_a_model_are_as_safe_as_its_experiment(
     server: Any, users: dict[str, User], registered: str
 ) -> None:
-    """MLflow lets whoever may write to an experiment replace the files of its models, registered or not."""
+    """A user who may write to an experiment may replace the files of its models, registered or not."""
     alice = users["alice"]
     key = (alice.name, alice.environment["MLFLOW_TRACKING_PASSWORD"])
     of_gate = alice.client.get_logged_model(registered.split("/")[-1])
