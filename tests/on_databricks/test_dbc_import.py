@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import InvalidParameterValue, ResourceAlreadyExists
+from databricks.sdk.errors import DatabricksError, ResourceAlreadyExists
 from databricks.sdk.service.workspace import ExportFormat, ImportFormat, Language, ObjectType
 from running import COLLECTION
 
@@ -122,6 +122,6 @@ def test_an_archive_that_databricks_has_written(client: WorkspaceClient) -> None
 
 
 def test_a_notebook_in_another_language_is_named_and_leaves_nothing(client: WorkspaceClient) -> None:
-    with pytest.raises(InvalidParameterValue, match="A notebook in R: not in this local workspace"):
+    with pytest.raises(DatabricksError, match="A notebook in R: not in this local workspace"):
         client.workspace.upload("/Shared/in R", in_the_form_of_a_public_archive("r"), format=ImportFormat.DBC)
     assert "/Shared/in R" not in {each.path for each in client.workspace.list("/Shared")}
