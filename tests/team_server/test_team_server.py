@@ -381,7 +381,10 @@ def test_a_backup_is_restored_run_by_run_into_an_empty_place_only(
     )
     stores = [each.environment["MLFLOW_BACKEND_STORE_URI"] for each in (server, empty)]
     before, after = (MlflowClient(uri, uri) for uri in stores)
-    found = [{run.info.run_id: run.to_dictionary() for run in all_runs(client)} for client in (before, after)]
+    found = [
+        {run.info.run_id: (dict(run.info), run.data.to_dictionary()) for run in all_runs(client)}
+        for client in (before, after)
+    ]
     assert len(found[0]) > 5
     assert found[0] == found[1]
     assert before.get_registered_model("churn").aliases == after.get_registered_model("churn").aliases
@@ -409,8 +412,8 @@ def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, mon
         connection.execute("insert into experiments (name, lifecycle_stage) values ('old', 'active')")
         connection.execute(
             "insert into runs (run_uuid, name, status, source_type, user_id, lifecycle_stage, experiment_id,"
-            " artifact_uri) select %s, 'old', 'FINISHED', 'LOCAL', 'alice', 'active', experiment_id, 's3://mlflow/old'"
-            " from experiments",
+            " artifact_uri, start_time, end_time) select %s, 'old', 'FINISHED', 'LOCAL', 'alice', 'active',"
+            " experiment_id, 's3://mlflow/old', 1, 2 from experiments",
             ["0" * 32],
         )
         connection.execute(
