@@ -1,4 +1,4 @@
-"""`predict` with engine=spark gives what the local engine gives, and says in one line what it lacks or refuses."""
+"""`predict` with engine=spark gives what the local engine gives, or refuses in one line; `tune` searches on it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: Path) -> dict[str, Outcome]:
-    """Every table, by each engine, in one process with one Spark."""
+    """A search, and every table by each engine, in one process with one Spark."""
     tables = {
         "churn": (tree, CHURN),
         "credit": (with_missing, credit),
@@ -64,8 +64,10 @@ def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: P
     }
     commands["again"] = commands["churn spark"]
     commands["nowhere"] = ["--model_uri", model_uri(tree), "--engine", "spark"]
-    done = store.run_several(CLASSIFICATION, [("predict", "predict", arguments) for arguments in commands.values()])
-    return dict(zip(commands, done, strict=True))
+    search = ["--data", str(credit), "--target", "Status", "--model", "decision_tree", "--cv", "3"]
+    search += ["--study", "sparkling", "--n_trials", "4", "--engine", "spark", "--jobs", "2"]
+    scripts = [("tune", "tune", search), *(("predict", "predict", arguments) for arguments in commands.values())]
+    return dict(zip(["tune", *commands], store.run_several(CLASSIFICATION, scripts), strict=True))
 
 
 @pytest.mark.parametrize(("name", "key"), [("churn", None), ("credit", None), ("semicolon", None), ("lines", "tenure")])
@@ -122,6 +124,18 @@ def test_spark_refuses_what_the_local_engine_refuses_in_one_line(outcomes: dict[
 def test_an_output_that_exists_or_has_no_name_is_refused(outcomes: dict[str, Outcome], folder: Path) -> None:
     assert outcomes["again"].error.startswith(f"Invalid value for '--output': '{folder / 'churn spark'}' exists")
     assert outcomes["nowhere"].error.startswith("Invalid value for '--output': '' is empty")
+
+
+def test_the_trials_of_a_search_are_tasks_of_spark(store: Store, outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["tune"].code == 0, outcomes["tune"].output
+    found = store.client.search_runs(["0"], "tags.study = 'sparkling'")
+    [search] = [run for run in found if "best_cv_roc_auc" in run.data.metrics]
+    (study,) = (child for child in store.children(search) if child.info.run_name == "study sparkling")
+    trials = store.children(study)
+    assert len(trials) == 4
+    best = max(trial.data.metrics["value"] for trial in trials if trial.info.status == "FINISHED")
+    assert search.data.metrics["best_cv_roc_auc"] == best
+    assert search.data.tags["best_classifier"] == "decision_tree"
 
 
 def finished(store: Store, outcome: Outcome) -> Run:

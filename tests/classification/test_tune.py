@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, PROGRAMS, SHORT_SPARK, Outcome, Store, metrics_without_times
+from running import COLLECTION, PROGRAMS, Outcome, Store, metrics_without_times
 
 CLASSIFICATION = COLLECTION / "classification"
 SMALL = ["--model", "decision_tree", "--cv", "3"]
@@ -174,27 +174,6 @@ def test_a_killed_search_goes_on_with_every_finished_trial(table: list[str], tmp
     assert {trial.info.status for trial in trials} <= {"FINISHED", "KILLED"}
     listed = pd.read_csv(io.StringIO(store.artifact(resumed.run, "trials.csv").read_text()))
     assert set(listed["run_id"]) == {trial.info.run_id for trial in trials}
-
-
-def test_trials_on_spark(store: Store, table: list[str]) -> None:
-    arguments = [*table, *SMALL, "--study", "sparkling", "--n_trials", "4", "--engine", "spark", "--jobs", "2"]
-    done = subprocess.run(
-        [sys.executable, str(PROGRAMS / "tune_on_spark.py"), *arguments],
-        cwd=CLASSIFICATION,
-        env={**store.environment, "PYSPARK_SUBMIT_ARGS": f"--master local[2] {SHORT_SPARK} pyspark-shell"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "TensorFlow is loaded: False" in done.stdout
-    (search,), _ = runs_of(store, "sparkling")
-    (study,) = (child for child in store.children(search) if child.info.run_name == "study sparkling")
-    trials = store.children(study)
-    assert len(trials) == 4
-    best = max(trial.data.metrics["value"] for trial in trials if trial.info.status == "FINISHED")
-    assert search.data.metrics["best_cv_roc_auc"] == best
-    assert search.data.tags["best_classifier"] == "decision_tree"
 
 
 def test_a_network_is_given_up_amid_its_epochs() -> None:
