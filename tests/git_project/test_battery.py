@@ -208,14 +208,14 @@ def test_a_path_is_that_of_the_user_and_its_file_may_change(
 def test_a_registered_model_is_read_where_the_user_says_so(
     start: Start, in_process: Any, reproduce: Any, store: Store
 ) -> None:
-    store.client.create_registered_model("Foreign")
-    store.client.create_model_version("Foreign", "/a/model")
+    store.client.create_registered_model("Taken")
+    store.client.create_model_version("Taken", "/a/model")
     original = start("uses_registry")
     found = reproduce(original)
     assert verdict(found) == (NOT_TRIED, "")
     assert "-P registry=same lets it read, and write, your registry." in found.page
     assert verdict(in_process(original, registry="same")) == (REPRODUCED, "true")
-    store.client.create_model_version("Foreign", "/a/newer/model")
+    store.client.create_model_version("Taken", "/a/newer/model")
     assert verdict(in_process(original, registry="same")) == (NOT_REPRODUCED, "false")
 
 

@@ -3,5 +3,5 @@
 import mlflow
 
 with mlflow.start_run():
-    version = mlflow.MlflowClient().get_registered_model("Foreign").latest_versions[0].version
+    version = mlflow.MlflowClient().get_registered_model("Taken").latest_versions[0].version
     mlflow.log_metric("version", int(version))
