@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import pickle
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import mlflow.pyfunc
@@ -26,8 +27,10 @@ from support.entry_point import FOLDER
 from support.evidence import MISSING
 from support.kinds import Evidence, Kind
 from support.names import find_name
+from support.staged import ParquetTable
 from support.table import absolute, bad, is_catalog_name, is_url
 from support.text_file import NotATableError, TextFile
+from support.texts import short
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -91,12 +94,17 @@ def one_line(parameter: str, value: object) -> Iterator[None]:
 
     try:
         yield
-    except PySparkException as error:
+    except Exception as error:
+        # Spark raises the second, which is of a package that it brings, where a file cannot be read.
+        if not isinstance(error, PySparkException) and type(error).__name__ != "Py4JJavaError":
+            raise
         text = str(error)
         if mistake := re.search(r"click\.exceptions\.BadParameter: (.*)", text):
             said = re.sub(r", row \d+,?", "", mistake[1])  # a row of a batch, which nobody knows
             raise click.BadParameter(said, param_hint=repr(f"--{parameter}")) from None
-        raise bad(parameter, value, f"fails on Spark: {text.strip().splitlines()[0]}") from None
+        why = re.search(r"\[[A-Z_.]+\] .*", text) or re.search(".*", text.strip())
+        cure = "" if parameter == "output" else " Take engine=local, which says where the table is wrong."
+        raise bad(parameter, value, f"fails on Spark: {why[0] if why else text}{cure}") from None
 
 
 def read_on_spark(spark: SparkSession, source: str, parameter: str = "data") -> DataFrame:
@@ -116,30 +124,58 @@ def read_on_spark(spark: SparkSession, source: str, parameter: str = "data") -> 
         if is_catalog_name(source):
             return spark.table(_quoted(*source.split(".")))
         if is_text(source):
-            return _read_csv(spark, _path(source), parameter, source)
+            return _read_csv(spark, source, parameter)
         if _ending(source) in ("json", "jsonl", "ndjson"):
-            first = spark.read.text(_path(source)).limit(1).collect()
-            array = bool(first) and first[0][0].lstrip("\ufeff \t").startswith("[")
-            return spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
+            return _read_json(spark, source, parameter)
+        if Path(source).is_file() and _ending(source) != "parquet":
+            raise bad(parameter, source, f"is {_NOT_FOR_SPARK}.")
         return spark.read.parquet(_path(source))
 
 
-def _read_csv(spark: SparkSession, path: str, parameter: str, source: str) -> DataFrame:
-    """Delimited text as text. Raises click.BadParameter for a file that only the local engine understands."""
-    lines = [row[0] for row in spark.read.text(path).limit(200).collect()]
+_NOT_FOR_SPARK = "a form of file that Spark does not read: take engine=local, or write CSV, JSON Lines or Parquet"
+
+
+def _read_json(spark: SparkSession, source: str, parameter: str) -> DataFrame:
+    """JSON Lines, or an array of objects. Raises click.BadParameter for another form of JSON."""
+    lines = [row[0].lstrip("\ufeff \t") for row in spark.read.text(_path(source)).limit(2).collect()]
+    array = bool(lines) and lines[0].startswith("[")
+    frame = spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
+    if len(lines) == 1 and not array and any(type_.startswith(("array", "struct")) for _, type_ in frame.dtypes):
+        raise bad(parameter, source, f"is {_NOT_FOR_SPARK}.")
+    order = list(json.loads(lines[0])) if lines and lines[0].startswith("{") else []  # Spark sorts the columns
+    return select(frame, sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order)))
+
+
+def _head(spark: SparkSession, source: str, parameter: str) -> tuple[TextFile, str]:
+    """What the first lines of delimited text say, and these lines. Raises click.BadParameter where they are none."""
+    text = "".join(row[0] + "\n" for row in spark.read.text(_path(source)).limit(200).collect())
     with tempfile.TemporaryDirectory() as folder:
         head = Path(folder) / "head"
-        head.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        head.write_text(text, encoding="utf-8")
         try:
-            table = TextFile(head, Path(folder), whole=False)
+            return TextFile(head, Path(folder), whole=False), text
         except NotATableError as error:
             raise bad(parameter, source, str(error)) from None
-    if table.notes or table.row_names or "\ufffd" in "".join(lines):
-        why = " ".join(table.notes) or "It is not UTF-8."
+
+
+def _read_csv(spark: SparkSession, source: str, parameter: str) -> DataFrame:
+    """Delimited text as text. Raises click.BadParameter for a file that only the local engine understands."""
+    from pyspark.sql import functions
+
+    table, text = _head(spark, source, parameter)
+    line, edge = functions.col("value"), re.escape(table.separator)
+    odd = (functions.length(line) - functions.length(functions.translate(line, '"', ""))) % 2 == 1
+    behind = line.rlike(f'[^{edge}"]"[^{edge}"]')
+    quotes = spark.read.text(_path(source)).where(line.rlike(f'(^|{edge}) *"') & (odd | behind)).limit(1).collect()
+    why = " ".join(table.notes)
+    if table.spaced or quotes:
+        why = f"There are cells over several lines, or quotes at their edges ({short(quotes[0][0] if quotes else '')})."
+    if why or "\ufffd" in text:
+        why = why or "It is not UTF-8."
         raise bad(parameter, source, f"is a file that Spark does not read: {why} Take engine=local, or mend the file.")
     schema = ", ".join(f"{_quoted(name)} string" for name in table.names)
     options: dict[str, Any] = {"header": True, "sep": table.separator, "quote": '"', "escape": '"', "mode": "FAILFAST"}
-    return spark.read.csv(path, schema=schema, **options)
+    return spark.read.csv(_path(source), schema=schema, **options)
 
 
 def decide_on_spark(
@@ -155,26 +191,55 @@ def decide_on_spark(
 
     Raises click.BadParameter as `decide` does; rows have no number on Spark.
     """
+    source = absolute(source)
     dropped = set(drop)
-    evidence = Evidence([name for name in frame.columns if name not in dropped], missing_values, kinds, frame.columns)
     with one_line("data", source):
-        _gather(frame, evidence, again=False)
-        _gather(frame, evidence, again=True)
-    decided = evidence.decide()
-    return decided, evidence.notes(decided, set(asked))
+        said = _said_by_file(frame.sparkSession, source)
+        labels = [name for name in said.row_names if name not in asked]
+        wanted = [name for name in frame.columns if name not in dropped]
+        evidence = Evidence(wanted, missing_values, kinds, frame.columns, labels)
+        _gather(frame, evidence, said.categories, again=False)
+        _gather(frame, evidence, said.categories, again=True)
+    if not any(column.rows for column in evidence.columns.values()):
+        raise bad("data", source, "has no rows.")
+    decided = evidence.decide(said.separator)
+    return {name: decided[name] for name in wanted}, evidence.notes(decided, set(asked))
 
 
-def _gather(frame: DataFrame, evidence: Evidence, *, again: bool) -> None:
+class _Said(NamedTuple):
+    """What a file says beside its cells: as attributes of `OpenedTable` and of `ParquetTable`."""
+
+    separator: str = ","
+    row_names: Iterable[str] = ()
+    categories: Iterable[str] = ()
+
+
+def _said_by_file(spark: SparkSession, source: str) -> _Said:
+    if is_text(source):
+        table, _ = _head(spark, source, "data")
+        return _Said(table.separator, table.row_names)
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if is_url(source) or is_catalog_name(source) or not files or _ending(str(files[0])) in ("json", "jsonl", "ndjson"):
+        return _Said()
+    parquet = ParquetTable(files[0])
+    return _Said(row_names=parquet.row_names, categories=parquet.categories)
+
+
+def _gather(frame: DataFrame, evidence: Evidence, categories: Iterable[str], *, again: bool) -> None:
     """Collect evidence in the workers, all of it or, again, of the columns whose texts were not counted."""
     names = evidence.incomplete() if again else list(evidence.columns)
     if not names:
         return
     empty = pickle.dumps(evidence.without_rows(names))
+    typed = {name: {b"written": b"category"} for name in categories}
 
     def gather(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         part = pickle.loads(empty)
         for batch in batches:
-            part.add(pa.Table.from_batches([batch]), 0, again=again)
+            fields = [field.with_metadata(typed.get(field.name)) for field in batch.schema]
+            part.add(pa.Table.from_batches([batch]).cast(pa.schema(fields)), 0, again=again)
+        part.forget_rows()  # here they are those of a batch
         yield pa.RecordBatch.from_pydict({"part": [pickle.dumps(part)]})
 
     for row in select(frame, names).mapInArrow(gather, "part binary").collect():

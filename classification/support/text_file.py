@@ -213,7 +213,8 @@ class TextFile:
         if (numbers and not likely) or again:
             what = "numbers" if numbers and not likely else f"the value {again[0]!r}, which comes again below"
             raise NotATableError(
-                f"seems to have no header: its first line holds {what}. Put a line of column names above it."
+                f"seems to have no header: the line {_short(names, self.separator)!r} holds {what}. Put a line of "
+                "column names in its place or above it."
             )
 
 

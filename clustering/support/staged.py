@@ -31,10 +31,10 @@ class ParquetTable:
         if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
             raise NotATableError(f"has two columns called {twice[0]!r}: give each its own name.")
         pandas = schema.pandas_metadata or {}
-        self._categories = {
+        self.categories = {
             column["name"] for column in pandas.get("columns", []) if column["pandas_type"] == "categorical"
         }
-        self._categories |= {field.name for field in schema if pa.types.is_dictionary(field.type)}
+        self.categories |= {field.name for field in schema if pa.types.is_dictionary(field.type)}
         index = pandas.get("index_columns", [])
         self.row_names = [name for name in index if isinstance(name, str) and name in self.names]
 
@@ -42,7 +42,7 @@ class ParquetTable:
         for batch in self._file.iter_batches(batch_size=BATCH, columns=columns):
             table = pa.Table.from_batches([batch])
             fields = [
-                field.with_metadata({b"written": b"category"}) if field.name in self._categories else field
+                field.with_metadata({b"written": b"category"}) if field.name in self.categories else field
                 for field in table.schema
             ]
             yield table.cast(pa.schema(fields, table.schema.metadata))

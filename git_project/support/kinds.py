@@ -8,10 +8,10 @@ empty       no value.
 date        a type of dates, or texts of which at least 95 % are dates.
 category    codes: whole numbers of which one begins with 0 (00042) or is above 2**53, which a number would round.
 boolean     true and false, in any case.
-number      all are numbers, written in one way: decimal point or comma, thousands, one currency, percent, (5) or 5.00- for -5.
-            Whole numbers that are all different are an identifier instead if they count the rows, if chance does not
-            explain that they all differ (below one in a million, in so narrow a range), if all have the same eight
-            digits or more, or if the column's name says so (id, account, number, ...).
+number      all are numbers, written in one way: decimal point or comma, thousands, one currency, percent, and (5) or
+            5.00- for -5. Whole numbers that are all different are an identifier instead if they count the rows, if
+            chance does not explain that they all differ (below one in a million, in so narrow a range), if all have
+            the same eight digits or more, or if the column's name says so (id, account, number, ...).
 (refused)   nearly all are numbers: at least 95 %, or at least half beside up to three texts such as "?".
 constant    one value, and none is missing.
 identifier  texts that are all different, in 20 rows or more.
@@ -101,10 +101,8 @@ def decide(
     """
     dropped = set(drop)
     wanted = [name for name in (table.names if names is None else names) if name not in dropped]
-    labels = [
-        name for name in wanted if name in table.row_names and name not in [*asked, *parse_kinds(kinds, table.names)]
-    ]
-    evidence = Evidence([name for name in wanted if name not in labels], missing_values, kinds, table.names)
+    labels = [name for name in table.row_names if name not in asked]
+    evidence = Evidence(wanted, missing_values, kinds, table.names, labels)
     row = 1
     for batch in table.batches(columns=list(evidence.columns), keep=True):
         evidence.add(batch, row)
@@ -114,21 +112,25 @@ def decide(
             evidence.add(batch, 1, again=True)
     decided = evidence.decide(table.separator)
     table.notes += evidence.notes(decided, set(asked))
-    decided |= {name: Kind("identifier", "holds the names of the rows") for name in labels}
-    table.notes += [f"Column {name!r} holds the names of the rows: left out." for name in labels]
     return {name: decided[name] for name in wanted}
 
 
 class Evidence:
     """What is known of the columns of a table. Evidence of several parts of a table adds up (`merge`).
 
-    The arguments as in `decide`. Raises click.BadParameter for a wrong name or kind.
+    The arguments as in `decide`. have: the names of all columns. labels: those that name the rows.
+
+    Raises click.BadParameter for a wrong name or kind.
     """
 
-    def __init__(self, names: Iterable[str], missing_values: str, kinds: str, have: list[str]) -> None:
+    def __init__(
+        self, names: Iterable[str], missing_values: str, kinds: str, have: list[str], labels: Iterable[str] = ()
+    ) -> None:
         self.missing = tuple(split_list("missing_values", missing_values))
         self.overruled = parse_kinds(kinds, have)
-        self.columns = {name: Column(self.missing) for name in names}
+        wanted = list(names)
+        self.labels = [name for name in labels if name in wanted and name not in self.overruled]
+        self.columns = {name: Column(self.missing) for name in wanted if name not in self.labels}
 
     def add(self, batch: pa.Table, first_row: int, *, again: bool = False) -> None:
         """Take a batch into account; again: the second time, for the texts of its columns."""
@@ -150,6 +152,12 @@ class Evidence:
         empty.overruled = self.overruled
         return empty
 
+    def forget_rows(self) -> None:
+        """Take back in which rows values stand, where nobody knows."""
+        for column in self.columns.values():
+            for seen in column.shapes.values():
+                seen.row = 0
+
     def incomplete(self) -> list[str]:
         """The columns to read a second time: some batches were numbers only, and others were not."""
         names = []
@@ -168,7 +176,8 @@ class Evidence:
     def decide(self, separator: str = ",") -> dict[str, Kind]:
         """The kind of each column. Raises click.BadParameter for one that cannot be read."""
         hint = self.hint(separator)
-        return {name: self._kind(name, column, hint) for name, column in self.columns.items()}
+        decided = {name: self._kind(name, column, hint) for name, column in self.columns.items()}
+        return decided | {name: Kind("identifier", "holds the names of the rows") for name in self.labels}
 
     def _kind(self, name: str, column: Column, hint: str) -> Kind:
         said = self.overruled.get(name, "")
@@ -256,15 +265,16 @@ class Evidence:
             raise bad("data", wrong.text, f"{where} is the column's name: the header comes again. Delete that line.")
         others = [wrong.text, *sorted(column.others - {wrong.text})] if len(column.others) <= 3 else [wrong.text]
         missing = json.dumps(others, ensure_ascii=False) if "," in "".join(others) else ",".join(others)
-        header = " (is that row the header? Delete what stands above it)" if wrong.row == 1 else ""
         cure = f"give -P missing_values='{missing}' if it stands for a missing value, or {keep}"
-        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are{header}: {cure}")
+        if wrong.row == 1 and wrong.text.isalpha():
+            cure = f"delete what stands above that row if it is the header, {cure}"
+        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are: {cure}")
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
         """A sentence for each column that is left out, converted or guessed."""
-        said = []
-        for name, kind in kinds.items():
-            column = self.columns[name]
+        said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
+        for name, column in self.columns.items():
+            kind = kinds[name]
             if not kind.learnable:
                 if name not in asked:
                     said.append(f"Column {name!r} {kind.reason}: left out{self._cure(name, kind)}.")

@@ -265,9 +265,10 @@ class Evidence:
             raise bad("data", wrong.text, f"{where} is the column's name: the header comes again. Delete that line.")
         others = [wrong.text, *sorted(column.others - {wrong.text})] if len(column.others) <= 3 else [wrong.text]
         missing = json.dumps(others, ensure_ascii=False) if "," in "".join(others) else ",".join(others)
-        header = " (is that row the header? Delete what stands above it)" if wrong.row == 1 else ""
         cure = f"give -P missing_values='{missing}' if it stands for a missing value, or {keep}"
-        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are{header}: {cure}")
+        if wrong.row == 1 and wrong.text.isalpha():
+            cure = f"delete what stands above that row if it is the header, {cure}"
+        raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are: {cure}")
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
         """A sentence for each column that is left out, converted or guessed."""
