@@ -13,10 +13,10 @@ import numpy as np
 import skops.io
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
-from mlflow.types import ParamSchema, ParamSpec
+from mlflow.types import ParamSchema, ParamSpec, Schema
 
 from evaluation import Result
-from features import Split, of_every_kind
+from features import Split
 from report import evaluation_figure
 from support.kinds import to_metadata
 
@@ -77,7 +77,9 @@ def _log_network(result: Result, signature: ModelSignature, shared: dict[str, An
 @cache  # for all classifiers of a split
 def signature_of(split: Split) -> ModelSignature:
     """The columns that a model takes, and what it gives."""
-    return infer_signature(of_every_kind(split.X_train), np.asarray(split.y_train[:1]))
+    schema: Any = split.train.schema
+    columns = [column for column in schema.inputs if column.name != split.target]
+    return ModelSignature(Schema(columns), infer_signature(np.asarray(split.y_train[:1])).inputs)
 
 
 @cache
