@@ -12,17 +12,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import alembic.command
 import click
 import mlflow.cli
 import mlflow.db
 import psutil
+import psycopg
 import pytest
 import requests
+import sqlalchemy
 import yaml
 from click.testing import CliRunner
+from git_server import GitServer, Repository
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from running import COLLECTION, Outcome, model_logged
 from team import FEW_RETRIES, TEAM_SERVER, Command, User, free_ports
 
@@ -121,7 +127,7 @@ def test_nobody_without_an_account_reads_anything(server: Any, users: dict[str, 
         stranger.client.search_registered_models()
 
 
-def test_all_read_and_load_what_the_gate_registered(users: dict[str, User], registered: str) -> None:
+def test_all_read_what_the_gate_registered(users: dict[str, User], registered: str) -> None:
     bob = users["bob"]
     assert bob.client.get_model_version_by_alias("churn", "champion").version == "1"
     assert not any(name.startswith("AWS_") for name in bob.environment)  # the files come through the server
@@ -137,6 +143,22 @@ def test_all_read_and_load_what_the_gate_registered(users: dict[str, User], regi
 def test_segments_are_found_on_it(users: dict[str, User]) -> None:
     [found] = users["bob"].run("clustering", ("sweep", {"k_max": 3}))
     assert found.code == 0, found.output
+
+
+def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User], tmp_path: Path) -> None:
+    bob = users["bob"]
+    served = tmp_path / "served"
+    served.mkdir()
+    repository = Repository(served, tmp_path / "tree", "demo")
+    (repository.tree / "MLproject").write_text("name: demo\nentry_points: {main: {command: python train.py}}\n")
+    (repository.tree / "train.py").write_text("import mlflow\nmlflow.log_metric('auc', 0.5)\n")
+    repository.commit("A project")
+    with GitServer(served) as git:
+        run = ["run", str(COLLECTION / "git_project"), "--experiment-name", "bob", "--env-manager", "local"]
+        of_demo = [f"repo={git.url('demo')}", "project=.", "runs=main", "metrics=auc"]
+        bob.mlflow(*run, *(word for option in of_demo for word in ("-P", option)))
+        child = next(run for run in runs_of(bob) if "auc" in run.data.metrics)
+        bob.mlflow(*run, "-e", "reproduce", "-P", f"run_id={child.info.run_id}", "-P", "env_manager=local")
 
 
 def test_the_files_of_a_model_are_as_safe_as_its_experiment(
@@ -168,9 +190,7 @@ def refused(outcome: Outcome, user: str, right: str) -> None:
     assert f"user '{user}' lacks the right {right}." in outcome.error
 
 
-def test_each_verb_that_changes_the_registry_names_the_right_that_a_data_scientist_lacks(
-    users: dict[str, User], registered: str
-) -> None:
+def test_register_names_the_right_that_a_data_scientist_lacks(users: dict[str, User], registered: str) -> None:
     [registering] = users["alice"].run("registry_deploy", ("register", {"model_uri": registered, "name": "churn"}))
     refused(registering, "alice", "EDIT on the registered model")
 
@@ -359,6 +379,37 @@ def test_a_backup_is_restored_run_by_run_into_an_empty_place_only(
 
 def all_runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+
+
+RELEASE_BEFORE = "b7e2c1a4d9f3"  # the schema of MLflow 3.16.0
+
+
+def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = server.environment["MLFLOW_BACKEND_STORE_URI"].replace("/postgres?", "/before?")
+    with psycopg.connect(uri.replace("+psycopg", "").replace("/before?", "/postgres?"), autocommit=True) as connection:
+        connection.execute("create database before")
+    first = sqlalchemy.create_engine(uri)
+    InitialBase.metadata.create_all(first)
+    first.dispose()
+    alembic.command.upgrade(_get_alembic_config(uri), RELEASE_BEFORE)
+    with psycopg.connect(uri.replace("+psycopg", "")) as connection:
+        connection.execute("insert into experiments (name, lifecycle_stage) values ('old', 'active')")
+        connection.execute(
+            "insert into runs (run_uuid, name, status, source_type, user_id, lifecycle_stage, experiment_id,"
+            " artifact_uri, start_time, end_time) select %s, 'old', 'FINISHED', 'LOCAL', 'alice', 'active',"
+            " experiment_id, 's3://mlflow/old', 1, 2 from experiments",
+            ["0" * 32],
+        )
+        connection.execute(
+            "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
+            " values ('auc', 0.5, 1, 0, false, %s)",
+            ["0" * 32],
+        )
+    care(server, monkeypatch, mlflow.db.commands, "upgrade", uri)
+    run = MlflowClient(uri, uri).get_run("0" * 32)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"auc": 0.5})
+    with psycopg.connect(uri.replace("+psycopg", "")) as connection:
+        assert connection.execute("select version_num from alembic_version").fetchone() != (RELEASE_BEFORE,)
 
 
 def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
