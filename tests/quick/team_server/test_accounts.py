@@ -25,11 +25,10 @@ def test_the_file_gives_rights_to_its_users_only_and_the_gate_alone_may_change_a
     [
         ({"experiments": {"team": {"carol": "READ"}}}, "team: 'carol' is none of users."),
         ({"registered_models": {"churn": {"gate": "OWN"}}}, "churn: 'OWN' is none of READ, USE, EDIT, MANAGE."),
-        ({"logged_models": {"gate": "edit"}}, "logged_models: 'edit' is none of READ, USE, EDIT, MANAGE."),
-        ({"groups": []}, "needs users, experiments, registered_models and logged_models, as "),
+        ({"groups": []}, "needs users, experiments and registered_models, as "),
         (
             {"experiments": ["team"]},
-            "needs users, experiments, registered_models and logged_models, as ",
+            "needs users, experiments and registered_models, as ",
         ),
     ],
 )
