@@ -308,6 +308,16 @@ def html(title: str, introduction: str, sections: list[Section], language: str) 
     return head + body + "".join(heading + table for heading, table in zip(headings, tables, strict=True)) + "</html>"
 
 
+def link_to(name: str, version: str, uri: str) -> None:
+    """Tag a version with the address of its dossier, where the user may write to it; a reader has the dossier alone."""
+    try:
+        MlflowClient().set_model_version_tag(name, version, "dossier", uri)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        click.echo(f"The tag dossier of {name} {version} is not set: it needs the right EDIT on the registered model.")
+
+
 @click.command()
 @click.option("--name", required=True, help="The registered model.")
 @click.option("--version", required=True, help="The number of the version.")
@@ -332,9 +342,9 @@ def dossier(name: str, version: str, language: str) -> None:
             )
             mlflow.log_text(markdown(*page), "dossier.md")
             mlflow.log_text(html(*page, language), "dossier.html")
-            client, uri = MlflowClient(), f"runs:/{run.info.run_id}/dossier.html"
-            client.set_model_version_tag(name, version, "dossier", uri)
+            uri = f"runs:/{run.info.run_id}/dossier.html"
             click.echo(f"{title}: {uri}")
+            link_to(name, version, uri)
             say_where_to_look()
 
 

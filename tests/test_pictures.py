@@ -27,7 +27,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for project, parameters in filling.items():
         outcome = store.mlflow_run(COLLECTION / project, "main", parameters)
         assert outcome.code == 0, outcome.output
-        assert ("lignes de test" in outcome.output) == ("language" in parameters)
+        assert ("gardées pour le test" in outcome.output) == ("language" in parameters)
     [model, *_] = store.client.search_logged_models(["0"])
     store.client.create_registered_model("churn")  # as the registry's example does, and its gate
     store.client.create_model_version("churn", model.artifact_location)

@@ -45,7 +45,15 @@ def test_a_file_that_the_server_does_not_take_or_cannot_store() -> None:
     )
     away = refused_by_server(OSError(f"500 Server Error for url: {url}"))
     assert away
-    assert away.startswith("http://mlflow.example could not do mlflow-artifacts/artifacts, ")
+    assert away.startswith("http://mlflow.example could not do mlflow-artifacts/artifacts: 500 Server Error")
+
+
+def test_a_server_that_is_away_is_named_with_the_reason() -> None:
+    endpoint = "http://mlflow.example/api/2.0/mlflow/runs/get?run_id=1"
+    reason = "HTTPConnectionPool: Max retries exceeded (Caused by NewConnectionError('[Errno 111] Connection refused'))"
+    assert refused_by_server(MlflowException(f"API request to {endpoint} failed with exception {reason}")) == (
+        "http://mlflow.example could not do runs/get: Connection refused."
+    )
 
 
 def test_a_password_that_the_server_does_not_know() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from examples import COLLECTION, module
+from examples import module
 
 clusters = module("on_databricks", "clusters")
 NAMES = ("cluster.json", "cluster-aws.json", "cluster-oneline.json")
