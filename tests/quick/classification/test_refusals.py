@@ -43,7 +43,13 @@ REFUSED: list[tuple[str, str, list[str], str]] = [
     ("knn", "continuous", [], "'--target': 'churn' is continuous (40 distinct numbers)"),
     ("knn", "rare_class", [], "'--target': 'churn' has 2 rows of class 'No': test_size=0.25 needs 4 a class."),
     ("knn", "nothing_to_learn", [], "has no column to learn from."),
-    ("knn", "question", [], "'?' in column 'amount', row 1, is no number, as 39 of 40 values are"),
+    (
+        "knn",
+        "question",
+        [],
+        "'?' in column 'amount', row 1, is no number, as 39 of 40 values are: give -P missing_values='?' if it stands "
+        "for a missing value, or -P kinds=amount:category to take them as categories.",
+    ),
     ("knn", "good", ["--kinds", "amount:date_of"], "'--kinds': 'date_of' is no kind for column 'amount': "),
     ("knn", "good", ["--positive", "yes"], "'--positive': 'yes' is not a class of the target; it has: No, Yes."),
     ("knn", "three_classes", ["--positive", "a"], "'--positive': 'a' needs a target with two classes; this one has 3."),

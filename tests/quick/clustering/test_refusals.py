@@ -72,7 +72,8 @@ FITTING: list[tuple[str, list[str], str]] = [
     (
         "marked",
         [],
-        "'?' in column 'tenure', row 1, is no number, as 39 of 40 values are",
+        "'?' in column 'tenure', row 1, is no number, as 39 of 40 values are: give -P missing_values='?' if it stands "
+        "for a missing value, or -P kinds=tenure:category to take them as categories.",
     ),
     (
         "marked",
