@@ -136,8 +136,10 @@ def test_all_read_what_the_gate_registered(users: dict[str, User], registered: s
         ("registry list", {"name": "churn"}),
         ("registry describe", {"model_uri": "models:/churn@champion"}),
         ("registry history", {"name": "churn"}),
+        ("dossier", {"name": "churn", "version": 1}),
     ):
         assert outcome.code == 0, outcome.output
+    assert "The tag dossier of churn 1 is not set: it needs the right EDIT on the registered model." in outcome.output
 
 
 def test_segments_are_found_on_it(users: dict[str, User]) -> None:
