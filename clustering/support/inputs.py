@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -46,10 +47,14 @@ def kinds_of(metadata: Mapping[str, Any] | None, schema: Any, table: OpenedTable
 
     metadata, schema: the metadata of the model and the input schema of its signature.
     table: new instances; a model that stores no decision reads numbers as they are written there.
+
+    Raises click.UsageError for a model without a decision that knows a category with outer spaces: it would never
+    meet it again.
     """
     stored = (metadata or {}).get("kinds")
     if stored:
         return from_metadata(stored)
+    _refuse_outer_spaces((metadata or {}).get("categories"))
     columns = {column.name: column.type.name for column in schema.inputs if column.type in BY_KIND}
     kinds = {name: Kind("category") for name, type_name in columns.items() if type_name == "string"}
     kinds |= {name: Kind("boolean") for name, type_name in columns.items() if type_name == "boolean"}
@@ -69,6 +74,18 @@ def kinds_of(metadata: Mapping[str, Any] | None, schema: Any, table: OpenedTable
                 if (kinds[name].decimal, kinds[name].thousands) != (".", ""):
                     table.notes.append(f"Column {name!r} is read with {kinds[name].decimal!r} as decimal mark.")
     return kinds
+
+
+def _refuse_outer_spaces(categories: Any) -> None:
+    """Refuse a model whose categories have outer spaces, which are no longer read. categories: of its metadata."""
+    for name, texts in categories.items() if isinstance(categories, dict) else ():
+        known = texts if isinstance(texts, list) else []
+        spaced = [text for text in known if isinstance(text, str) and text != text.strip()]
+        if spaced:
+            raise click.UsageError(
+                f"The model is from before outer spaces were left out: it knows {spaced[0]!r} in column {name!r}. "
+                "Train it again."
+            )
 
 
 def model_inputs(

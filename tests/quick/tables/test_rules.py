@@ -46,6 +46,13 @@ def test_numbers_of_json_have_one_way_to_be_written(tmp_path: Path) -> None:
         model_inputs(batch, schema, kinds)
 
 
+def test_a_model_that_learned_categories_with_outer_spaces_is_refused() -> None:
+    schema = Schema([ColSpec("string", "town")])
+    assert kinds_of({"categories": {"town": ["Nice", "Paris"]}}, schema)["town"].kind == "category"
+    with pytest.raises(click.UsageError, match=r"it knows 'Nice ' in column 'town'\. Train it again\."):
+        kinds_of({"categories": {"town": ["Nice ", "Paris"]}}, schema)
+
+
 def test_a_model_without_a_decision_reads_numbers_as_the_file_writes_them(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("price;n;zip\n1.234,5;3;00042\n2,5;4;7\n", encoding="utf-8")
