@@ -202,6 +202,8 @@ def _model(one: RecordedModel, other: RecordedModel, rules: Sameness, ask: Ask) 
     name = one.name
     if one.signature or other.signature:
         yield _row("signature", name, one.signature, other.signature, rules)
+    if one.config or other.config:
+        yield _row("setting", name, one.config, other.config, rules)
     identical = bool(one.inside) and one.inside == other.inside
     answers = ask(one, other) if one.has_example or not identical else Answers()
     if answers.predictions:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copyreg
 import csv
+import gzip
 import hashlib
+import io
 import json
 import pickle
 import re
+import sys
+import types
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +59,8 @@ def content(path: Path) -> Any:
         if zipfile.is_zipfile(path):  # which holds the times of its members
             with zipfile.ZipFile(path) as archive:
                 return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+        if kind == ".gz":  # which holds the time at which it was written
+            return _unzipped(gzip.decompress(path.read_bytes()), Path(path.stem).suffix.lower())
         return _text(path.read_text(encoding="utf-8-sig"), kind)
     except Exception:  # no text, malformed, or of a library that is not here
         return digest(path)
@@ -66,22 +72,37 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _unzipped(said: bytes, kind: str) -> Any:
+    try:
+        return _text(said.decode("utf-8-sig"), kind)
+    except UnicodeDecodeError:
+        return hashlib.sha256(said).hexdigest()
+
+
 def _text(text: str, kind: str) -> Any:
     """What a text says, by the suffix of its file; its lines where it says something else."""
+    lines = text.removesuffix("\n").split("\n")  # splitlines() would take other characters for the end of a line
     try:
         if kind == ".json":
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_mapping)
         if kind in (".yaml", ".yml"):
             return plain(yaml.safe_load(text))
         if kind in (".jsonl", ".ndjson"):
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line, object_pairs_hook=_mapping) for line in lines if line.strip()]
         if kind in (".csv", ".tsv"):
-            head, *rows = csv.reader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ",")
+            head, *rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
             columns = [[_cell(row[number]) for row in rows] for number in range(len(head))]
-            return _columns(head, columns) if all(len(row) == len(head) for row in rows) else text.splitlines()
+            return _columns(head, columns) if all(len(row) == len(head) for row in rows) else lines
     except (ValueError, IndexError, csv.Error, yaml.YAMLError):
         pass
-    return text.splitlines()
+    return lines
+
+
+def _mapping(pairs: Iterable[tuple[Any, Any]]) -> Any:
+    """Keys and values as a dict; where two keys read the same, as pairs."""
+    pairs = [(str(key), value) for key, value in pairs]
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
 
 
 def _cell(text: str) -> int | float | str:
@@ -114,11 +135,14 @@ def _numbers(path: Path, kind: str) -> Any:
 
 
 def _picture(path: Path) -> Picture:
-    from PIL import Image  # late: few runs have pictures whose bytes differ
+    from PIL import Image, ImageSequence  # late: few runs have pictures whose bytes differ
 
     with Image.open(path) as image:
-        pixels = hashlib.sha256(image.convert("RGBA").tobytes()).hexdigest()
-        return Picture(str(image.format), image.size, pixels)
+        pixels = hashlib.sha256()
+        for frame in ImageSequence.Iterator(image):  # a film has several, and not all are of eight bits
+            shown = frame.convert("RGBA") if frame.mode == "P" else frame
+            pixels.update(f"{shown.mode} {shown.size}".encode() + shown.tobytes())
+        return Picture(str(image.format), image.size, pixels.hexdigest())
 
 
 def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
@@ -130,13 +154,19 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
         return value
     if value is pd.NA or value is pd.NaT:
         return float("nan")
-    if id(value) in above or len(above) > DEEP:
-        return "(again)"
+    if id(value) in above:
+        return f"(again, {len(above) - above.index(id(value))} levels up)"
+    if len(above) > DEEP:
+        return Unseen(f"what lies deeper than {DEEP} levels")
     above = (*above, id(value))
     if isinstance(value, bytes | bytearray | memoryview):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, dict):
-        return {str(key): plain(each, above) for key, each in value.items()}
+        return _mapping((key, plain(each, above)) for key, each in value.items())
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, type | types.FunctionType):
+        return _programmed(value, above)
     if isinstance(value, list | tuple):
         return [plain(each, above) for each in value]
     if isinstance(value, set | frozenset):
@@ -149,6 +179,8 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
 
 def _table(value: Any, above: tuple[int, ...]) -> Any:
     """An array or table as lists and dicts; None for anything else."""
+    if isinstance(value, pd.DataFrame | pd.Series) and not value.index.equals(pd.RangeIndex(len(value))):
+        return {"index": plain(value.index, above), "values": plain(value.reset_index(drop=True), above)}
     if isinstance(value, pd.DataFrame):
         columns = [plain(value.iloc[:, number], above) for number in range(value.shape[1])]
         return _columns([str(name) for name in value.columns], columns)
@@ -157,6 +189,8 @@ def _table(value: Any, above: tuple[int, ...]) -> Any:
         return np.asarray(value) if numbers else [plain(each, above) for each in np.asarray(value, dtype=object)]
     if isinstance(value, np.generic):
         return value.isoformat() if hasattr(value, "isoformat") else plain(value.item(), above)
+    if isinstance(value, np.ma.MaskedArray):
+        return plain(value.tolist(), above)
     if isinstance(value, np.ndarray):
         if value.dtype.names:
             return {name: plain(value[name], above) for name in value.dtype.names}
@@ -175,13 +209,11 @@ def _table(value: Any, above: tuple[int, ...]) -> Any:
 
 
 def _pickled(value: Any, above: tuple[int, ...]) -> Any:
-    """An object by what it would be pickled from; functions and classes by name; networks by their weights."""
+    """An object by what it would be pickled from; networks by their weights."""
     if hasattr(value, "get_weights") and hasattr(value, "layers"):
         return [plain(each, above) for each in value.get_weights()]
     if hasattr(value, "state_dict"):
         return plain(value.state_dict(), above)
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return value.__qualname__
     try:
         reduce = copyreg.dispatch_table.get(type(value))
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
@@ -189,6 +221,24 @@ def _pickled(value: Any, above: tuple[int, ...]) -> Any:
     except Exception:  # a foreign object may raise anything; what cannot be looked into counts as not compared
         return Unseen(type(value).__qualname__)
     return plain(parts, above)
+
+
+def _programmed(value: Any, above: tuple[int, ...]) -> Any:
+    """A function or class by name; where no module has it, as in a notebook, by the values that it brings along."""
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is value:
+        return value.__qualname__
+    if isinstance(value, type):
+        members = {name: getattr(each, "__func__", getattr(each, "fget", each)) for name, each in vars(value).items()}
+        own = {name: each for name, each in members.items() if isinstance(each, types.FunctionType) or name[0] != "_"}
+        return [value.__qualname__, plain(own, above)]
+    code, known = value.__code__, value.__globals__
+    constants = [each for each in code.co_consts if not isinstance(each, types.CodeType)]
+    reached = {name: known[name] for name in code.co_names if name in known}
+    closed = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+    return [value.__qualname__, plain([constants, reached, closed, value.__defaults__, value.__kwdefaults__], above)]
 
 
 def _listed(part: Any) -> Any:

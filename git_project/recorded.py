@@ -35,6 +35,7 @@ class RecordedModel:
 
     inside: the digest of each file of the model that holds what was learned (not MLmodel and requirements).
     requirements: the version of each package that it is pinned to; `python` as well.
+    config: the `model_config` that it was logged with.
     folder: a local copy.
     """
 
@@ -45,6 +46,7 @@ class RecordedModel:
     inside: dict[str, str] = field(default_factory=dict)
     requirements: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def _described(name: str, uri: str) -> RecordedModel:
         if path.is_file() and path.name not in (*PACKING, example, "serving_input_example.json")
     }
     signature = model.signature.to_dict() if model.signature else None
-    return RecordedModel(name, uri, signature, bool(example), inside, _requirements(folder), folder)
+    config = model.flavors.get("python_function", {}).get("config") or {}
+    return RecordedModel(name, uri, signature, bool(example), inside, _requirements(folder), folder, config)
 
 
 def _requirements(model: Path) -> dict[str, str]:

@@ -83,6 +83,8 @@ class Report:
         if self.not_tried:
             return f"{word}: {self.not_tried.cause}"
         if self.reproduced == "not tried":
+            if seen := counted([row for row in left_out if row.kind in EVIDENCE]):
+                return f"{word}: nothing was left by which one could tell; not compared: {seen}."
             return f"{word}: the run recorded no dataset, metric, model or artifact, by which one could tell."
         if self.differences:
             return f"{word}: {len(self.differences)} of {len(compared)} differ ({counted(compared)})."

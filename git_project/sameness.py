@@ -71,7 +71,7 @@ class Own:
             if re.fullmatch(r"[\d.]{10,}", moment) and moment.startswith("1"):
                 return self.was_at(float(moment))
             return _overlaps(moment, early, late)
-        return early <= moment <= late or early <= moment / 1000 <= late
+        return early <= moment <= late or early * 1000 <= moment <= late * 1000
 
 
 def _overlaps(text: str, early: float, late: float) -> bool:
@@ -162,9 +162,12 @@ class Sameness:
         return bool(type(one) is type(other) and one == other)
 
     def _numbers(self, one: float, other: float) -> bool:
-        if math.isnan(one) or math.isnan(other):
-            return math.isnan(one) and math.isnan(other)
-        if one == other or math.isclose(one, other, rel_tol=self.rtol, abs_tol=self.atol):
+        if one != one or other != other:  # NaN
+            return one != one and other != other
+        if one == other:
+            return True
+        # Without a tolerance whole numbers are compared as such: as floats, those beyond 2**53 are too coarse.
+        if (self.rtol or self.atol) and math.isclose(one, other, rel_tol=self.rtol, abs_tol=self.atol):
             return True
         if self.original.was_at(one) and self.again.was_at(other):
             self.rules.add("times at which the runs were made")
@@ -183,12 +186,15 @@ class Sameness:
         return same
 
     def _arrays(self, one: Any, other: Any, name: str) -> bool:
-        one, other = (each if isinstance(each, np.ndarray) else np.array(each, dtype=object) for each in (one, other))
+        if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+            one, other = (each.tolist() if isinstance(each, np.ndarray) else each for each in (one, other))
+            return self._alike(one, other, name)
         if one.shape != other.shape:
             return False
-        if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
-            return bool(np.isclose(one, other, rtol=self.rtol, atol=self.atol, equal_nan=True).all())
-        return self._alike(one.tolist(), other.tolist(), name)
+        equal = (one == other) | ((one != one) & (other != other))  # NaN is NaN
+        if self.rtol or self.atol:
+            equal |= np.isclose(one, other, rtol=self.rtol, atol=self.atol)
+        return bool(equal.all())
 
     def _mappings(self, one: dict[str, Any], other: dict[str, Any]) -> bool:
         one, other = self._without_own(one, self.original), self._without_own(other, self.again)
@@ -201,11 +207,19 @@ class Sameness:
         return same
 
     def _without_own(self, mapping: dict[str, Any], own: Own) -> dict[str, Any]:
-        """A mapping without what is ignored, its keys without what is the run's own."""
+        """A mapping without what is ignored, its keys without what is the run's own; equal ones are counted."""
         left_out = {str(key) for key in mapping if self.is_ignored(str(key))}
         self.ignored |= left_out
         kept = {key: value for key, value in mapping.items() if str(key) not in left_out}
-        return {own.general(key, self.rules): value for key, value in kept.items()}
+        found: dict[str, Any] = {}
+        for key, value in kept.items():
+            general, seen = own.general(key, self.rules), 1
+            name = general
+            while name in found:
+                seen += 1
+                name = f"{general} ({seen})"
+            found[name] = value
+        return found
 
 
 def looks_like_a_duration(name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from examples import module
+from PIL import Image
 
 comparison = module("git_project", "comparison")
 recorded = module("git_project", "recorded")
@@ -182,3 +185,98 @@ def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
         assert not same(name, f"a: [{ONE}\n1,2,3", f"a: [{OTHER}\n1,2,4")
     assert same("log.txt", f"in /tmp/tmpabcdefgh as {ONE}", f"in /var/tmp12345678 as {OTHER}")
     assert not same("log.txt", "score 1", "score 2")
+
+
+def test_values_that_only_look_the_same() -> None:
+    def alike(one: Any, other: Any) -> bool:
+        return rules().alike(content.plain(one), content.plain(other))
+
+    assert not alike(2**60, 2**60 + 1)
+    assert not alike(np.array([2**60]), np.array([2**60 + 1]))
+    assert not alike(10**400, 1.0)
+    assert alike(np.array([1.0, NAN]), np.array([1.0, NAN]))
+    assert not alike(np.ma.masked_array([1.0, 2.0], [0, 1]), np.ma.masked_array([1.0, 2.0], [0, 0]))
+    assert not alike(np.zeros((2, 2)), [np.zeros((2, 2)), np.zeros((2, 3))])
+    assert not alike({1: "a", "1": "b"}, {1: "c", "1": "b"})
+    for kind in (pd.DataFrame, pd.Series):
+        tables = [kind([1, 2], index=index) for index in (["a", "b"], ["a", "c"], [0, 1])]
+        assert alike(tables[0], tables[0].copy())
+        assert not alike(tables[0], tables[1])
+        assert not alike(tables[0], tables[2])
+    times = [
+        {f"2023-11-14T22:13:2{second}": value for second, value in enumerate(values)} for values in ((1, 2), (9, 2))
+    ]
+    assert not alike(*times)
+    assert alike(times[0], {"2027-01-15T08:00:30": 1, "2027-01-15T08:00:31": 2})
+
+
+def test_what_lies_too_deep_cannot_be_looked_into() -> None:
+    deep: list[Any] = [1]
+    for _ in range(content.DEEP + 2):
+        deep = [deep]
+    found = content.plain(deep)
+    while isinstance(found, list):
+        (found,) = found
+    assert isinstance(found, content.Unseen)
+
+
+def test_functions_and_classes_that_no_module_has_are_compared_by_what_they_bring_along() -> None:
+    class Weighted:
+        def __init__(self, weight: float) -> None:
+            self.weight = weight
+
+        def predict(self, value: float) -> float:
+            return value * self.weight
+
+    def closed(weight: float) -> Any:
+        return lambda value: value * weight
+
+    def a_class(weight: float) -> Any:
+        return type("Model", (), {"weight": weight, "predict": lambda self, value: value * self.weight})
+
+    def of_a_notebook(weight: float) -> Any:
+        names: dict[str, Any] = {"__name__": "__main__", "WEIGHT": weight, "np": np}
+        exec("def predict(value):\n    return np.abs(value) * WEIGHT\n", names)
+        return names["predict"]
+
+    makers = [closed, a_class, of_a_notebook, lambda weight: Weighted(weight).predict, lambda weight: closed(weight)]
+    for make in [*makers, lambda weight: np.vectorize(closed(weight))]:
+        one, same, other = (content.plain(make(weight)) for weight in (1.0, 1.0, 2.0))
+        assert rules().alike(one, same)
+        assert not rules().alike(one, other)
+    assert content.plain([json.dumps, np.float64, np]) == ["dumps", "float64", "numpy"]
+
+
+def test_a_setting_that_a_model_was_logged_with_is_compared() -> None:
+    def model(number: int, threshold: float) -> dict[str, Any]:
+        files, config = {"model.pkl": "1"}, {"threshold": threshold}
+        return {"models": [RecordedModel("m", f"models:/m-{number}", inside=files, config=config)]}
+
+    assert compared(model(1, 0.5), model(2, 0.5))[("setting", "m")] is True
+    assert compared(model(1, 0.5), model(2, 0.6))[("setting", "m")] is False
+
+
+def test_files_that_only_look_the_same(tmp_path: Path) -> None:
+    def contents(name: str, *saved: bytes) -> list[Any]:
+        file, found = tmp_path / name, []
+        for each in saved:
+            file.write_bytes(each)
+            found.append(content.content(file))
+        return found
+
+    def film(*shades: float) -> bytes:
+        file, frames = io.BytesIO(), [Image.fromarray(np.full((4, 4), shade, "float32")) for shade in shades]
+        frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+        return file.getvalue()
+
+    one, other = contents("t.csv", b'a,b\n"x\ny",1\n', b'a,b\n"xy",1\n')
+    assert one != other
+    one, other = contents("t.txt", b"a\x0cb\n", b"a\nb\n")
+    assert one != other
+    one, other = contents("t.json", b'{"a": 1, "a": 2}', b'{"a": 3, "a": 2}')
+    assert one != other
+    one, other, third = contents("t.tiff", film(1, 300), film(1, 301), film(1, 300))
+    assert one == third != other
+    zipped = [gzip.compress(text, mtime=when) for when, text in ((1, b"a\n1\n"), (2, b"a\n1\n"), (1, b"a\n2\n"))]
+    one, same, other = contents("t.csv.gz", *zipped)
+    assert one == same != other
