@@ -25,6 +25,8 @@ SAME = [
     "an index without a name",
     "Parquet, categories of numbers",
     "JSON Lines, long numbers and null",
+    "JSON of pandas, records",
+    "JSON over several lines",
 ]
 REFUSED = {
     "a question mark among numbers": "'?' in column 'x', is no number",

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,12 +138,14 @@ _NOT_FOR_SPARK = "a form of file that Spark does not read: take engine=local, or
 
 def _read_json(spark: SparkSession, source: str, parameter: str) -> DataFrame:
     """JSON Lines, or an array of objects. Raises click.BadParameter for another form of JSON."""
-    lines = [row[0].lstrip("\ufeff \t") for row in spark.read.text(_path(source)).limit(2).collect()]
+    lines = [row[0].lstrip("\ufeff \t") for row in spark.read.text(_path(source)).limit(1000).collect()]
     array = bool(lines) and lines[0].startswith("[")
     frame = spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
     if len(lines) == 1 and not array and any(type_.startswith(("array", "struct")) for _, type_ in frame.dtypes):
         raise bad(parameter, source, f"is {_NOT_FOR_SPARK}.")
-    order = list(json.loads(lines[0])) if lines and lines[0].startswith("{") else []  # Spark sorts the columns
+    order: list[str] = []  # of the first object; Spark sorts the columns
+    with suppress(ValueError):
+        order = list(json.JSONDecoder().raw_decode("\n".join(lines).lstrip("[ \n"))[0])
     return select(frame, sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order)))
 
 
