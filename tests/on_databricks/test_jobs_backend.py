@@ -183,7 +183,7 @@ def folder_of(project: str) -> Path:
 
 PROJECTS: dict[str, tuple[str, dict[str, str]]] = {  # entry point and parameters
     "git_project": ("main", {"repo": "{git}", "version": "v1", "runs": "gaussian_nb", "env_manager": "local"}),
-    "clustering": ("kmeans", {"n_init": "1"}),
+    "clustering": ("kmeans", {"n_init": "1", "sample_size": "1000"}),
     "classification": ("gaussian_nb", {}),
     "foreign": ("main", {"alpha": "0.7"}),
     "foreign_conda": ("main", {"alpha": "0.7"}),
@@ -191,15 +191,13 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {  # entry point and parameter
 }
 NUMPY = [{"pypi": {"package": "numpy==2.5.0"}}]
 NEW, THERE = {"new_cluster": CLUSTER, "libraries": []}, {"existing_cluster_id": EXISTING}
-# Each project at least once; each form twice: serverless or on a cluster, from a folder or from a Git URL.
+# Each project once; each form twice: serverless or on a cluster, from a folder or from a Git URL.
 CHOSEN: list[tuple[str, dict[str, Any], bool]] = [
     ("git_project", NEW, True),
     ("classification", {}, True),
     ("clustering", {}, False),
-    ("foreign", THERE, False),
     ("foreign", {}, True),
     ("foreign_conda", NEW, True),
-    ("foreign_conda", {}, False),
     ("registry_deploy", THERE, False),
 ]
 
