@@ -191,7 +191,7 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {  # entry point and parameter
 }
 NUMPY = [{"pypi": {"package": "numpy==2.5.0"}}]
 NEW, THERE = {"new_cluster": CLUSTER, "libraries": []}, {"existing_cluster_id": EXISTING}
-# Each project once; each form twice: serverless or on a cluster, from a folder or from a Git URL.
+# Each project once; each form at least twice: serverless or on a cluster, from a folder or from a Git URL.
 CHOSEN: list[tuple[str, dict[str, Any], bool]] = [
     ("git_project", NEW, True),
     ("classification", {}, True),
