@@ -24,7 +24,7 @@ from support.written import shape_of
 
 HEAD = 500_000  # characters to understand a file by, at least one record
 RECORDS = 200
-BLOCK = 16 << 20  # bytes that are parsed at a time; a row must fit into it, else it grows
+BLOCK = 8 << 20  # bytes that are parsed at a time; a row must fit into it, else it grows
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
 STRAY = "cp1252"  # Western European Windows
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
