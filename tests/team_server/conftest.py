@@ -29,15 +29,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def users(server: Any) -> Iterator[dict[str, User]]:
+def users(server: Any) -> dict[str, User]:
     """The administrator and the users of accounts.yaml, by name."""
-    before = dict(os.environ)
     passwords = yaml.safe_load((server.folder / "passwords.yaml").read_text())
-    kept = {key: value for key, value in before.items() if not key.startswith(("MLFLOW_", "PYTEST_", "AWS_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_", "AWS_"))}
     shared = {**kept, **FEW_RETRIES, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": server.uri}
-    yield {
+    return {
         name: User(name, {**shared, "MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password})
         for name, password in {**passwords, "admin": server.secret["admin"]}.items()
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_of_this_process() -> Iterator[None]:
+    """The environment as it was, for the files that this worker tests next."""
+    before = dict(os.environ)
+    yield
     os.environ.clear()
     os.environ.update(before)

@@ -195,7 +195,7 @@ def test_values_that_only_look_the_same() -> None:
     assert not alike(np.array([2**60]), np.array([2**60 + 1]))
     assert not alike(10**400, 1.0)
     assert alike(np.array([1.0, NAN]), np.array([1.0, NAN]))
-    assert not alike(np.ma.masked_array([1.0, 2.0], [0, 1]), np.ma.masked_array([1.0, 2.0], [0, 0]))
+    assert not alike(np.ma.masked_array([1.0, 2.0], [False, True]), np.ma.masked_array([1.0, 2.0], [False, False]))
     assert not alike(np.zeros((2, 2)), [np.zeros((2, 2)), np.zeros((2, 3))])
     assert not alike({1: "a", "1": "b"}, {1: "c", "1": "b"})
     for kind in (pd.DataFrame, pd.Series):
