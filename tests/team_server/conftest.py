@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +17,19 @@ sys.path.insert(0, str(TEAM_SERVER))
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     """The server, with accounts; what it started has ended afterwards."""
     from server import TeamServer, apply_accounts
 
-    made = TeamServer(tmp_path_factory.mktemp("team"), free_ports())
-    try:
-        made.start()
-        apply_accounts(made, TEAM_SERVER / "accounts.yaml")
-        yield made
-    finally:
-        made.stop()
+    # Not below pytest's folder: PostgreSQL is not run as root, and a new session of pytest shuts others out.
+    with tempfile.TemporaryDirectory() as folder:
+        made = TeamServer(Path(folder), free_ports())
+        try:
+            made.start()
+            apply_accounts(made, TEAM_SERVER / "accounts.yaml")
+            yield made
+        finally:
+            made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def accounts_script(server: Any, users: dict[str, User], accounts: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registered(server: Any, users: dict[str, User], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the page says has been done: Alice has trained, and the gate has trained and made its model the champion."""
     home = tmp_path_factory.mktemp("home")
