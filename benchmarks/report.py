@@ -20,9 +20,11 @@ from typing import Any
 
 import click
 import floors
+import numpy as np
 import reading
 import scaling
 import serving
+import team
 from matplotlib.figure import Figure
 from measuring import commit, machine, spread
 
@@ -102,6 +104,10 @@ def run_spark(rounds: int) -> Any:
 
 def run_serving(rounds: int) -> Any:
     return {name: in_folders(1, serving.measure, rounds, name)[0] for name in SERVED}
+
+
+def run_team(_: int) -> Any:
+    return in_folders(1, team.measure_all, 100_000)[0]
 
 
 # What the report says of it: each piece gives cells of its tables, by the name that the templates have for them
@@ -210,6 +216,17 @@ def fill_serving(found: Any) -> dict[str, str]:
     return cells
 
 
+def fill_team(found: Any) -> dict[str, str]:
+    """The 50th and 99th percentile of each kind of request on each database."""
+    return {f"team_{kind}": row(*(_percentiles(found[name][kind]) for name in found)) for kind in found["postgresql"]}
+
+
+def _percentiles(milliseconds: list[float]) -> str:
+    if min(milliseconds) >= 1000 * team.LIMIT:
+        return f"> {1000 * team.LIMIT:,}"
+    return " / ".join(f"{np.percentile(milliseconds, q):,.0f}" for q in (50, 99))
+
+
 PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] = {
     "tracking": (run_tracking, fill_tracking),
     "baselines": (run_baselines, fill_baselines),
@@ -219,6 +236,7 @@ PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] 
     "tuning": (run_tuning, fill_tuning),
     "spark": (run_spark, fill_spark),
     "serving": (run_serving, fill_serving),
+    "team": (run_team, fill_team),
 }
 
 # By the ending of the page.
