@@ -18,6 +18,7 @@ from mlflow.models.model import ModelInfo
 
 from evaluation import decide
 from support.entry_point import describe_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.parameters import option
 from support.scoring import Scored, check_output, log_scored, say_unseen, score_here, score_on_spark
 from support.table import bad
@@ -33,7 +34,7 @@ OPTIONS = [
 ]
 
 
-@click.command(params=OPTIONS)
+@click.command(params=[*OPTIONS, LANGUAGE])
 def predict(model_uri: str, data: str, output: str, prediction_column: str, batch_size: int, engine: str) -> None:
     """Write the class and the class probabilities of each new instance."""
     check_output(output, engine)
@@ -51,7 +52,7 @@ def predict(model_uri: str, data: str, output: str, prediction_column: str, batc
         log_scored(found, data, model_uri, predictor)
         log_counts(found.counts)
         say_predicted(found)
-        click.echo(f"Predictions: {output or f'runs:/{run.info.run_id}/predictions.csv'}")
+        click.echo(tr("Predictions: {where}", where=output or f"runs:/{run.info.run_id}/predictions.csv"))
         say_where_to_look()
 
 
@@ -121,8 +122,9 @@ def say_predicted(found: Scored) -> None:
     click.echo(first.to_string())
     say_unseen(found)
     counts = sorted(found.counts.items())
-    shares = ", ".join(f"{label} {times:,} ({times / found.rows:.1%})" for label, times in counts)
-    click.echo(f"{found.rows:,} instances: {shares}")
+    one = "{label} {times:,} ({share:.1%})"
+    shares = ", ".join(tr(one, label=label, times=times, share=times / found.rows) for label, times in counts)
+    click.echo(tr("{rows:,} instances: {shares}", rows=found.rows, shares=shares))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from sklearn.tree import DecisionTreeClassifier
 from evaluation import Result
 from features import Split, warn
 from support.bootstrap import METRICS
-from support.language import tr
-from support.style import COLORS, DASHES, contrast
+from support.language import decimal, tr
+from support.style import COLORS, DASHES, contrast, in_language
 from support.texts import in_markdown, on_picture, shown
 
 SHOWN = [metric for metric in METRICS if metric != "brier_score_loss"]  # in the leaderboard, sorted by the first
@@ -73,7 +73,7 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
         text.set(text=written, fontsize="medium" if len(names) <= 6 else "xx-small", color=color)
     title = tr("Confusion matrix (share of the true class)")
     matrix.set(xlabel=tr("Predicted class"), ylabel=tr("True class"), title=title)
-    return figure
+    return in_language(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -89,7 +89,7 @@ def curves_figure(results: dict[str, Result], split: Split) -> Figure:
     scored = {name: result.probabilities[:, split.counted].ravel() for name, result in results.items()}
     roc, pr = figure.subplots(1, 2)
     _draw_curves(roc, pr, [(name, members, each) for name, each in scored.items()])
-    return figure
+    return in_language(figure)
 
 
 def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
@@ -103,8 +103,9 @@ def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.nda
     roc.set(xlabel=tr("False positive rate"), ylabel=tr("True positive rate (recall)"), title=title, aspect="auto")
     title = tr("Precision-recall curve (dotted: chance)")
     pr.set(xlabel=tr("Recall"), ylabel=tr("Precision"), title=title, aspect="auto")
-    roc.legend(**BELOW)
-    pr.legend(**BELOW)
+    for text in [*roc.legend(**BELOW).texts, *pr.legend(**BELOW).texts]:
+        label, area, score = text.get_text().rpartition(" = ")  # as scikit-learn writes it: ann (AUC = 0.84)
+        text.set_text(label + area + decimal(score))
 
 
 def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
@@ -119,7 +120,8 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
         for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
             color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
             axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=color, marker=marker)
-            axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
+            said = tr("{value:.3f}", value=value)
+            axes.annotate(said, (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         lower = metric == "log_loss"
         title = tr("{metric} (lower is better)" if lower else "{metric} (higher is better)", metric=metric)
         axes.set(title=title, yticks=range(len(board)), yticklabels=board["classifier"])
@@ -127,9 +129,9 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
         if 0 < 3 * ends[0] < ends[1]:
             axes.set(xscale="log")
             axes.set_xticks([], minor=True)
-            axes.set_xticks(ends, [f"{end:.2f}" for end in ends])
+            axes.set_xticks(ends, [tr("{end:.2f}", end=end) for end in ends])
     panels[0].invert_yaxis()
-    return figure
+    return in_language(figure)
 
 
 def _of_rows(split: Split, text: str = "{rows:,} test rows of {table}") -> str:

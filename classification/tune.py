@@ -17,9 +17,11 @@ import matplotlib
 import mlflow
 import optuna
 from matplotlib import pyplot
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,9 +31,9 @@ from evaluation import Result, fit_and_evaluate
 from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split, with_preprocessing
 from objective import METRICS, RANGES, Objective, Search, split_name
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
-from support.language import LANGUAGE, tr
+from support.language import LANGUAGE, decimal, tr
 from support.parameters import option
-from support.style import COLORS
+from support.style import COLORS, in_language
 from support.table import bad
 from support.texts import shown
 from tracking import log_result
@@ -242,8 +244,8 @@ def say_found(found: Found, result: Result, by_default: dict[str, Result], split
     click.echo(tr("Best of the folds: {name}, {reached}", name=found.name, reached=best))
     click.echo(tr("On the {rows:,} test rows, which no trial saw:", rows=len(split.y_test)))
     for name, one in by_default.items():
-        click.echo(f"  {tr('{name}, defaults', name=name):<32} {metric} {one.metrics[metric]:.4f}")
-    click.echo(f"  {tr('{name}, tuned', name=found.name):<32} {metric} {result.metrics[metric]:.4f}")
+        click.echo(f"  {tr('{name}, defaults', name=name):<34} {metric} {one.metrics[metric]:.4f}")
+    click.echo(f"  {tr('{name}, tuned', name=found.name):<34} {metric} {result.metrics[metric]:.4f}")
 
 
 def log_pictures(found: Found) -> None:
@@ -254,11 +256,8 @@ def log_pictures(found: Found) -> None:
     from optuna.visualization import matplotlib as drawings
 
     target = tr("{metric} (mean of the folds)", metric=found.search.metric)
-    own = optuna.create_study(direction=found.study.direction)  # the trials of the best classifier
-    tried = [trial for trial in found.study.trials if split_name(trial.params, found.search.model)[0] == found.name]
-    own.add_trials(tried)
     of_all: dict[str, Any] = {"study": found.study}
-    of_best = {"study": own, "params": [f"{found.name}.{key}" for key in found.values]}
+    of_best = {"study": trials_of_best(found), "params": list(found.values)}
     trials, matters = tr("The {name} trials", name=found.name), tr("What matters to the {name}", name=found.name)
     pictures: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
         ("optimization_history", tr("Optimisation history"), drawings.plot_optimization_history, of_all),
@@ -281,19 +280,42 @@ def log_pictures(found: Found) -> None:
             pyplot.close("all")
 
 
+def trials_of_best(found: Found) -> optuna.Study:
+    """A study of the complete trials of the best classifier. Its parameters have short names: Optuna cuts long ones."""
+    study = optuna.create_study(direction=found.study.direction)
+    for trial in found.study.get_trials(states=[TrialState.COMPLETE]):
+        name, values = split_name(trial.params, found.search.model)
+        if name == found.name:
+            ranges = {key: trial.distributions[f"{name}.{key}"] for key in values}
+            study.add_trial(optuna.create_trial(value=trial.value, params=values, distributions=ranges))
+    return study
+
+
 def in_our_style(figure: Figure, title: str) -> None:
     """Give a picture of Optuna's the title, the white ground and the colours of ours."""
     for axes in figure.axes:
         for place in ("left", "center"):  # Optuna's own titles stand in different places
             axes.set_title("", loc=place)
-        for text in (axes.xaxis.label, axes.yaxis.label, *getattr(axes.get_legend(), "texts", [])):
+        legend = axes.get_legend()
+        for text in (axes.xaxis.label, axes.yaxis.label, *getattr(legend, "texts", [])):
             text.set_text(tr(text.get_text()))
         axes.set_facecolor("white")
-        axes.grid(color="#dddddd")
-        for dots in axes.collections:
-            if isinstance(dots, LineCollection):  # the better, the bluer
-                dots.set_cmap(LinearSegmentedColormap.from_list("", [COLORS[1], COLORS[0]]))
+        axes.grid(False)
+        if len(figure.axes) == 1:  # parallel coordinates have lines enough
+            axes.grid(color="#dddddd")
+        for drawn in (*axes.collections, *axes.lines, *axes.patches, *getattr(legend, "legend_handles", [])):
+            if isinstance(drawn, LineCollection):  # parallel coordinates: the better, the bluer
+                drawn.set_cmap(LinearSegmentedColormap.from_list("", [COLORS[1], COLORS[0]]))
+            elif isinstance(drawn, PathCollection | Patch):
+                drawn.set_color(COLORS[0])
+            elif isinstance(drawn, Line2D):
+                drawn.set(color=COLORS[1], alpha=1)
+        for text in axes.texts:
+            text.set_text(decimal(text.get_text()))
+        for label in axes.get_yticklabels():
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # above a line
     figure.axes[0].set_title(title)
+    in_language(figure)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from evaluation import Scored
 from features import Table
 from support.language import tr
 from support.names import pick_names
-from support.style import COLORS, MARKERS, contrast
+from support.style import COLORS, MARKERS, contrast, in_language
 from support.table import bad
 from support.texts import on_picture
 
@@ -87,7 +87,7 @@ def criteria_figure(choice: Choice, title: str) -> Figure:
         axes.set_xticks(values.index[:: 1 + len(values) // 12])
         axes.grid(alpha=0.25)
         axes.legend(fontsize="small")
-    return figure
+    return in_language(figure)
 
 
 def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: str) -> Figure:
@@ -100,12 +100,12 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
     axes = figure.subplots()
     _draw_segments(axes, plane, labels, size=12)
     handles = [
-        Line2D([], [], **_look(segment), linestyle="none", label=f"{segment}: {on_picture(name, 100)}")
-        for segment, name in enumerate(names)
+        Line2D([], [], **_look(segment), linestyle="none", label=tr("{segment}: {name}", segment=segment, name=name))
+        for segment, name in enumerate(on_picture(each, 100) for each in names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
     axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
-    return figure
+    return in_language(figure)
 
 
 def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str) -> Figure:
@@ -117,7 +117,7 @@ def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str
         _draw_segments(axes, plane, labels, size=6)
         axes.set(xlabel=plane.labels[0], title=name)
     panels[0].set(ylabel=plane.labels[1])
-    return figure
+    return in_language(figure)
 
 
 def silhouette_figure(scored: Scored, title: str) -> Figure:
@@ -135,12 +135,13 @@ def silhouette_figure(scored: Scored, title: str) -> Figure:
         axes.text(1.01, start + len(blade) / 2, said, va="center", transform=axes.get_yaxis_transform())
         middles.append(start + len(blade) / 2)
         start += len(blade) + gap
+    axes.axvline(values.mean(), color="white", linewidth=3)  # a dark blade would hide the dashes
     axes.axvline(values.mean(), color="black", linestyle="--")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(middles, [tr("segment {segment}", segment=segment) for segment in range(n_clusters)])
     axes.set(xlabel=tr("silhouette coefficient (below 0: closer to another segment)"), ylim=(start, -gap))
     axes.set_title(tr("{title}: mean silhouette {mean:.3f}", title=title, mean=values.mean()))
-    return figure
+    return in_language(figure)
 
 
 def profile_figure(profile: Profile, title: str) -> Figure:
@@ -174,7 +175,7 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, shrink=0.5, label=tr("difference from all rows\n(standard deviations)"))
-    return figure
+    return in_language(figure)
 
 
 def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, size: float) -> None:

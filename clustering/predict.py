@@ -10,10 +10,11 @@ import mlflow
 
 from segment_model import ADDED, SegmentModel
 from support.entry_point import describe_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.scoring import Scored, check_output, log_scored, say_unseen, score_here, score_on_spark
 
 
-@click.command()
+@click.command(params=[LANGUAGE])
 @click.option("--model_uri", required=True, help="runs:/<run id>/model, models:/<name>@<alias>, or a folder.")
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON, Excel.")
 @click.option("--output", default="", help="Where to write the segments besides the run: a .csv or .parquet file.")
@@ -37,7 +38,7 @@ def predict(model_uri: str, data: str, output: str, segment_column: str, batch_s
         log_scored(found, data, model_uri, model)
         log_sizes(found, model.pipeline[-1].n_clusters)
         say_assigned(found)
-        click.echo(f"Segments: {output or f'runs:/{run.info.run_id}/segments.csv'}")
+        click.echo(tr("Segments: {where}", where=output or f"runs:/{run.info.run_id}/segments.csv"))
         say_where_to_look()
 
 
@@ -46,14 +47,15 @@ def say_assigned(found: Scored) -> None:
     click.echo(found.first.to_string())
     say_unseen(found)
     if far := found.sums["far"]:
-        click.echo(
-            f"Warning: {far:,} of {found.rows:,} instances lie farther from their centre than any that the model was "
-            "fitted on: perhaps they belong to no segment.",
-            err=True,
+        text = (
+            "{far:,} of {rows:,} instances lie farther from their centre than any that the model was fitted on: "
+            "perhaps they belong to no segment."
         )
+        click.echo(tr("Warning: {text}", text=tr(text, far=far, rows=found.rows)), err=True)
     sizes = sorted((int(segment), size) for segment, size in found.counts.items())
-    shares = [f"segment {segment}: {size:,} ({size / found.rows:.1%})" for segment, size in sizes]
-    click.echo(f"{found.rows:,} instances; {', '.join(shares)}")
+    one = "segment {segment}: {size:,} ({share:.1%})"
+    shares = [tr(one, segment=segment, size=size, share=size / found.rows) for segment, size in sizes]
+    click.echo(tr("{rows:,} instances; {shares}", rows=found.rows, shares=", ".join(shares)))
 
 
 def log_sizes(found: Scored, n_clusters: int) -> None:

@@ -23,6 +23,7 @@ class _InFrench:
 
 
 def _speak(context: click.Context, parameter: click.Parameter, language: str) -> None:
+    context.meta["language"] = language  # of what says where to look
     _french.clear()
     if language == "fr":
         from support.french import FRENCH
@@ -38,6 +39,11 @@ LANGUAGE = click.Option(
     callback=_speak,
     expose_value=False,
 )
+
+
+def decimal(text: str) -> str:
+    """A number as a library writes it, with the decimal mark of the language."""
+    return text.replace(".", ",") if _french else text
 
 
 def tr(text: str, /, **values: Any) -> str:

@@ -16,6 +16,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models.model import ModelInfo
 
 from support.inputs import kinds_of, model_inputs, unseen
+from support.language import tr
 from support.names import free_names
 from support.server_errors import note_models_used
 from support.table import bad, dataset_source, open_table, short_name
@@ -86,7 +87,8 @@ def score_here(
                 names = names_of(added.columns, called, table.names)
                 first = added.rename(columns=names).head()
             writer.write(rows, added.rename(columns=names))
-            counts.update(added.iloc[:, 0].astype(str))
+            found = added.iloc[:, 0].value_counts(dropna=False)
+            counts.update(dict(zip(map(str, found.index), found.tolist(), strict=True)))
             for name, values in unseen(X, metadata.get("categories", {})).items():
                 strange.setdefault(name, Counter()).update(values)
             done += len(rows)
@@ -147,4 +149,5 @@ def say_unseen(found: Scored) -> None:
     """Point out the categories that the model has not seen."""
     for name, values in found.unseen.items():
         listed = ", ".join(f"{value!r} ({times})" for value, times in values.most_common(5))
-        click.echo(f"Warning: column {name!r} holds categories that the model has not seen: {listed}.", err=True)
+        text = tr("column {name!r} holds categories that the model has not seen: {listed}.", name=name, listed=listed)
+        click.echo(tr("Warning: {text}", text=text), err=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 FRENCH = {
-    # classification/pictures.py
+    # classification/report.py
     "{rows:,} test rows of {table}": "{rows:,} lignes de test de {table}",
     "{rows:,} test rows of {table}, all classes pooled, each against the rest": (
         "{rows:,} lignes de test de {table}, toutes classes réunies, chacune contre les autres"
@@ -84,7 +84,7 @@ FRENCH = {
     "given up at {metric} {value}": "abandonné à {metric} {value}",
     "{count} trials, {pruned} of them given up": "{count} essais, dont {pruned} abandonnés",
     "{said}, in {seconds:.0f} s": "{said}, en {seconds:.0f} s",
-    "Best of the folds: {name}, {reached}": "Le meilleur des blocs : {name}, {reached}",
+    "Best of the folds: {name}, {reached}": "Le meilleur sur les plis : {name}, {reached}",
     "On the {rows:,} test rows, which no trial saw:": "Sur les {rows:,} lignes de test, qu’aucun essai n’a vues :",
     "{name}, defaults": "{name}, par défaut",
     "{name}, tuned": "{name}, réglé",
@@ -107,7 +107,7 @@ FRENCH = {
     "Best model: {uri}": "Meilleur modèle : {uri}",
     "Train it again: {command}": "Pour l’entraîner à nouveau : {command}",
     "{said}. `-P study={study}` continues them.": "{said}. `-P study={study}` les continue.",
-    "{metric} (mean of the folds)": "{metric} (moyenne des blocs)",
+    "{metric} (mean of the folds)": "{metric} (moyenne des plis)",
     "Optimisation history": "Historique de l’optimisation",
     "The {name} trials": "Les essais de {name}",
     "What matters to the {name}": "Ce qui compte pour {name}",
@@ -115,6 +115,22 @@ FRENCH = {
     "Best Value": "Meilleure valeur",
     "Hyperparameter": "Hyperparamètre",
     "Hyperparameter Importance": "Importance de l’hyperparamètre",
+    # classification/predict.py, clustering/predict.py, support/scoring.py
+    "Predictions: {where}": "Prédictions : {where}",
+    "Segments: {where}": "Segments : {where}",
+    "{label} {times:,} ({share:.1%})": "{label} {times:,} ({share:.1%})",
+    "{rows:,} instances: {shares}": "{rows:,} lignes : {shares}",
+    "{rows:,} instances; {shares}": "{rows:,} lignes ; {shares}",
+    "segment {segment}: {size:,} ({share:.1%})": "segment {segment} : {size:,} ({share:.1%})",
+    "{far:,} of {rows:,} instances lie farther from their centre than any that the model was fitted on: perhaps they "
+    "belong to no segment.": (
+        "plus loin de leur centre que toutes les lignes de l’apprentissage : {far:,} sur {rows:,}. Peut-être "
+        "n’appartiennent-elles à aucun segment."
+    ),
+    "column {name!r} holds categories that the model has not seen: {listed}.": (
+        "la colonne {name!r} contient des catégories que le modèle n’a pas vues : {listed}."
+    ),
+    "{rows:,} instances. Predictions: {where}": "{rows:,} lignes. Prédictions : {where}",
     # new_project/regression/train.py
     "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows.": (
         "{tested} lignes de test, c’est peu : les métriques dépendent du hasard. Augmentez test_size, ou ajoutez des "
@@ -176,6 +192,7 @@ FRENCH = {
     "Davies-Bouldin index (lower is better)": "indice de Davies-Bouldin (à minimiser)",
     "Calinski-Harabasz index (higher is better)": "indice de Calinski-Harabasz (à maximiser)",
     "inertia (the elbow, by Kneedle)": "inertie (le coude, selon Kneedle)",
+    "{segment}: {name}": "{segment} : {name}",
     "chosen: k = {k}": "choisi : k = {k}",
     "best: k = {k} ({value})": "meilleur : k = {k} ({value})",
     "no elbow": "pas de coude",

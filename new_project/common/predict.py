@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from support.entry_point import describe_run, run_command, say_where_to_look
+from support.language import LANGUAGE, tr
 from support.parameters import option
 from support.scoring import check_output, log_scored, say_unseen, score_here
 from support.table import bad
@@ -26,7 +27,7 @@ OPTIONS = [
 ]
 
 
-@click.command(params=OPTIONS)
+@click.command(params=[*OPTIONS, LANGUAGE])
 def predict(model_uri: str, data: str, output: str) -> None:
     """Write what the model predicts beside the columns of each new instance."""
     check_output(output, "local")
@@ -40,7 +41,8 @@ def predict(model_uri: str, data: str, output: str) -> None:
         log_scored(found, data, model_uri, predictor)
         click.echo(found.first.to_string())
         say_unseen(found)
-        click.echo(f"{found.rows:,} instances. Predictions: {output or f'runs:/{run.info.run_id}/predictions.csv'}")
+        where = output or f"runs:/{run.info.run_id}/predictions.csv"
+        click.echo(tr("{rows:,} instances. Predictions: {where}", rows=found.rows, where=where))
         say_where_to_look()
 
 

@@ -26,7 +26,7 @@ from support.kinds import Kind, decide, to_metadata
 from support.language import LANGUAGE, tr
 from support.names import pick_names
 from support.parameters import option
-from support.style import COLORS
+from support.style import COLORS, in_language
 from support.table import bad, dataset_source, open_table, short_name
 from support.texts import on_picture
 
@@ -148,7 +148,7 @@ def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split
     axes.axline((float(split.y_test.mean()),) * 2, slope=1, color="black", linewidth=1)
     axes.set(xlabel=tr("{target}: true", target=on_picture(target)), ylabel=tr("predicted"))
     axes.set_title(tr("r2 {r2:.3f} on the test rows", r2=metrics["r2"]))
-    mlflow.log_figure(figure, "evaluation.png")
+    mlflow.log_figure(in_language(figure), "evaluation.png")
 
 
 if __name__ == "__main__":

@@ -118,12 +118,15 @@ def say_where_to_look() -> None:
     if run is None:
         return
     uri = mlflow.get_tracking_uri()
+    context = click.get_current_context(silent=True)
+    french = context is not None and context.meta.get("language") == "fr"  # set by support/language.py
+    see, then = ("Voir l’exécution\N{NO-BREAK SPACE}:", "puis") if french else ("See the run:", "then")
     page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        click.echo(f"See the run: {uri.rstrip('/')}{page}")
+        click.echo(f"{see} {uri.rstrip('/')}{page}")
     elif "databricks" not in uri:  # on Databricks MLflow prints the link itself
-        click.echo(f"See the run: mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}")
-        click.echo(f"        then http://127.0.0.1:5000{page}")
+        click.echo(f"{see} mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}")
+        click.echo(f"        {then} http://127.0.0.1:5000{page}")
 
 
 def _refuse_relative_store() -> None:
