@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
+from beside import MARK, marked
 from children import Child, Start, children_of, environment, run_children
 from past import Past, unquoted
 from repository import FOLDER, Project, load
@@ -53,6 +54,7 @@ class Attempt:
     located: parameters of type path whose file was found where the user stands, and given in full.
     notes: what a reader should know of how it was made.
     begun: whether the entry point itself was started, once its environment was there.
+    mark: with what the runs that its script begins are tagged.
     """
 
     project: Project
@@ -62,6 +64,7 @@ class Attempt:
     located: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     begun: bool = False
+    mark: str = ""
 
     @property
     def run(self) -> Run:
@@ -132,14 +135,14 @@ def run_again(past: Past, attempt: Attempt, reproduction: Run, folder: Path, set
     click.echo(f"{attempt.project.uri} at {past.commit}: {past.entry_point} again, with {manager}")
     experiment = _experiment(past, attempt, reproduction, settings)
     how = Start(reproduction, env_manager=None if manager == "docker" else manager, experiment_id=experiment)
-    _run(attempt, given, how, folder, settings)
+    _run(attempt, given, how, folder, settings, f"{reproduction.info.run_id} 1")
     if beside := _given_beside(past, attempt):
-        first = attempt.child
+        first = attempt.child, attempt.mark
         shown = ", ".join(f"{name}={value}" for name, value in beside.items())
         click.echo(f"Once more, with {shown}, which MLproject does not declare.")
-        _run(attempt, given | beside, how, folder, settings)
-        if attempt.child.status != "FINISHED" and first.status == "FINISHED":
-            attempt.child = first
+        _run(attempt, given | beside, how, folder, settings, f"{reproduction.info.run_id} 2")
+        if attempt.child.status != "FINISHED" and first[0].status == "FINISHED":
+            attempt.child, attempt.mark = first
         else:
             attempt.notes.append(f"MLproject does not declare {shown}: given on the command line, as it seems.")
     if attempt.child.status != "FINISHED":
@@ -161,12 +164,15 @@ def _experiment(past: Past, attempt: Attempt, reproduction: Run, settings: Setti
     return str(client.create_experiment(name))
 
 
-def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, settings: Settings) -> None:
+def _run(attempt: Attempt, given: dict[str, str], how: Start, folder: Path, settings: Settings, mark: str) -> None:
     """Run the child, hear what it prints, and leave on it the last line of the cause where it fails."""
-    attempt.child = child = Child(attempt.child.entry_point, given)
+    child = Child(attempt.child.entry_point, given)
+    attempt.child, attempt.mark = child, mark
     scratch = {"MLFLOW_REGISTRY_URI": f"sqlite:///{folder / 'registry.db'}"} if settings.registry == "scratch" else {}
-    with environment(**scratch), heard() as lines:
+    with environment(**scratch, **marked(mark)), heard() as lines:
         run_children(attempt.project, [child], how)
+    if child.run:
+        MlflowClient().set_tag(child.run.info.run_id, MARK, mark)
     attempt.begun = any("=== Running command" in line for line in lines)
     if child.status != "FINISHED" and (child.error == "see what it printed" or "exit code" in child.error.lower()):
         child.error = last_cause(list(lines)) or child.error

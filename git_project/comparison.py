@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from content import Picture, content, digest
 from recorded import Answers, Recorded, RecordedModel
-from sameness import Sameness
+from sameness import Own, Sameness
 
 ABSENT = "(absent)"
 RUN_ID = re.compile(r"[0-9a-f]{32}")  # of whichever run: which ones stand for each other is not known yet
@@ -84,6 +84,13 @@ def _couples(
             yield below, first, second
 
 
+def parameters_of(run: Recorded, own: Own, rules: Sameness) -> Hashable:
+    """By what a run was made: its entry point and parameters, without what is its own or ignored."""
+    given = {name: RUN_ID.sub("<run>", value) for name, value in run.parameters.items() if not rules.is_ignored(name)}
+    without = replace(own, ids={})
+    return (run.entry_point, *sorted((name, without.general(value, set())) for name, value in given.items()))
+
+
 def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Sameness) -> Pairs[Recorded]:
     """Which run stands for which: by equal parameters first, then by name, then by time.
 
@@ -92,10 +99,7 @@ def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Samen
     mine = {id(run) for run in ones}
 
     def parameters(run: Recorded) -> Hashable:
-        own = replace(rules.original if id(run) in mine else rules.again, ids={})
-        given = {name: RUN_ID.sub("<run>", value) for name, value in run.parameters.items()}
-        known = {name: own.general(value, set()) for name, value in given.items() if not rules.is_ignored(name)}
-        return (run.entry_point, *sorted(known.items()))
+        return parameters_of(run, rules.original if id(run) in mine else rules.again, rules)
 
     def metrics(run: Recorded) -> Hashable:
         seen = run.metrics.items()

@@ -13,16 +13,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.models import Model
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_PROJECT_ENTRY_POINT,
-    MLFLOW_SOURCE_NAME,
-)
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT
 
 from children import children_of
 from content import Unseen, digest, plain
-from sameness import TEMPORARY
 
 # Of a model's files these say how it was packed, not what it learned; an example is compared by its predictions.
 PACKING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta")
@@ -110,42 +104,6 @@ def read(run: Run) -> Recorded:
         own,
         [read(child) for child in children_of(run)],
     )
-
-
-def beside(run: Run, like: list[Run] | None = None) -> list[Run]:
-    """Runs that a script began after its own and that lie below none: a loop of `start_run`, steps run by threads.
-
-    like: those that the script began when it was run again. As many are taken of the original, by the same programs,
-        the first since it began. None for all that were begun at its commit since `run` was.
-    """
-    commit = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
-    since = f"attributes.start_time >= {run.info.start_time} and tags.`{MLFLOW_GIT_COMMIT}` = '{commit}'"
-    found = mlflow.search_runs(search_all_experiments=True, filter_string=since, output_format="list")
-    known = {run.info.run_id, *(each.info.run_id for each in like or [])}
-    alone = [
-        each
-        for each in sorted(found, key=lambda each: each.info.start_time)
-        if each.info.run_id not in known and MLFLOW_PARENT_RUN_ID not in each.data.tags and _is_of_a_script(each)
-    ]
-    if like is None:
-        return alone
-    programs, first = [_program(each) for each in like], []
-    for each in alone:
-        if _program(each) in programs:
-            programs.remove(_program(each))
-            first.append(each)
-    return first
-
-
-def _is_of_a_script(run: Run) -> bool:
-    """Whether a script began a run: not `mlflow run`, unless the script called it, on its own clone."""
-    tags = run.data.tags
-    return MLFLOW_PROJECT_ENTRY_POINT not in tags or bool(TEMPORARY.match(tags.get(MLFLOW_SOURCE_NAME, "")))
-
-
-def _program(run: Run) -> str:
-    tags = run.data.tags
-    return tags.get(MLFLOW_PROJECT_ENTRY_POINT) or TEMPORARY.sub("", tags.get(MLFLOW_SOURCE_NAME, ""))
 
 
 def _datasets(run: Run) -> list[tuple[str, str, str]]:

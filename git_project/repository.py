@@ -27,7 +27,7 @@ LFS = b"version https://git-lfs.github.com/spec/"
 class Project:
     """A project in Git: its repository, a full commit hash, its folder there ("" at the top), and what lies in it.
 
-    entry_points: those of MLproject; for each the parameters that it declares, as MLproject has them.
+    entry_points: those of MLproject; for each its command and the parameters that it declares, as MLproject has them.
     environment: which key of MLproject says what it needs (conda_env, python_env, docker_env), or "".
     scripts: the files that can be run as entry points.
     source: the text of its programs.
@@ -50,8 +50,12 @@ class Project:
 
     def declared(self, entry_point: str) -> dict[str, dict[str, Any]]:
         """The `type` and `default` of each parameter that an entry point declares; a script declares none."""
-        declared = (self.entry_points or {}).get(entry_point, {})
+        declared = (self.entry_points or {}).get(entry_point, {}).get("parameters", {})
         return {name: {"type": said} if isinstance(said, str) else said or {} for name, said in declared.items()}
+
+    def starts(self, entry_point: str) -> set[str]:
+        """The words of the command of an entry point: the programs that it starts are among them."""
+        return set((self.entry_points or {}).get(entry_point, {}).get("command", entry_point).split())
 
     def has_option(self, name: str) -> bool:
         """Whether the project's programs have an option of a name that MLproject does not declare."""
@@ -230,7 +234,9 @@ def _mlproject(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
     files = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}  # MLflow takes them without being told
     named = [key for key in ("docker_env", *files) if key in said]
     named += [key for key, name in files.items() if (folder / name).exists()]
-    return {str(name): point.get("parameters") or {} for name, point in entry_points}, next(iter(named), "")
+    kept = {"command": "", "parameters": {}}
+    points = {str(name): {key: point.get(key) or none for key, none in kept.items()} for name, point in entry_points}
+    return points, next(iter(named), "")
 
 
 def forget_surroundings() -> None:

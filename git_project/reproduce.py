@@ -12,10 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from again import Attempt, NotTried, Settings, prepare, rules_for, run_again
+from beside import begun, beside
 from children import temporary_folder
-from comparison import Row, compare, know_ids, pair_runs
+from comparison import Row, compare, know_ids, pair_runs, parameters_of
 from past import Past, find, foreseen
-from recorded import Recorded, ask_both, beside, read
+from recorded import Recorded, ask_both, read
 from report import Report
 from repository import forget_surroundings
 from run import read_parameters
@@ -35,8 +36,29 @@ def read_original(past: Past) -> Recorded:
         raise NotTried(f"what the past run recorded cannot be read: {why}", "Make its artifacts available.") from None
 
 
+def add_runs_beside(
+    past: Past, attempt: Attempt, rules: Sameness, both: tuple[Recorded, Recorded], folder: Path, reproduction: Run
+) -> list[Row]:
+    """Put below a past run and its counterpart what their scripts began beside them; rows of what they may have."""
+    began, before = begun(attempt.child, attempt.mark, folder), reproduction.info.start_time
+    starts = attempt.project.starts(past.entry_point)
+    found = beside(past.project_run, attempt.run, began, starts, attempt.child.seconds, before)
+    its, others, now = ([read(run) for run in runs] for runs in (found.its, found.others, began))
+    known = {parameters_of(run, rules.original, rules) for run in others}
+    lacking = [run for first, run in pair_runs(its, now, rules) if run and not first]
+    unclear = [run for run in lacking if parameters_of(run, rules.again, rules) in known]
+    both[0].below.extend(its)
+    both[1].below.extend(run for run in now if run not in unclear)
+    if now:
+        attempt.notes.append(f"The script began {len(now)} runs beside its own.")
+    why = "another run of the project was made at the same time, and nothing records which began it"
+    rows = [Row("", "run", run.name, "", "", None, why) for run in (unclear if lacking else others)]
+    by_hand = "begun at the same commit shortly after it, by its script or by hand, which nothing records"
+    return rows + [Row("", "run", str(run.info.run_name), "", "", None, by_hand) for run in found.perhaps]
+
+
 def compare_runs(
-    past: Past, original: Recorded, attempt: Attempt, rules: Sameness, folder: Path
+    past: Past, original: Recorded, attempt: Attempt, rules: Sameness, folder: Path, reproduction: Run
 ) -> tuple[list[Row], Run | None]:
     """What the past run and its counterpart recorded, row by row, and the counterpart, where there is one.
 
@@ -44,10 +66,7 @@ def compare_runs(
     """
     one, other = original, read(attempt.run)
     other.parameters.update({name: one.parameters[name] for name in attempt.located})
-    if began := beside(attempt.run):
-        one.below.extend(read(run) for run in beside(past.project_run, began))
-        other.below.extend(read(run) for run in began)
-        attempt.notes.append(f"The script began {len(began)} runs beside its own, which were compared as well.")
+    unknown = add_runs_beside(past, attempt, rules, (one, other), folder, reproduction)
     steps, now = (sum(1 for run in each.tree() if run.entry_point) for each in (one, other))
     if now < steps:
         raise NotTried(
@@ -62,7 +81,8 @@ def compare_runs(
     if found is None:
         return [Row("", "run", "status", past.run.info.status, "(absent)", False)], None
     ask = partial(ask_both, env_manager=attempt.env_manager, folder=folder)
-    return compare(one, found, rules, ask, attempt.replaced), MlflowClient().get_run(found.run_id)
+    rows = compare(one, found, rules, ask, attempt.replaced)
+    return [*rows, *(unknown if one is original else [])], MlflowClient().get_run(found.run_id)
 
 
 @click.command()
@@ -111,7 +131,8 @@ def reproduce(
             report.attempt = prepare(past, settings, folder)
             run_again(past, report.attempt, reproduction, folder, settings)
             report.rules = rules_for(past, report.attempt.run, rtol, atol, ignore)
-            report.rows, report.again = compare_runs(past, original, report.attempt, report.rules, folder)
+            found = compare_runs(past, original, report.attempt, report.rules, folder, reproduction)
+            report.rows, report.again = found
         except NotTried as error:
             report.not_tried = error
         report.log(Path(output).expanduser() if output else None)

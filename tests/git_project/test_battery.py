@@ -147,16 +147,6 @@ def test_the_same_again_as_it_was_reported(
     assert verdict(found) == (REPRODUCED, "true"), found.page
 
 
-def test_all_runs_of_a_loop_are_compared(start: Start, in_process: Any) -> None:
-    """The second `start_run` of a process lies below none, and those of other runs of the project do not count."""
-    start("loop")
-    original = start("loop")
-    start("loop")
-    found = in_process(original)
-    assert found.report["verdict"] == "Reproduced: all is the same (3 runs, 3 commits, 3 parameters, 3 metrics)."
-    assert "The script began 2 runs beside its own, which were compared as well." in found.page
-
-
 def test_a_step_that_names_its_workflow_and_the_step_before_it(start: Start, in_process: Any, store: Store) -> None:
     original = store.children(start("own_ids"))[1]
     assert original.info.run_name == "two"
