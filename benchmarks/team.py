@@ -125,7 +125,11 @@ def measure(server: TeamServer, n_runs: int, n_clients: int = 20, n_requests: in
 
 
 def measure_all(folder: Path, n_runs: int) -> dict[str, dict[str, list[float]]]:
-    """The milliseconds of each kind of request, by the name of the database."""
+    """The 50th and 99th percentile of the milliseconds of each kind of request, by the name of the database."""
     servers = {"postgresql": TeamServer, "sqlite": OnSQLite, "analyzed": AnalyzedSQLite}
     ports = dict(zip(servers, range(25_000, 25_100, 10), strict=False))
-    return {name: measure(kind(folder / name, ports[name]), n_runs) for name, kind in servers.items()}
+    found = {name: measure(kind(folder / name, ports[name]), n_runs) for name, kind in servers.items()}
+    return {
+        name: {request: np.percentile(each, (50, 99)).round(1).tolist() for request, each in requests.items()}
+        for name, requests in found.items()
+    }
