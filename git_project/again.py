@@ -89,7 +89,8 @@ def prepare(past: Past, settings: Settings, folder: Path) -> Attempt:
     try:
         project = load(past.repo, past.commit, past.folder)
     except click.ClickException as error:
-        way_on = "Make the repository and its commit available, then try again."
+        moved = f"If it has moved: git config --global url.<new address>.insteadOf {past.repo}"
+        way_on = f"Make the repository and its commit available, then try again. {moved}"
         raise NotTried(error.format_message(), way_on) from None
     manager = settings.env_manager or past.env_manager or ("uv" if project.environment else "local")
     if manager not in ("local", "docker"):

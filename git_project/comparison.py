@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from content import Picture, content, digest
@@ -13,6 +14,8 @@ from sameness import Own, Sameness
 
 ABSENT = "(absent)"
 RUN_ID = re.compile(r"[0-9a-f]{32}")  # of whichever run: which ones stand for each other is not known yet
+# In the name of a file: a UUID, as `log_image` gives it; machine and process, as TensorBoard does.
+CHANCE = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])|(?<=\.tfevents\.).*")
 # These may explain a difference; a run is reproduced without them being the same.
 ENVIRONMENT = ("requirement", "python")
 Item = TypeVar("Item")
@@ -204,6 +207,9 @@ def _metric(name: str, one: list[tuple[int, float]], other: list[tuple[int, floa
 
 def _model(one: RecordedModel, other: RecordedModel, rules: Sameness, ask: Ask) -> Iterator[Row]:
     name = one.name
+    if (one.folder is None) != (other.folder is None):  # begun, and never finished
+        yield _alone("model", name, one.folder, other.folder, rules)
+        return
     if one.signature or other.signature:
         yield _row("signature", name, one.signature, other.signature, rules)
     if one.config or other.config:
@@ -231,8 +237,13 @@ def _artifacts(one: Recorded, other: Recorded, rules: Sameness) -> Iterator[Row]
         [(own.general(name, set()), file, digest(file)) for name, file in run.artifacts.items()]
         for own, run in ((rules.original, one), (rules.again, other))
     )
-    for first, second in pair_up(ones, others, [lambda each: (each[0], each[2]), lambda each: each[0]]):
+    keys: list[Key[tuple[str, Path, str]]] = [lambda each: (each[0], each[2]), lambda each: each[0]]
+    keys += [lambda each: (CHANCE.sub("<any>", each[0]), each[2]), lambda each: CHANCE.sub("<any>", each[0])]
+    for first, second in pair_up(ones, others, keys):
         name = (first or second or ("",))[0]
+        if first and second and name != second[0]:
+            name = CHANCE.sub("<any>", name)
+            rules.rules.add("the names that MLflow and TensorBoard give to files by chance")
         if first is None or second is None or rules.is_ignored(name):
             yield _alone("artifact", name, first, second, rules)
         elif first[2] == second[2]:

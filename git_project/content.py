@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import sys
+import tarfile
 import types
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -56,11 +57,15 @@ def content(path: Path) -> Any:
             return Picture(kind, (), digest(path))
         if kind in (".parquet", ".npy", ".npz", ".pkl", ".pickle", ".joblib"):
             return _numbers(path, kind)
-        if zipfile.is_zipfile(path):  # which holds the times of its members
+        if ".tfevents." in path.name:
+            return Unseen("TensorBoard's events, which hold the time of each")
+        if zipfile.is_zipfile(path):  # as .xlsx is; it holds the times of its members, as .tar does
             with zipfile.ZipFile(path) as archive:
-                return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+                return _mapping((name, _unzipped(archive.read(name), name)) for name in archive.namelist())
+        if ".tar" in path.suffixes or kind == ".tgz":
+            return _members(path)
         if kind == ".gz":  # which holds the time at which it was written
-            return _unzipped(gzip.decompress(path.read_bytes()), Path(path.stem).suffix.lower())
+            return _unzipped(gzip.decompress(path.read_bytes()), path.stem)
         return _text(path.read_text(encoding="utf-8-sig"), kind)
     except Exception:  # no text, malformed, or of a library that is not here
         return digest(path)
@@ -72,21 +77,35 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unzipped(said: bytes, kind: str) -> Any:
+def _unzipped(said: bytes, name: str) -> Any:
     try:
-        return _text(said.decode("utf-8-sig"), kind)
+        return _text(said.decode("utf-8-sig"), Path(name).suffix.lower())
     except UnicodeDecodeError:
         return hashlib.sha256(said).hexdigest()
+
+
+def _members(path: Path) -> Any:
+    """The files of a tar archive, packed or not; of links and folders their kind."""
+    with tarfile.open(path) as archive:
+        files = ((each, archive.extractfile(each)) for each in archive)
+        return _mapping((e.name, _unzipped(file.read(), e.name) if file else repr(e.type)) for e, file in files)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a mapping keeps every key, also one that is there twice."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _mapping(loader.construct_pairs(node, deep=True)))
 
 
 def _text(text: str, kind: str) -> Any:
     """What a text says, by the suffix of its file; its lines where it says something else."""
     lines = text.removesuffix("\n").split("\n")  # splitlines() would take other characters for the end of a line
     try:
-        if kind == ".json":
+        if kind in (".json", ".ipynb"):
             return json.loads(text, object_pairs_hook=_mapping)
         if kind in (".yaml", ".yml"):
-            return plain(yaml.safe_load(text))
+            return plain(yaml.load(text, _Loader))
         if kind in (".jsonl", ".ndjson"):
             return [json.loads(line, object_pairs_hook=_mapping) for line in lines if line.strip()]
         if kind in (".csv", ".tsv"):

@@ -73,6 +73,10 @@ def find(run_id: str, allow_dirty: bool) -> Past:
             raise bad("run_id", run_id, "is no run of an MLflow Project, nor lies below one.")
         line.insert(0, _get(line[0].data.tags[MLFLOW_PARENT_RUN_ID]))
     for each in (line[0], line[-1]):
+        experiment = MlflowClient().get_experiment(each.info.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            cure = f"mlflow experiments restore -x {experiment.experiment_id} brings it back."
+            raise bad("run_id", each.info.run_id, f"lies in a deleted experiment: {cure}")
         if each.info.lifecycle_stage == "deleted":
             raise bad("run_id", each.info.run_id, "is a deleted run: mlflow runs restore brings it back.")
         if each.info.status in ("RUNNING", "SCHEDULED"):

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from children import children_of
-from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.inputs import kinds_of, model_inputs, values_of
 from support.kinds import Kind, decide
 from support.names import free_names
@@ -149,9 +149,7 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
     best = best_of(models, metric, greater_is_better)
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
-        if not run.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(run, "predict")
         written_to = Path(output).expanduser() if output else Path(folder)
         every, alone = written_to / "predictions.csv", written_to / "best_predictions.csv"
         table = open_table(data)

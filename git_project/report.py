@@ -30,7 +30,9 @@ EVIDENCE = ("dataset", "metric", "signature", "prediction", "model", "artifact",
 # What strong evidence has, and what to call it where it is lacking.
 STRONG = {"dataset": ("dataset",), "metric": ("metric",), "model's answers": ("prediction", "model")}
 MADE = {"local": "local: what is installed here", "conda": "conda", "docker": "docker"}
-NEVER = "tags, traces, system metrics, registered models, what was written outside the runs"
+NEVER = (
+    "tags, traces, registered models, runs that a script makes without `start_run`, what was written outside the runs"
+)
 
 
 @dataclass

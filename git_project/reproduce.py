@@ -21,7 +21,7 @@ from report import Report
 from repository import forget_surroundings
 from run import read_parameters
 from sameness import IGNORE, Sameness
-from support.entry_point import FiniteRange, log_working_tree, run_command, say_where_to_look
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.table import bad
 
 EXIT = {"false": 1, "not tried": 3}
@@ -120,9 +120,7 @@ def reproduce(
     past, settings = find(run_id, allow_dirty), Settings(env_manager, read_parameters(parameters), registry, experiment)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with temporary_folder() as folder, mlflow.start_run() as reproduction:
-        if not reproduction.data.params:  # `mlflow run` has logged them
-            mlflow.log_params(click.get_current_context().params)
-        log_working_tree()
+        describe_run(reproduction, "reproduce")
         report = Report(past, reproduction, foreseen(past), registry)
         for line in report.foreseen:
             click.echo(f"The past run {line}.")

@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
 from children import Child, Start, run_children, temporary_folder
 from repository import Project, check_repository, default_repository, forget_surroundings, load, resolve
-from support.entry_point import log_working_tree, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.table import absolute, bad
 
 CLASSIFIERS = "ann,decision_tree,gaussian_nb,hist_gradient_boosting,knn,logistic_regression,random_forest,svm"
@@ -186,9 +186,7 @@ def run(
         check(source, children)
         click.echo(f"{source.uri} at {commit}")
         with mlflow.start_run() as parent:
-            if not parent.data.params:  # `mlflow run` has logged them
-                mlflow.log_params(click.get_current_context().params)
-            log_working_tree()
+            describe_run(parent, "main")
             mlflow.set_tags({"repo": repo, "project": source.folder, "commit": commit, "resolved.version": commit})
             own = parent.data.tags.get(MLFLOW_PROJECT_ENV, "local")  # MLflow does not hand it on to children
             manager = env_manager or (own if backend == "local" else None)

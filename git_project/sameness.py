@@ -224,4 +224,5 @@ class Sameness:
 
 def looks_like_a_duration(name: str) -> bool:
     """Whether the name of what differs says that it is a time or a speed, which no two runs share."""
-    return bool(DURATION.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace("_", " "))))
+    said = re.sub(r"<\w+>", "", name).replace("_", " ")  # <time> is what was the same
+    return bool(DURATION.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", said)))

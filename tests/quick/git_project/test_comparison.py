@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,30 @@ def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
     assert not same("log.txt", "score 1", "score 2")
 
 
+def test_names_that_are_given_by_chance(tmp_path: Path) -> None:
+    def alike(one: dict[str, str], other: dict[str, str]) -> list[Any]:
+        both = []
+        for number, run in enumerate((one, other)):
+            files = {name: tmp_path / f"{number}{name}" for name in run}
+            for name, text in run.items():
+                files[name].write_text(text)
+            both.append({"artifacts": files})
+        return [same for (kind, _), same in compared(*both).items() if kind == "artifact"]
+
+    chance = [f"dogs+{digit * 8}-1234-4abc-8abc-{digit * 12}.txt" for digit in "1234"]
+    events = [f"events.out.tfevents.{second}.vm.{process}.0.v2" for second, process in ((17, 11), (18, 12))]
+    one = {chance[0]: "a", chance[1]: "b"}
+    assert alike(one, {chance[2]: "b", chance[3]: "a"}) == [[True, True]]
+    assert alike(one, {chance[2]: "b", chance[3]: "c"}) == [[False, True]]
+    assert alike({chance[0]: "a"}, {chance[2].replace("dogs", "cats"): "a"}) == [False, False]
+    assert len(alike({events[0]: "a"}, {events[1]: "b"})) == 1
+
+
+def test_a_model_that_was_begun_and_never_finished_is_no_model(tmp_path: Path) -> None:
+    whole, half = RecordedModel("m", "models:/m-1", folder=tmp_path), RecordedModel("m", "models:/m-2")
+    assert compared({"models": [whole]}, {"models": [half]})[("model", "m")] is False
+
+
 def test_values_that_only_look_the_same() -> None:
     def alike(one: Any, other: Any) -> bool:
         return rules().alike(content.plain(one), content.plain(other))
@@ -264,6 +290,19 @@ def test_files_that_only_look_the_same(tmp_path: Path) -> None:
             found.append(content.content(file))
         return found
 
+    def tarred(text: str, when: int) -> bytes:
+        file, member = io.BytesIO(), tarfile.TarInfo("x.txt")
+        member.size, member.mtime = len(text), when
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.addfile(member, io.BytesIO(text.encode()))
+        return file.getvalue()
+
+    def zipped_up(text: str, when: int) -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("x.txt", (2000 + when, 1, 1, 0, 0, 0)), text)
+        return file.getvalue()
+
     def film(*shades: float) -> bytes:
         file, frames = io.BytesIO(), [Image.fromarray(np.full((4, 4), shade, "float32")) for shade in shades]
         frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
@@ -271,12 +310,20 @@ def test_files_that_only_look_the_same(tmp_path: Path) -> None:
 
     one, other = contents("t.csv", b'a,b\n"x\ny",1\n', b'a,b\n"xy",1\n')
     assert one != other
+    one, other = contents("events.out.tfevents.17.vm.11.0.v2", b"a", b"b")
+    assert isinstance(one, content.Unseen)
+    assert isinstance(other, content.Unseen)
     one, other = contents("t.txt", b"a\x0cb\n", b"a\nb\n")
     assert one != other
     one, other = contents("t.json", b'{"a": 1, "a": 2}', b'{"a": 3, "a": 2}')
+    assert one != other
+    one, other = contents("t.yaml", b"a: 1\na: 2\n", b"a: 3\na: 2\n")
     assert one != other
     one, other, third = contents("t.tiff", film(1, 300), film(1, 301), film(1, 300))
     assert one == third != other
     zipped = [gzip.compress(text, mtime=when) for when, text in ((1, b"a\n1\n"), (2, b"a\n1\n"), (1, b"a\n2\n"))]
     one, same, other = contents("t.csv.gz", *zipped)
     assert one == same != other
+    for pack, suffix in ((tarred, "tar"), (tarred, "tgz"), (zipped_up, "xlsx")):
+        one, same, other = contents(f"t.{suffix}", pack("x", 1), pack("x", 2), pack("y", 1))
+        assert one == same != other
