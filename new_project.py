@@ -203,7 +203,9 @@ def columns(frame: pd.DataFrame, kinds: dict[str, Kind], target: str, language: 
             missing = str(len(frame) - len(values))
             some = ", ".join(str(value) for value in values.value_counts().index[:5])
             numbers = values.dtype == "float64" and len(values) > 0
-            holds = f"{values.min():g} … {values.max():g}" if numbers else some + ", …" * (values.nunique() > 5)
+            holds = some + ", …" * (values.nunique() > 5)
+            if numbers:
+                holds = f"{values.min():g} … {values.max():g}".replace(".", "," if language == "fr" else ".")
         else:
             about.append(words["left out"])
         rows.append(f"| {in_markdown(name)} | {', '.join(about)} | {missing} | {in_markdown(holds)} |")

@@ -154,7 +154,8 @@ def _say(split: Split) -> None:
     read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
     click.echo(tr(read, rows=len(rows), columns=len(split.kinds), tested=len(split.y_test)))
     if split.positive is None:
-        listed = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(10).items())
+        most = shares.head(10).items()
+        listed = ", ".join(tr("{label} {share:.1%}", label=label, share=share) for label, share in most)
         found = {"count": len(shares), "target": split.target, "listed": listed + " ..." * (len(shares) > 10)}
         click.echo(tr("{count} classes of {target}: {listed}", **found))
     else:
