@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import (
@@ -19,7 +18,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
-from children import Child
+from children import Child, find_runs
 from sameness import TEMPORARY
 
 MARK = "made_again_in"  # a tag of the runs that a script begins while it is run again
@@ -56,8 +55,8 @@ def begun(child: Child, value: str, folder: Path) -> list[Run]:
     start = child.run.info.start_time
     ended = start + int(child.seconds * 1000)
     steps = f"attributes.start_time >= {start} and attributes.start_time <= {ended}"
-    found = _search(f"tags.`{MARK}` = '{value}'")
-    found += _search(f"{steps} and tags.`{MLFLOW_SOURCE_NAME}` LIKE '%/{folder.name}/%'")
+    found = find_runs(f"tags.`{MARK}` = '{value}'", deleted=True)
+    found += find_runs(f"{steps} and tags.`{MLFLOW_SOURCE_NAME}` LIKE '%/{folder.name}/%'", deleted=True)
     alone = {each.info.run_id: each for each in found if MLFLOW_PARENT_RUN_ID not in each.data.tags}
     alone.pop(child.run.info.run_id, None)
     return sorted(alone.values(), key=lambda each: each.info.start_time)
@@ -74,9 +73,8 @@ def beside(run: Run, again: Run, began: list[Run], starts: set[str], seconds: fl
     start, end, programs = run.info.start_time, run.info.end_time, {*starts, *map(_program, began)}
     last = min(end + 3000 * seconds + 60_000, before)
     commit = f"tags.`{MLFLOW_GIT_COMMIT}` = '{run.data.tags.get(MLFLOW_GIT_COMMIT, '')}'"
-    found = _search(
-        f"{commit} and attributes.start_time > {int(2 * start - last)} and attributes.start_time < {int(last)}"
-    )
+    times = f"attributes.start_time > {int(2 * start - last)} and attributes.start_time < {int(last)}"
+    found = find_runs(f"{commit} and {times}", deleted=True)
     kin = _kin(run, found)
     found = [each for each in found if each.info.run_id not in kin]
     of_projects = [each for each in found if not _is_of_a_script(each)]
@@ -98,11 +96,6 @@ def beside(run: Run, again: Run, began: list[Run], starts: set[str], seconds: fl
     its += first[:needed]
     shared = already or cut < end or len(its) < len(began)
     return Beside(its, first[needed:], [each for each in left if each not in first] if shared else [])
-
-
-def _search(condition: str) -> list[Run]:
-    found = mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="list")
-    return sorted(found, key=lambda each: each.info.start_time)
 
 
 def _kin(run: Run, found: list[Run]) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run, RunStatus
+from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.projects.submitted_run import LocalSubmittedRun, SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -163,11 +163,21 @@ def end_below(parent: Run, known: Collection[str] = ()) -> None:
                 MlflowClient().set_terminated(run.info.run_id, "FAILED")
 
 
-def children_of(run: Run) -> list[Run]:
-    """The child runs of a run, in whichever experiment, however many, the first started first."""
-    tag = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
-    found = mlflow.search_runs(search_all_experiments=True, filter_string=tag, output_format="list")
-    return sorted(found, key=lambda child: child.info.start_time)
+def children_of(run: Run, deleted: bool = False) -> list[Run]:
+    """The child runs of a run, in whichever experiment, however many, the first started first.
+
+    deleted: also those that lie among the deleted ones.
+    """
+    return find_runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'", deleted)
+
+
+def find_runs(condition: str, deleted: bool = False) -> list[Run]:
+    """The runs of all experiments for which a condition holds, as MLflow writes one, the first started first."""
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    found = mlflow.search_runs(
+        search_all_experiments=True, filter_string=condition, run_view_type=view, output_format="list"
+    )
+    return sorted(found, key=lambda each: each.info.start_time)
 
 
 def _finish(submitted: SubmittedRun, status: str) -> Run:

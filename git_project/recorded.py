@@ -102,7 +102,7 @@ def read(run: Run) -> Recorded:
         {name: _history(run, name) for name in run.data.metrics},
         models,
         own,
-        [read(child) for child in children_of(run)],
+        [read(child) for child in children_of(run, deleted=True)],
     )
 
 

@@ -49,8 +49,10 @@ def add_runs_beside(
     unclear = [run for run in lacking if parameters_of(run, rules.again, rules) in known]
     both[0].below.extend(its)
     both[1].below.extend(run for run in now if run not in unclear)
-    if now:
-        attempt.notes.append(f"The script began {len(now)} runs beside its own.")
+    if now or its:
+        attempt.notes.append(f"Beside its own run the script began {len(now)}; beside the original were {len(its)}.")
+    if len(its) > len(now):
+        attempt.notes.append("Nothing records whether a run beside the original was begun by its script or by hand.")
     why = "another run of the project was made at the same time, and nothing records which began it"
     rows = [Row("", "run", run.name, "", "", None, why) for run in (unclear if lacking else others)]
     by_hand = "begun at the same commit shortly after it, by its script or by hand, which nothing records"

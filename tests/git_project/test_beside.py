@@ -59,9 +59,15 @@ def test_as_many_runs_as_before(loop: Start, in_process: Any) -> None:
     for _ in range(2):
         found = in_process(original)
         assert found.report["verdict"] == ALL, found.page
-        assert "The script began 2 runs beside its own." in found.page
+        assert "Beside its own run the script began 2; beside the original were 2." in found.page
     again = mlflow.get_run(found.report["again"])
     assert in_process(again).report["verdict"] == ALL
+
+
+def test_runs_that_were_deleted_are_still_compared(loop: Start, in_process: Any, store: Store) -> None:
+    original = loop()
+    store.client.delete_run(beside(store, original)[0].info.run_id)
+    assert in_process(original).report["verdict"] == ALL
 
 
 def begin(store: Store, like: Run, start: int, end: int, **tags: str) -> None:
