@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 COLLECTION = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(COLLECTION))
 
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import ColSpec, Schema  # noqa: E402
 from sklearn.compose import make_column_transformer  # noqa: E402
 from sklearn.impute import SimpleImputer  # noqa: E402
@@ -19,16 +22,24 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
-from support.inputs import model_inputs, to_frame, unseen  # noqa: E402
-from support.kinds import decide  # noqa: E402
+from support.inputs import to_frame  # noqa: E402
+from support.kinds import decide, to_metadata  # noqa: E402
+from support.scoring import score_here  # noqa: E402
 from support.table import open_table  # noqa: E402
-from support.table_writer import TableWriter  # noqa: E402
+
+BATCH = 100_000  # rows, as `predict` takes by default
 
 
 def seconds(work: Callable[[], Any]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
+
+
+def with_labels(probabilities: np.ndarray) -> pd.DataFrame:
+    """What `predict` writes beside the rows."""
+    labels = pd.Index(["No", "Yes"])[probabilities.argmax(axis=1)]
+    return pd.DataFrame({"prediction": labels, "no": probabilities[:, 0], "yes": probabilities[:, 1]})
 
 
 def measure(folder: Path, rows: int, rounds: int) -> dict[str, list[dict[str, float]]]:
@@ -56,16 +67,13 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, list[dict[str, fl
     model = make_pipeline(encoded, LogisticRegression()).fit(frame[:10_000], frame["churn"][:10_000])
     schema = Schema([ColSpec("double" if name in numbers else "string", name) for name in kinds])
     known = {name: sorted(frame[name].dropna().unique()) for name in texts}
+    info = SimpleNamespace(
+        signature=ModelSignature(schema), metadata={"kinds": to_metadata(kinds), "categories": known}
+    )
+    scorer: Any = SimpleNamespace(info=info, add=lambda X, first_row: with_labels(model.predict_proba(X)))
 
     def predict() -> None:
-        done = 0
-        with TableWriter(output) as writer:
-            for batch in (table := open_table(str(file))).batches(50_000):
-                X = model_inputs(batch, schema, kinds, first_row=done + 1)
-                unseen(X, known)
-                writer.write(batch, pd.DataFrame(model.predict_proba(X), columns=["no", "yes"]))
-                done += len(batch)
-        table.digest()
+        score_here(scorer, str(file), output, called={}, batch_size=BATCH)
 
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "read": (read, lambda: pd.read_csv(file)),

@@ -29,7 +29,7 @@ OPTIONS = [
     option("data", default="data/new_customers.jsonl", help="Path or URL of a table with new instances."),
     option("output", help="Where to write the predictions besides the run: a .csv or .parquet file."),
     option("prediction_column", default="prediction", help="What to call the column with the predicted class."),
-    option("batch_size", click.IntRange(min=1), 50_000, "Rows in memory at a time."),
+    option("batch_size", click.IntRange(min=1), 100_000, "Rows in memory at a time."),
     option("engine", click.Choice(["local", "spark"]), "local", "What does the work."),
 ]
 
@@ -78,7 +78,7 @@ class Predictor:
         probabilities = np.asarray(self.probabilities(X))
         metadata = self.info.metadata or {}
         positive, threshold = metadata.get("positive"), metadata.get("threshold")
-        predicted = np.asarray(self.classes)[decide(probabilities, self.classes, positive, threshold)]
+        predicted = pd.Index(self.classes)[decide(probabilities, self.classes, positive, threshold)]
         named = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in self.classes])
         return pd.concat([pd.DataFrame({"prediction": predicted}), named], axis=1)
 

@@ -19,7 +19,7 @@ from support.scoring import Scored, check_output, log_scored, say_unseen, score_
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON, Excel.")
 @click.option("--output", default="", help="Where to write the segments besides the run: a .csv or .parquet file.")
 @click.option("--segment_column", default="segment", help="What to call the column with the segment.")
-@click.option("--batch_size", type=click.IntRange(min=1), default=50_000, help="Rows in memory at a time.")
+@click.option("--batch_size", type=click.IntRange(min=1), default=100_000, help="Rows in memory at a time.")
 @click.option("--engine", type=click.Choice(["local", "spark"]), default="local", help="What does the work.")
 def predict(model_uri: str, data: str, output: str, segment_column: str, batch_size: int, engine: str) -> None:
     """Write the segment of each customer and its distance to the centre."""

@@ -61,8 +61,8 @@ class TextFile:
             raise NotATableError("is empty: it needs a header and rows.")
         _refuse_other_formats(head)
         self.separator = find_separator(head)
-        self.spaced = bool(re.search(rf'(?:^|{re.escape(self.separator)}) +"', head, re.MULTILINE))
-        self.spaced = self.spaced and self.separator != " "
+        blank = rf'(?:^|{re.escape(self.separator)}) +"'
+        self.spaced = '"' in head and self.separator != " " and bool(re.search(blank, head, re.MULTILINE))
         start, self.names = self._find_header(head)
         rows = [record for record, end in _records(head, self.separator) if end > start]
         self._types = {name: _type_of([row[at] for row in rows if len(row) > at]) for at, name in enumerate(self.names)}
@@ -106,6 +106,7 @@ class TextFile:
             convert_options=pa.csv.ConvertOptions(
                 column_types=self._types,
                 include_columns=self.names if columns is None else columns,
+                check_utf8=False,  # `as_utf8` has looked
                 strings_can_be_null=False,
             ),
         )
@@ -222,7 +223,7 @@ def _refuse_other_formats(head: str) -> None:
     start = head.lstrip("\ufeff \t\r\n").lower()
     if start.startswith(("<!doctype", "<html", "<?xml")):
         raise NotATableError("is a web page or XML: give the address or the file of the table itself.")
-    if re.search(r"^@relation\b", start, re.MULTILINE) and re.search(r"^@data\s*$", start, re.MULTILINE):
+    if "@relation" in start and re.search(r"^@relation\b.*^@data\s*$", start, re.MULTILINE | re.DOTALL):
         raise NotATableError("is an ARFF file: save it as CSV (scipy.io.arff.loadarff reads it).")
 
 
@@ -304,12 +305,12 @@ def as_utf8(path: Path, folder: Path, notes: list[str]) -> tuple[Path, bool]:
     """
     with open(path, "rb") as file:
         start = file.read(4)
-        encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "")
-        strange, line, quotes = ([], 0, True) if encoding else _not_utf8(path)
-    if encoding == "utf-8-sig" or not (encoding or strange):
-        return path, quotes
-    if not encoding:
-        encoding = _encoding_of(strange)
+    encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "")
+    if encoding in ("", "utf-8-sig"):
+        strange, line, quotes = _not_utf8(path)
+        if not strange:
+            return path, quotes
+        encoding = "utf-8" if encoding else _encoding_of(strange)
         notes.append(
             f"The file is not UTF-8 (line {line}): {'that is' if encoding == 'utf-8' else 'it is'} read as "
             f"{STRAY if encoding == 'utf-8' else encoding}."

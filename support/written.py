@@ -158,7 +158,9 @@ def to_floats(cells: pa.Array, kind: Any) -> np.ndarray:
     kind: has `decimal`, `thousands`, `currency` and `percent`.
     """
     plain = not (kind.percent or kind.currency or kind.thousands or kind.decimal != ".")
-    if plain and (values := quick_numbers(cells)) is not None:
+    if plain and (present := quick_numbers(cells.drop_null())) is not None:
+        values = np.full(len(cells), np.nan)
+        values[cells.is_valid().to_numpy(zero_copy_only=False)] = present
         return values
     coded = cells.dictionary_encode()
     values = np.append(np.asarray(_to_floats(coded.dictionary, kind).to_numpy(zero_copy_only=False)), np.nan)

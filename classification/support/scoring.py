@@ -14,6 +14,7 @@ import mlflow
 import pandas as pd
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models.model import ModelInfo
+from threadpoolctl import threadpool_limits
 
 from support.inputs import kinds_of, model_inputs, unseen
 from support.language import tr
@@ -77,7 +78,8 @@ def score_here(
     strange: dict[str, Counter[str]] = {}
     totals = dict.fromkeys(sums, 0)
     done = 0
-    with TableWriter(file) as writer:
+    # Threads that wait for the next batch cost more than they help.
+    with TableWriter(file) as writer, threadpool_limits(1, "blas"):
         for rows in table.batches(batch_size):
             X = model_inputs(rows, schema, kinds, first_row=done + 1)
             added = model.add(X, first_row=done + 1)

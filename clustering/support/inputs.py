@@ -142,7 +142,7 @@ def unseen(X: pd.DataFrame, known: Mapping[str, list[str]]) -> dict[str, Counter
     """Values of categorical columns that the model never saw in training, with how often each occurs."""
     found = {}
     for name, categories in known.items():
-        strange = set(pd.unique(X[name].dropna())) - set(categories)
+        strange = {value for value in set(X[name].tolist()) if not pd.isna(value)} - set(categories)
         if strange:
             found[name] = Counter(X[name][X[name].isin(strange)])
     return found
@@ -179,17 +179,20 @@ def _values(table: pa.Table, name: str, kind: Kind, first_row: int, parameter: s
             coded = as_text(chunk).dictionary_encode()
             cells, codes = coded.dictionary, coded.indices
         found, wrong = convert(cells, kind, known)
-        if codes is not None:
+        here = values[start : start + len(chunk)]
+        if codes is None:
+            here[:] = found
+        else:
             none: Any = np.nan if convert is not _truths else None
             at = codes.fill_null(len(found)).to_numpy(zero_copy_only=False)
-            found, wrong = np.append(found, none)[at], np.append(wrong, False)[at] if wrong.any() else wrong
+            np.take(np.append(found, none), at, out=here, mode="clip")
+            wrong = np.append(wrong, False)[at] if wrong.any() else wrong
         if wrong.any():
             row = int(np.argmax(wrong))
             right = "is not a (finite) number." if convert is _numbers else "is neither true nor false."
             if kind not in (Kind("number", missing=kind.missing), Kind("boolean", missing=kind.missing)):
                 right = right.replace(".", ", written as in training.")
             raise bad(parameter, chunk[row].as_py(), f"in column {name!r}, row {first_row + start + row}, {right}")
-        values[start : start + len(chunk)] = found
         start += len(chunk)
     if convert is _truths and not pd.isna(values).any():
         return pd.Series(values.astype(bool), copy=False)

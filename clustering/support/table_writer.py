@@ -63,12 +63,12 @@ class TableWriter:
             if not self._begun:
                 header = quoted(pa.chunked_array([pa.array(rows.column_names, pa.string())]))
                 file.write((",".join(header.to_pylist()) + "\n").encode())
+            start = file.tell()
             try:
-                text = pa.BufferOutputStream()
                 options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-                pyarrow.csv.write_csv(table, text, options)  # fast, but it refuses cells to quote
-                file.write(text.getvalue())
+                pyarrow.csv.write_csv(table, file, options)  # fast, but it refuses cells to quote
             except pa.ArrowInvalid:
+                file.truncate(start)
                 lines = pc.binary_join_element_wise(*(quoted(column.cast(pa.string())) for column in cells), ",")
                 file.write(("\n".join(lines.to_pylist()) + "\n").encode())
 
@@ -87,6 +87,8 @@ def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column in a type that has a form as text; lists and objects as Python shows them."""
     if pa.types.is_dictionary(column.type):
         return column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        return column.cast(pa.string())  # as the writer of arrow does, which takes longer
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
         texts = [None if cell is None else str(cell) for cell in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, pa.string())])

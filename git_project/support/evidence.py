@@ -162,12 +162,12 @@ class Column:
         zeros = pc.and_(pc.starts_with(present, "0"), pc.greater(pc.binary_length(present), 1))
         if pc.any(pc.match_substring_regex(present.filter(zeros), "^0[0-9]")).as_py():
             return False
-        if (
-            pc.any(pc.match_substring(present, "E")).as_py()
-            and pc.any(pc.match_substring_regex(present, POWER.pattern.join("^$"))).as_py()
-        ):
+        wholes = values == np.floor(values)
+        powers = present.filter(pa.array(wholes))
+        powers = powers.filter(pc.match_substring(powers, "E"))
+        if pc.any(pc.match_substring_regex(powers, POWER.pattern.join("^$"))).as_py():
             return False
-        whole = bool((values == np.floor(values)).all())
+        whole = bool(wholes.all())
         if whole and np.abs(values).max() >= EXACT:  # a float cannot tell the next number from it
             return False
         shape, first = POINT, present[0]
