@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
@@ -83,11 +82,12 @@ def beside(run: Run, again: Run, began: list[Run], starts: set[str], seconds: fl
     already = any(each.info.start_time < start < (each.info.end_time or last) for each in at_work)
     cut = min([start if already else last, *(x.info.start_time for x in of_projects if x.info.start_time >= start)])
     since = [each for each in of_scripts if each.info.start_time >= start]
+    users = {each.data.tags.get(MLFLOW_USER) for each in (run, *began)}
     its, pause = [], PAUSE + 2 * _longest_pause(again, began)
     for each in since:
         if each.info.start_time >= min(cut, end + pause + 1):
             break
-        if _program(each) in programs or MLFLOW_PROJECT_ENTRY_POINT in each.data.tags:
+        if each.data.tags.get(MLFLOW_USER) in users and (_program(each) in programs or not _is_plain(each)):
             its.append(each)
             end = max(end, each.info.end_time or end)
     left = [each for each in since if each not in its and (not began or _program(each) in programs)]
@@ -99,15 +99,14 @@ def beside(run: Run, again: Run, began: list[Run], starts: set[str], seconds: fl
 
 
 def _kin(run: Run, found: list[Run]) -> set[str]:
-    """The ids of a run, of those above it and of those below it."""
-    kin, above = {run.info.run_id}, run
-    while parent := above.data.tags.get(MLFLOW_PARENT_RUN_ID):
-        above = MlflowClient().get_run(parent)
-        kin.add(parent)
-    below = {run.info.run_id}
-    while more := {x.info.run_id for x in found if x.data.tags.get(MLFLOW_PARENT_RUN_ID) in below} - below:
+    """The ids of a run, of those above it and of those below it, as far as they are among what was found."""
+    parents = {each.info.run_id: each.data.tags.get(MLFLOW_PARENT_RUN_ID, "") for each in [*found, run]}
+    above, below = [run.info.run_id], {run.info.run_id}
+    while parent := parents.get(above[-1]):
+        above.append(parent)
+    while more := {run_id for run_id, parent in parents.items() if parent in below} - below:
         below |= more
-    return kin | below
+    return {*above, *below}
 
 
 def _longest_pause(run: Run, began: list[Run]) -> float:
@@ -120,17 +119,19 @@ def _longest_pause(run: Run, began: list[Run]) -> float:
 
 def _is_of_a_script(run: Run) -> bool:
     """Whether a script began a run: not `mlflow run`, unless the script called it, on its own clone."""
-    tags = run.data.tags
-    return MLFLOW_PROJECT_ENTRY_POINT not in tags or bool(TEMPORARY.match(tags.get(MLFLOW_SOURCE_NAME, "")))
+    return _is_plain(run) or bool(TEMPORARY.match(run.data.tags.get(MLFLOW_SOURCE_NAME, "")))
+
+
+def _is_plain(run: Run) -> bool:
+    """Whether a run is that of no entry point: begun by `start_run` alone."""
+    return MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags
 
 
 def _may_be_of(each: Run, run: Run) -> bool:
     """Whether a run that lies below none has what all those have that a script of `run` began."""
     tags, its = each.data.tags, run.data.tags
-    if MLFLOW_PARENT_RUN_ID in tags or tags.get(MLFLOW_USER) != its.get(MLFLOW_USER):
-        return False
-    if MLFLOW_PROJECT_ENTRY_POINT in tags:
-        return True
+    if MLFLOW_PARENT_RUN_ID in tags or not _is_plain(each):
+        return MLFLOW_PARENT_RUN_ID not in tags
     repository = tags.get(MLFLOW_GIT_REPO_URL, its.get(MLFLOW_GIT_REPO_URL))  # clients of MLflow 2 do not record it
     return tags.get(MARK) == its.get(MARK) and repository == its.get(MLFLOW_GIT_REPO_URL)
 

@@ -70,6 +70,15 @@ def test_runs_that_were_deleted_are_still_compared(loop: Start, in_process: Any,
     assert in_process(original).report["verdict"] == ALL
 
 
+def test_on_a_server_with_accounts(loop: Start, in_process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There `mlflow run` records the user of the machine, and `start_run` that of the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    original = loop()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    assert in_process(original).report["verdict"] == ALL
+
+
 def begin(store: Store, like: Run, start: int, end: int, **tags: str) -> None:
     """A run of the commit of another one, of which no more is known than when it was."""
     kept = ("mlflow.user", "mlflow.source.git.commit", "mlflow.source.git.repoURL")
@@ -116,4 +125,4 @@ def test_runs_by_hand_soon_after_are_said_and_decide_nothing(loop: Start, in_pro
     begin(store, original, end + 40_000_000, end + 41_000_000, **{"mlflow.source.name": "train.py"})
     found = in_process(original)
     assert found.outcome.code == REPRODUCED, found.page
-    assert found.report["verdict"].endswith("not compared: 2 runs.")
+    assert found.report["verdict"].endswith("not compared: 3 runs.")
