@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import mlflow
@@ -23,10 +24,11 @@ from mlflow.types import ColSpec, Schema
 import owners
 from instances import all_rows, instances
 from local_target import LocalTarget
-from support.entry_point import run_command
+from processes import Recording
+from support.entry_point import FiniteRange, run_command
 from support.inputs import to_frame
 from support.kinds import decide
-from support.names import free_names
+from support.names import free_names, split_list
 from support.table import OpenedTable, bad, open_table
 from target import DeploymentError, Status, Target
 from versions import explained, find_version, in_unity_catalog, quiet, say_whose, step_back
@@ -59,6 +61,7 @@ def make_target(
     port: int = 0,
     env_manager: str = "local",
     certificate: str = "",
+    recording: Recording | None = None,
     **machines: Any,
 ) -> Target:
     """The target of the options; empty ones mean its defaults. The packages of a cloud are imported only for it.
@@ -72,7 +75,10 @@ def make_target(
         folder = Path(directory).expanduser() if directory else Path(state) / "registry_deploy" / endpoint
         pem = str(Path(certificate).expanduser().absolute()) if certificate else ""
         address: dict[str, Any] = {"host": host or None, "port": port or None, "certificate": pem}
-        return LocalTarget(endpoint, directory=folder, env_manager=env_manager, **address)
+        return LocalTarget(endpoint, directory=folder, env_manager=env_manager, recording=recording, **address)
+    if recording is not None:
+        theirs = {"azureml": "the data collector of Azure", "databricks": "AI Gateway's inference tables"}[target]
+        raise bad("record", recording.record, f"is for target=local: for {target} use {theirs}, see README.md.")
     if target == "databricks":
         from databricks_target import DatabricksTarget
 
@@ -109,7 +115,36 @@ def table_of(status: Status) -> str:
         | {"state": colour.state}
         for name, colour in status.colours.items()
     ]
-    return f"{status.endpoint}: {status.scoring_uri}\n{pd.DataFrame(rows).to_string(index=False)}"
+    told = f"{status.endpoint}: {status.scoring_uri}\n{pd.DataFrame(rows).to_string(index=False)}"
+    return f"{told}\n{status.recording}" if status.recording else told
+
+
+def recording_of(record: str, share: float, omit: str, keep_days: int) -> Recording | None:
+    """The recording of the options; None where `record` is empty: it stays as it was.
+
+    Raises click.BadParameter.
+    """
+    if not record:
+        given = {"share": share != 1, "omit": bool(omit), "keep_days": keep_days != 90}
+        for name in (name for name, changed in given.items() if changed):
+            raise click.UsageError(f"{name} belongs to a recording: give record= as well.")
+        return None
+    if record != "off" and "://" not in record:
+        path = Path(record).expanduser()
+        if not path.is_absolute():
+            raise bad("record", record, 'is a relative path: give its full one, "$PWD/...".')
+        record = str(path)
+    if urlsplit(record).username:
+        raise bad("record", record.partition("://")[0] + "://...", "holds credentials: give them in the environment.")
+    return Recording("" if record == "off" else record, share, split_list("omit", omit), keep_days)
+
+
+def say_unknown(recording: Recording | None, version: Any) -> None:
+    """Name the columns to omit that are no inputs of the model: perhaps misspelled, and then recorded."""
+    info = mlflow.models.get_model_info(f"models:/{version.name}/{version.version}") if recording else None
+    if recording and info and info.signature and info.signature.inputs.has_input_names():
+        for name in [name for name in recording.omit if name not in info.signature.inputs.input_names()]:
+            click.echo(f"omit: {name} is no input of {version.name} version {version.version}.", err=True)
 
 
 @click.group()
@@ -131,11 +166,17 @@ def deployment() -> None:
 @click.option("--certificate", default="", help="local: PEM file with a certificate and its key, for HTTPS.")
 @click.option("--instance_type", default="", help="azureml: instead of the file's.")
 @click.option("--instance_count", type=click.IntRange(0, 50), default=0, help="azureml: instead of the file's.")
-def deploy(model_uri: str, canary: int, **options: Any) -> None:
+@click.option("--record", default="", help="local: folder or URI for requests and answers; off; default: as it was.")
+@click.option("--share", type=FiniteRange(0, 1, min_open=True), default=1, help="Of the requests that are recorded.")
+@click.option("--omit", default="", help="Columns that are not recorded, comma-separated.")
+@click.option("--keep_days", type=click.IntRange(1), default=90, help="How long recorded rows are kept.")
+def deploy(model_uri: str, canary: int, record: str, share: float, omit: str, keep_days: int, **options: Any) -> None:
     """Serve a version beside the live one, test it, and give it its share of the requests."""
     with one_line():
-        target = make_target(**options)
+        recording = recording_of(record, share, omit, keep_days)
+        target = make_target(**options, recording=recording)
         version = find_version(model_uri)
+        say_unknown(recording, version)
         say_whose(version)
         # Before it serves: what is on record is not deleted meanwhile.
         owners.record(target, starting=[(version.name, str(version.version))])

@@ -27,6 +27,7 @@ from aiohttp import web
 from processes import (
     SERVER_TOKEN_HEADER,
     TOKEN_VARIABLE,
+    Recording,
     Server,
     holder,
     is_loopback,
@@ -34,7 +35,9 @@ from processes import (
     log_tail,
     read_state,
 )
+from recording import Feed, request_id
 
+ID_HEADER = "x-request-id"
 VERSION_HEADER = "x-mlflow-model-version"
 
 PATHS = ("/invocations", "/ping", "/health", "/version")  # what a scoring server offers
@@ -165,6 +168,8 @@ class Proxy:
         self.backends: dict[str, Backend] = {}  # by colour
         self.retired: list[Backend] = []  # no longer in the state, perhaps still answering a request
         self.supervisors: dict[Backend, asyncio.Task[None]] = {}
+        self.feed: Feed | None = None  # to the recorder
+        self.closing: set[asyncio.Task[None]] = set()
         self.silent: set[Any] = set()  # the new connections, on which no request has come yet
 
     async def run(self, _: web.Application) -> Any:
@@ -177,6 +182,9 @@ class Proxy:
             yield
             for task in self.supervisors.values():
                 task.cancel()
+            self.record(None)
+            if self.closing:
+                await asyncio.wait(self.closing)
 
     async def load(self) -> None:
         """Take over the state from its file: from here on every new request follows it."""
@@ -191,6 +199,7 @@ class Proxy:
         # A new server is asked before the switch: no request meets one that has not yet been seen healthy.
         await asyncio.gather(*(backend.check_ready() for backend in backends.values() if not backend.ready))
         self.state, previous, self.backends = state, self.backends, backends
+        self.record(state.recording)
         for backend in backends.values():
             backend.credit = 0
             if backend not in self.supervisors:
@@ -201,6 +210,15 @@ class Proxy:
                 self.retired.append(backend)
         shares = [f"{colour} (version {s.version}) {state.traffic[colour]} %" for colour, s in state.servers.items()]
         _log.info("traffic: %s", ", ".join(shares))
+
+    def record(self, wanted: Recording | None) -> None:
+        """Follow a changed recording; an old recorder writes what it has, and ends."""
+        if wanted != (self.feed.recording if self.feed else None):
+            if self.feed:
+                task = asyncio.create_task(self.feed.close())
+                self.closing.add(task)
+                task.add_done_callback(self.closing.discard)
+            self.feed = Feed(wanted, self.state.name) if wanted else None
 
     def choose(self) -> Backend | None:
         """The backend of the next request, None when none is healthy.
@@ -236,7 +254,10 @@ class Proxy:
                 continue
             backend.in_flight += 1
             try:
-                return await self.ask(backend, request, body, headers)
+                response = await self.ask(backend, request, body, headers)
+                if request.path == "/invocations":
+                    self.identify(request, backend, body, response)
+                return response
             except TimeoutError:
                 return _refuse(504, f"version {backend.server.version} did not answer in {REQUEST_TIMEOUT:g} s")
             except aiohttp.ClientError as error:
@@ -249,6 +270,14 @@ class Proxy:
                 await asyncio.sleep(0.02)  # a dying process may hold its lock some milliseconds longer than its sockets
             finally:
                 backend.in_flight -= 1
+
+    def identify(self, request: web.Request, backend: Backend, body: bytes, response: web.Response) -> None:
+        """Give an answer the id of its request, and record both."""
+        identifier = request_id(request.headers.get(ID_HEADER, ""))
+        response.headers[ID_HEADER] = identifier
+        if self.feed and response.status == 200 and isinstance(response.body, bytes):
+            model, kind = backend.server.model_uri.split("/")[1], request.headers.get("Content-Type", "")
+            self.feed.add(identifier, model, backend.server.version, kind, body, response.body)
 
     async def ask(self, backend: Backend, request: web.Request, body: bytes, headers: dict[str, str]) -> web.Response:
         """The answer of one model server.
@@ -270,6 +299,10 @@ class Proxy:
         backends = [*self.backends.values(), *self.retired]
         keys = ("ready", "in_flight", "restarts")
         return web.json_response({b.server.folder: {key: getattr(b, key) for key in keys} for b in backends})
+
+    async def recorded(self, _: web.Request) -> web.Response:
+        """What has been recorded since the proxy started, or since the recording was changed."""
+        return web.json_response(await self.feed.counts() if self.feed else {})
 
     async def reload(self, request: web.Request) -> web.Response:
         """Follow a changed state file; the answer is `status` under the new state."""
@@ -319,6 +352,7 @@ async def serve(directory: Path, listening: socket.socket) -> None:
     app = web.Application(client_max_size=MAX_BODY, middlewares=[proxy.authorise])
     app.cleanup_ctx.append(proxy.run)
     app.add_routes([web.get("/-/status", proxy.status), web.post("/-/reload", proxy.reload)])
+    app.add_routes([web.post("/-/recording", proxy.recorded)])
     for path in PATHS:
         app.router.add_route("*", path, proxy.forward)
     encryption = None

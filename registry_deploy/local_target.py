@@ -33,9 +33,20 @@ from requests.adapters import HTTPAdapter
 
 import local_proxy
 import processes
+import recorder
 from candidate import serving_input
 from model_files import download, pin, python_of, reason, same
-from processes import SERVER_TOKEN_HEADER, TOKEN_VARIABLE, Server, State, holder, private, read_state, write_state
+from processes import (
+    SERVER_TOKEN_HEADER,
+    TOKEN_VARIABLE,
+    Recording,
+    Server,
+    State,
+    holder,
+    private,
+    read_state,
+    write_state,
+)
 from target import Colour, DeploymentError, Status, check_canary
 
 DEFAULT_HOST = "127.0.0.1"
@@ -58,6 +69,7 @@ class LocalTarget:
     any free port. Any other host than this machine's own loopback needs a token.
     env_manager: `local` serves with this program's own packages, `uv` in the environment that the model asks for.
     certificate: PEM file with a certificate and its private key: the endpoint then speaks HTTPS.
+    recording: what the next `deploy` has recorded of the requests; an empty `record` stops it. Default: as it was.
     start_timeout: seconds that a server may take until it answers /ping.
     drain_timeout: seconds that a replaced server may take to finish its requests before it is stopped.
     """
@@ -69,6 +81,7 @@ class LocalTarget:
     port: int | None = None
     env_manager: str = "local"
     certificate: str = ""
+    recording: Recording | None = None
     start_timeout: float = 120
     drain_timeout: float = 75
 
@@ -100,11 +113,14 @@ class LocalTarget:
             state = self._state_to_change()
             self._sweep()  # what a deploy left that was killed
             uri, version, uuid = _identified(model_uri)
+            before, state = state, self._with_recording(state)
             for colour, server in state.servers.items():
                 if (server.model_uri, server.model_uuid) == (uri, uuid):
                     if state.traffic[colour] not in (canary, 100):
                         self._wait(server)
-                        self._apply(_shifted(state, colour, canary))
+                        state = _shifted(state, colour, canary)
+                    if state != before:
+                        self._apply(state)
                     return self.status()
             live = [colour for colour, percent in state.traffic.items() if percent]
             if len(live) > 1:
@@ -139,7 +155,8 @@ class LocalTarget:
             else:
                 condition = "healthy"
             colours[colour] = Colour(server.model_uri.split("/")[1], server.version, condition, state.traffic[colour])
-        return Status(endpoint=self.name, scoring_uri=_url(state, "/invocations"), colours=colours)
+        recording = self._recorded(state) if view is not None else ""
+        return Status(self.name, _url(state, "/invocations"), colours, recording)
 
     def start(self) -> Status:
         """Bring back what was deployed after the proxy was killed or hung, or the machine was switched off."""
@@ -195,6 +212,28 @@ class LocalTarget:
             raise DeploymentError(f"{url} answered {reply.status_code}: {_reason(reply)}")
         predictions = reply.json()["predictions"]
         return predictions if isinstance(predictions, list) else [predictions]
+
+    # The recording
+
+    def _with_recording(self, state: State) -> State:
+        """The state with the recording that is asked for, which can be written."""
+        if self.recording is None:
+            return state
+        try:
+            if self.recording.record:
+                recorder.check(self.recording, self.name)
+        except (OSError, ValueError) as error:
+            raise DeploymentError(f"record={self.recording.record}: cannot be written ({reason(error)})") from error
+        return dataclasses.replace(state, recording=self.recording if self.recording.record else None)
+
+    def _recorded(self, state: State) -> str:
+        """What has been recorded, in words."""
+        counts = self._ask(state, "POST", "/-/recording") if state.recording else None
+        if not state.recording or not counts:
+            return ""
+        lost = "".join(f"; {number:,} not recorded: {why}" for why, number in counts["lost"].items())
+        waiting = f"; {counts['waiting']:,} not written yet" if counts["waiting"] else ""
+        return f"recording to {state.recording.record}: {counts['recorded']:,} requests{waiting}{lost}"
 
     # State and lock
 

@@ -46,6 +46,16 @@ class Server:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recording:
+    """Where and which answered requests are recorded."""
+
+    record: str  # an absolute path or a URI; the endpoint's rows lie in <record>/<endpoint>/date=YYYY-MM-DD/
+    share: float  # of the requests
+    omit: list[str]  # columns that are left out
+    keep_days: int
+
+
+@dataclasses.dataclass(frozen=True)
 class State:
     """What is deployed: written by LocalTarget only, read by the proxy."""
 
@@ -57,6 +67,7 @@ class State:
     traffic: dict[str, int]  # percent by colour, 100 in all
     fallback: str | None = None  # the colour to roll back to; it also takes over while the live one restarts
     certificate: str = ""  # PEM file with a certificate and its key, for HTTPS
+    recording: Recording | None = None
 
 
 def read_state(directory: Path) -> State | None:
@@ -65,7 +76,9 @@ def read_state(directory: Path) -> State | None:
         data = json.loads((directory / "state.json").read_text())
     except FileNotFoundError:
         return None
-    return State(**{**data, "servers": {colour: Server(**server) for colour, server in data["servers"].items()}})
+    servers = {colour: Server(**server) for colour, server in data["servers"].items()}
+    recording = Recording(**data["recording"]) if data.get("recording") else None
+    return State(**{**data, "servers": servers, "recording": recording})
 
 
 def write_state(directory: Path, state: State) -> None:

@@ -37,11 +37,13 @@ class Status:
     """An endpoint at one moment.
 
     endpoint: its name. scoring_uri: where requests are sent. colours: the deployments behind it, by colour.
+    recording: what has been recorded of its requests, in words; empty where nothing is.
     """
 
     endpoint: str
     scoring_uri: str
     colours: Mapping[str, Colour] = field(default_factory=dict)
+    recording: str = ""
 
     @property
     def serving(self) -> Colour | None:

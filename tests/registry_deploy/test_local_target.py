@@ -515,3 +515,105 @@ def test_a_canary_gets_exactly_its_share(tmp_path: Path) -> None:
             assert {proxy.choose() for _ in range(20)} == {green}
 
     asyncio.run(choose())
+
+
+def recorder_of(target: Any) -> psutil.Process:
+    """The process that writes the recording of an endpoint."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = [each for each in psutil.Process(pid(target)).children() if "recorder.py" in " ".join(each.cmdline())]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no recorder runs")
+
+
+def ask(target: Any, body: str, kind: str = "application/json", identifier: str = "") -> requests.Response:
+    headers = {"Content-Type": kind} | ({"x-request-id": identifier} if identifier else {})
+    return requests.post(target.status().scoring_uri, data=body, headers=headers, timeout=30)
+
+
+def test_what_is_recorded_is_what_was_sent_and_answered(models: dict[str, str], tmp_path: Path) -> None:
+    """Over every form, two versions, a killed recorder and a disk that takes no more: no request is lost."""
+    recording = processes_module.Recording(str(tmp_path / "records"), 1.0, ["email"], 90)
+    rows = [{"x": 1.5}, {"x": 2.25}]
+    forms = [
+        (json.dumps({"dataframe_split": {"columns": ["x"], "data": [[1.5], [2.25]]}}), "application/json"),
+        (json.dumps({"dataframe_records": [{**row, "email": "a@b.c"} for row in rows]}), "application/json"),
+        (json.dumps({"instances": rows}), "application/json"),
+        (json.dumps({"inputs": rows}), "application/json"),
+        (json.dumps({"inputs": {"x": [1.5, 2.25]}}), "application/json; charset=utf-8"),
+        ("x\n1.5\n2.25\n", "text/csv"),
+    ]
+    with local_target(tmp_path / "numbers", recording=recording) as target:
+        target.deploy("models:/numbers/1")
+        replies = [ask(target, *form, identifier=f"form {number}") for number, form in enumerate(forms)]
+        assert [reply.status_code for reply in replies] == [200] * len(forms)
+        assert [reply.headers["x-request-id"] for reply in replies] == [f"form {n}" for n in range(len(forms))]
+        assert ask(target, "{}").status_code == 400  # not recorded
+        target.recording = None  # a later deploy that says nothing of it
+        target.deploy("models:/numbers/2")
+        assert len(ask(target, forms[0][0]).headers["x-request-id"]) == 32
+        assert target.status().recording == f"recording to {recording.record}: {len(forms) + 1} requests"
+        found = recorded_rows(recording, "numbers")
+        assert [json.loads(each) for each in found.loc[found["version"] == "1", "inputs"]][:10] == rows * 5
+        assert [json.loads(each) for each in found["inputs"][10:12]] == [{"x": "1.5"}, {"x": "2.25"}]  # CSV is text
+        assert found["output"].map(json.loads).tolist() == [1.0] * 12 + [2.0] * 2
+        assert (found["model"] == "numbers").all()
+
+        with load(target, 300) as counts:
+            recorder_of(target).kill()
+            time.sleep(2)
+            recorder_of(target).rlimit(psutil.RLIMIT_FSIZE, (10, 10))
+            told = target.status().recording
+            target.rollback()
+        assert {key for key in counts if key.startswith(("lost", "mixed"))} == set(), counts
+        assert "not recorded: the recorder" in told
+        assert "File too large" in target.status().recording
+        record = Path(recording.record)
+        assert all(path.stat().st_mode & 0o077 == 0 for path in record.rglob("*"))
+        assert not list(record.rglob("*.part"))
+
+        target.recording = processes_module.Recording("", 1.0, [], 90)
+        target.deploy("models:/numbers/1")
+        assert target.status().recording == ""
+    assert not any("recorder.py" in " ".join(each.info["cmdline"] or []) for each in mine(tmp_path))
+
+
+def mine(folder: Path) -> list[psutil.Process]:
+    return [each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])]
+
+
+def recorded_rows(recording: Any, endpoint: str) -> pd.DataFrame:
+    """All rows of a recording, the oldest first."""
+    files = (Path(recording.record) / endpoint).glob("date=*/*.parquet")
+    found = pd.concat([pd.read_parquet(file, partitioning=None) for file in files])
+    return found.sort_values(["time", "row"], ignore_index=True)
+
+
+def test_a_recorder_that_is_behind_or_gone_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module_of_feed: Any = module("registry_deploy", "recording")
+    monkeypatch.setattr(module_of_feed, "MAX_WAITING", 100_000)
+    monkeypatch.setattr(module_of_feed, "PATIENCE", 0.1)
+
+    async def flood() -> Any:
+        feed = module_of_feed.Feed(processes_module.Recording(str(tmp_path), 1.0, [], 90), "churn")
+        message = ("m", "1", "application/json", b"x" * 10_000, b"{}")
+        feed.add("0", *message)  # it has not started yet
+        while feed.process is None:
+            await asyncio.sleep(0.01)
+        os.kill(feed.process.pid, signal.SIGSTOP)
+        for number in range(100):
+            feed.add(str(number), *message)
+        feed.process.kill()
+        await feed.process.wait()
+        await asyncio.sleep(0.2)
+        await feed.close()
+        return feed
+
+    lost = asyncio.run(flood()).lost
+    assert lost["the recorder was not running"] == 1
+    assert 80 < lost["the recorder was behind"] < 95
+    assert lost["the recorder was behind"] + lost["the recorder ended"] == 100
