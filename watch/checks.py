@@ -1,0 +1,87 @@
+"""Rows that must not be learnt from: what looks like broken data and not like a changed world, week by week."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from measures import FEW_VALUES
+from reference import Reference, Served
+from truth import Answered
+
+SCALE = 3.0  # times larger or smaller than in training: another unit
+UNSEEN = 0.05  # share of rows with a category that training never had: a renamed one
+GONE = 20  # rows of a category that were expected where there is none
+MISSING = 0.5  # how much more of a column is missing, as a share of all rows
+FEW_ROWS = 50  # of a week: fewer are looked at with the whole window only
+FEW_LABELS = 100  # the same, of labelled rows
+FEW_OF_CLASS = 20  # labelled rows of each class, for the same
+
+
+def weeks_of(times: pd.Series, few: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The whole window and each of its weeks with at least so many rows: a name and which rows belong to it (rows,)."""
+    yield "the window", np.ones(len(times), dtype=bool)
+    weeks = times.dt.tz_localize(None).dt.to_period("W").dt.start_time
+    for week, count in weeks.value_counts().sort_index().items():
+        if count >= few:
+            yield f"the week from {week:%Y-%m-%d}", (weeks == week).to_numpy()
+
+
+def broken_features(served: Served, reference: Reference, X: pd.DataFrame, times: pd.Series) -> list[str]:
+    """What is wrong with features, in one sentence a column.
+
+    X: as the model takes them (rows, columns). times: when they were asked (rows,).
+    """
+    found: dict[str, str] = {}
+    for when, member in weeks_of(times, FEW_ROWS):
+        for name in served.columns:
+            if name not in found and (why := _broken(served.kind(name), reference.X[name], X.loc[member, name])):
+                found[name] = f"column {name!r} in {when}: {why}"
+    return list(found.values())
+
+
+def _broken(kind: str, old: pd.Series, new: pd.Series) -> str:
+    """What is wrong with a column; empty where nothing is."""
+    more = new.isna().mean() - old.isna().mean()
+    if more > MISSING:
+        return f"{new.isna().mean():.0%} are missing, {old.isna().mean():.0%} in training"
+    old, new = old.dropna(), new.dropna()
+    if old.empty or new.empty:
+        return ""
+    if kind == "number" and old.nunique() > FEW_VALUES:
+        ratio = _size(new) / _size(old)
+        told = f"its values are {ratio:.3g} times as large as in training, as in another unit"
+        return told if not 1 / SCALE < ratio < SCALE else ""
+    shares = old.value_counts(normalize=True)
+    strange = new[~new.isin(shares.index)].value_counts()
+    if strange.sum() / len(new) > UNSEEN:
+        return f"{strange.index[0]!r} in {strange.iloc[0] / len(new):.0%} of the rows, and never in training"
+    gone = shares[(shares * len(new) >= GONE) & ~shares.index.isin(new.unique())]
+    return f"{gone.index[0]!r} has disappeared, {gone.iloc[0]:.0%} in training" if len(gone) else ""
+
+
+def _size(values: pd.Series) -> float:
+    """The middle of the magnitudes that are not zero: a change of unit multiplies it."""
+    sizes = values.abs()[values != 0]
+    return float(sizes.median()) if len(sizes) else 1e-300
+
+
+def broken_labels(given: Answered, times: pd.Series) -> list[str]:
+    """Where labels have nothing to do with the answers of the champion, which is what shuffled labels look like.
+
+    given: the labelled rows. times: when they were asked (rows,).
+    """
+    found = []
+    for when, member in weeks_of(times, FEW_LABELS):
+        part = given.of(member)
+        if len(part.truth) < FEW_LABELS or np.bincount(part.truth, minlength=len(part.classes)).min() < FEW_OF_CLASS:
+            continue
+        metrics = part.metrics()
+        name, chance = ("roc_auc", 0.5) if "roc_auc" in metrics else ("balanced_accuracy", 1 / len(part.classes))
+        value, low, high = metrics[name]
+        if low <= chance:
+            known = f"{name} {value:.3f} [{low:.3f}, {high:.3f}], and chance has {chance:.3g}"
+            found.append(f"labels in {when}: the champion is no better than chance on them ({known})")
+    return found[:1]

@@ -1,0 +1,109 @@
+"""Join truths that arrived later to the recorded rows, and say week by week how good the answers were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+
+from drift import pick_version
+from records import read_records, window_of
+from reference import Served, find_served
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
+from support.style import COLORS
+from support.table import bad
+from truth import FROM_ANSWERS, answered, with_truth
+
+
+def target_of(served: Served, target: str) -> str:
+    """The column of the truth. Raises click.BadParameter where neither the user nor the model's metadata name it."""
+    if not (target or served.target):
+        raise bad("target", "", f"is needed: {served.uri} does not say which column it predicts.")
+    return target or served.target
+
+
+def by_week(served: Served, rows: pd.DataFrame, every: str = "W") -> pd.DataFrame:
+    """For each week: the rows, how many are labelled, and each metric with its 95 % interval (`_low`, `_high`).
+
+    rows: of `with_truth`, answered by this version. every: W, weeks that begin on Monday in UTC, or M, months.
+    With few labels, a week has no metrics.
+    """
+    weeks = rows["time"].dt.tz_localize(None).dt.to_period(every).dt.start_time
+    told = []
+    for week, part in rows.groupby(weeks):
+        known = part[part["truth"].notna()].reset_index(drop=True)
+        line: dict[str, Any] = {"period": f"{week:%Y-%m-%d}", "rows": len(part), "labelled": len(known) / len(part)}
+        if len(known) and (given := answered(served, known)).enough:
+            for name, (value, low, high) in given.metrics().items():
+                line |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        told.append(line)
+    return pd.DataFrame(told)
+
+
+def main_metric(table: pd.DataFrame) -> str:
+    """The metric that is printed and drawn: roc_auc, or accuracy where there are no probabilities."""
+    return "roc_auc" if "roc_auc" in table else FROM_ANSWERS[0]
+
+
+def shown(table: pd.DataFrame) -> str:
+    """The table as it is printed."""
+    metric, lines = main_metric(table), table[["period", "rows"]].copy()
+    lines["labelled"] = table["labelled"].map("{:.0%}".format)
+    if metric in table:
+        values = table[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False, name=None)
+        lines[metric] = [
+            "too few labels" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            for value, low, high in values
+        ]
+    return lines.to_string(index=False)
+
+
+def log_labels(served: Served, table: pd.DataFrame) -> None:
+    """Log the weeks to the active run: as a table, a picture, and metrics with the week as step, tied to the model."""
+    mlflow.log_text(table.to_csv(index=False), "labels.csv")
+    for step, line in enumerate(table.drop(columns="period").to_dict("records")):
+        mlflow.log_metrics(
+            {str(key): value for key, value in line.items() if pd.notna(value)}, step, model_id=served.info.model_id
+        )
+    mlflow.set_tags({"registered_model": served.version.name, "version": str(served.version.version)})
+    metric = main_metric(table)
+    if metric not in table:
+        return
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    spread = [table[metric] - table[f"{metric}_low"], table[f"{metric}_high"] - table[metric]]
+    axes.errorbar(table["period"], table[metric], yerr=spread, fmt="o-", capsize=4, color=COLORS[0])
+    title = f"{served.version.name}, version {served.version.version}: with 95 % intervals"
+    axes.set(title=title.replace("$", r"\$"), ylabel=metric, xlabel="from")
+    axes.tick_params(axis="x", rotation=45)
+    mlflow.log_figure(figure, "labels.png")
+
+
+@click.command()
+@click.option("--record", required=True, help="Folder or URI of what was recorded.")
+@click.option("--endpoint", default="churn")
+@click.option("--labels", "truths", required=True, help="Path or URL of a table: request_id, row and the target.")
+@click.option("--name", default="churn", help="The registered model.")
+@click.option("--version", default="", help="Whose rows are judged; default: the one with the most in the window.")
+@click.option("--target", default="", help="The column of the truth; default: what the model's metadata say.")
+@click.option("--window", type=FiniteRange(0, min_open=True), default=28.0, help="Days.")
+@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
+def labels(record: str, endpoint: str, truths: str, name: str, version: str, target: str, **options: Any) -> None:
+    """Judge the answers of a window by truths that arrived later."""
+    rows = pick_version(read_records(record, endpoint, *window_of(options["window"], options["until"])), version)
+    served = find_served(name, version or rows["version"][0])
+    with mlflow.start_run() as run:
+        describe_run(run, "labels")
+        rows = with_truth(rows, truths, target_of(served, target))
+        table = by_week(served, rows)
+        log_labels(served, table)
+        click.echo(shown(table))
+        click.echo(f"{rows['truth'].notna().sum():,} of {len(rows):,} rows are labelled.")
+        say_where_to_look()
+
+
+if __name__ == "__main__":
+    run_command(labels)

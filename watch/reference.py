@@ -1,0 +1,209 @@
+"""What a served version learnt from: its training rows, read as it read them, and checked by their digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+from sklearn.model_selection import train_test_split
+
+from support.inputs import kinds_of, model_inputs, to_frame
+from support.kinds import Kind, decide
+from support.table import bad, is_catalog_name, open_table
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A registered version: what MLflow knows of its model, the run that logged it, and the kinds of its columns."""
+
+    version: ModelVersion
+    info: ModelInfo
+    run: Run
+    kinds: dict[str, Kind]
+
+    @property
+    def uri(self) -> str:
+        """The version's URI: models:/<name>/<version>."""
+        return f"models:/{self.version.name}/{self.version.version}"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the model takes."""
+        return list(self.info.signature.inputs.input_names())
+
+    @property
+    def target(self) -> str:
+        """The column that it predicts, where its metadata say so; otherwise empty."""
+        return str((self.info.metadata or {}).get("target", ""))
+
+    def kind(self, column: str) -> str:
+        """What a column is compared as: a number, a category or a boolean; other types as categories."""
+        return self.kinds[column].kind if column in self.kinds else "category"
+
+    def inputs(self, rows: pd.Series) -> pd.DataFrame:
+        """Recorded rows (dictionaries) as the model takes them; what was not recorded is missing in all rows."""
+        frame = pd.DataFrame(rows.tolist(), index=pd.RangeIndex(len(rows)))
+        for name in self.columns:
+            if name not in frame:
+                frame[name] = None
+        return model_inputs(frame, self.info.signature.inputs, self.kinds, parameter="record")
+
+
+def find_served(name: str, version: str) -> Served:
+    """A version of a registered model by its number, or by an alias such as champion.
+
+    Raises click.BadParameter where it is not there, or its model names no columns or no run.
+    """
+    client = MlflowClient()
+    try:
+        number = client.get_model_version(name, version) if version.isdigit() else None
+        found = number or client.get_model_version_by_alias(name, version)
+        info = mlflow.models.get_model_info(f"models:/{name}/{found.version}")
+        run = client.get_run(str(info.run_id or found.run_id))
+    except MlflowException as error:
+        raise bad("name", f"{name}, version {version}", f"cannot be found: {str(error).splitlines()[0]}") from None
+    if info.signature is None or info.signature.inputs is None or not info.signature.inputs.has_input_names():
+        raise bad("name", f"{name}, version {version}", "has no signature that names its columns: log it with one.")
+    return Served(found, info, run, kinds_of(info.metadata, info.signature.inputs))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The training rows of a version.
+
+    X: as the model takes them. y: the truth, where the version says which column it predicts.
+    held_out, held_out_y: the rows that its run kept for the test, where they could be found; otherwise empty.
+    source: where the table lies. doubt: why the rows may be others than those that it learnt from; empty where their
+        digest is the recorded one.
+    """
+
+    X: pd.DataFrame
+    y: pd.Series
+    source: str
+    doubt: str = ""
+    held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    held_out_y: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
+
+
+def read_reference(served: Served, source: str = "", target: str = "") -> Reference:
+    """The training data that the run of a version has logged as its input.
+
+    source: where the table lies now; empty for where the run found it.
+    target: the column that the version predicts; empty for what its metadata say.
+
+    Raises click.BadParameter where the run names no table and `source` is empty, or the table is not there.
+    """
+    used, target = _training_input(served.run), target or served.target
+    place = source or _place(used)
+    if not place:
+        raise bad("reference", "", f"is needed: the run of {served.uri} has logged no table that could be read.")
+    frame, kinds = _read(served, place, target, "reference")
+    train, test, doubt = _as_recorded(frame, used, target, served.run.data.params)
+    y = train[target] if target in train else pd.Series(dtype=object)
+    held_out_y = test[target] if target in test else pd.Series(dtype=object)
+    parts = [model_inputs(part[served.columns], served.info.signature.inputs, kinds) for part in (train, test)]
+    return Reference(parts[0], y, place, doubt, parts[1], held_out_y)
+
+
+def read_labelled(served: Served, place: str, target: str, parameter: str) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows of another table as the version takes them, and their truth; errors as in `read_reference`."""
+    frame, kinds = _read(served, place, target, parameter)
+    if target not in frame:
+        raise bad(parameter, place, f"has no column {target!r}.")
+    return model_inputs(frame[served.columns], served.info.signature.inputs, kinds), frame[target]
+
+
+def _read(served: Served, place: str, target: str, parameter: str) -> tuple[pd.DataFrame, dict[str, Kind]]:
+    """The columns that a version takes, and the target where it is there, by their kinds."""
+    table = open_table(place, parameter)
+    lacking = [name for name in served.columns if name not in table.names]
+    if lacking:
+        raise bad(parameter, place, f"has no column {lacking[0]!r}, which {served.uri} takes.")
+    kinds = {**kinds_of(served.info.metadata, served.info.signature.inputs, table)}
+    known = [name for name in (target, *served.columns) if name in table.names]
+    kinds |= {name: kind for name, kind in decide(table, names=known, asked=known).items() if name not in kinds}
+    frame = to_frame(table, {name: kinds[name] for name in known})
+    if target in frame and kinds[target].kind == "number" and not (frame[target] % 1).any():
+        frame[target] = frame[target].astype("int64")  # classes, as classification reads them
+    return frame, kinds
+
+
+def _training_input(run: Run) -> DatasetInput | None:
+    """The table that a run learnt from."""
+    found: dict[str, DatasetInput] = {}
+    for used in run.inputs.dataset_inputs if run.inputs else []:
+        context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
+        found.setdefault(context, used)
+    return found.get("training") or (next(iter(found.values())) if len(found) == 1 else None)
+
+
+def _place(used: DatasetInput | None) -> str:
+    """Where a recorded table lies, as a path, a URL or catalog.schema.table; empty where that is not recorded."""
+    source = json.loads(used.dataset.source) if used else {}
+    place = next((source[key] for key in ("uri", "url", "table_name", "path") if source.get(key)), "")
+    return place if is_catalog_name(place) else place.removeprefix("file://")
+
+
+def _as_recorded(
+    frame: pd.DataFrame, used: DatasetInput | None, target: str, parameters: Mapping[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The rows whose digest the run has recorded, those that it kept for the test, and what is in doubt.
+
+    A run that splits its table as scikit-learn does is followed by its parameters test_size and random_state.
+    """
+    none, digest = frame.iloc[:0], used.dataset.digest if used else ""
+    order = _columns(used, frame) if used else list(frame)
+    rows = frame[order]
+    if used and _digest(rows, used) == digest:
+        return rows, none, ""
+    if target in rows and {"test_size", "random_state"} <= parameters.keys():
+        size, state = float(parameters["test_size"]), int(float(parameters["random_state"]))
+        try:
+            train, test = train_test_split(rows, test_size=size, random_state=state, stratify=rows[target])
+        except ValueError:  # a class with one row: it was another table
+            return rows, none, "the table has changed"
+        if used and _digest(train, used) == digest:
+            return train, test, ""
+    why = "their digest is not the recorded one" if digest else "the run has recorded no digest"
+    return rows, none, f"{why}, so all rows of the table are used"
+
+
+def _columns(used: DatasetInput, frame: pd.DataFrame) -> list[str]:
+    """The columns of a recorded table in its order, those that there are here."""
+    schema = json.loads(used.dataset.schema or "{}").get("mlflow_colspec") or []
+    named = [column["name"] for column in schema if column["name"] in frame]
+    return named or list(frame)
+
+
+def _digest(rows: pd.DataFrame, used: DatasetInput) -> str:
+    return from_pandas(rows, name=used.dataset.name).digest
+
+
+def say_doubt(reference: Reference, served: Served) -> None:
+    """Say in one line whether the reference is what the version learnt from."""
+    if reference.doubt:
+        told = f"The rows of {reference.source} could not be verified as those that {served.uri} learnt from:"
+        click.echo(f"Warning: {told} {reference.doubt}.", err=True)
+    else:
+        click.echo(f"Reference: {len(reference.X):,} training rows of {served.uri}, verified by their digest.")
+
+
+def answers_of(served: Served, X: pd.DataFrame) -> pd.Series:
+    """What the version answers to rows, as its endpoint would. Raises whatever its packages or its model raise."""
+    answers = mlflow.pyfunc.load_model(served.uri).predict(X)
+    if isinstance(answers, pd.DataFrame):
+        answers = answers.iloc[:, 0]
+    return pd.Series(np.asarray(answers).reshape(len(X), -1)[:, 0], dtype=object)

@@ -1,0 +1,272 @@
+"""Train the champion's own project again on old and new rows when something asks for it, and let the gate decide."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+from checks import broken_features, broken_labels
+from drift import find_drift, log_drift, pick_version
+from labels import target_of
+from measures import DRIFT, UNDECIDED
+from once import alone, decided, key_of
+from origin import origin_of, run_project, train_again, try_project
+from records import read_records, window_of
+from reference import CHAMPION, Reference, Served, find_served, read_labelled, read_reference, say_doubt
+from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
+from support.names import free_names
+from support.table import bad
+from truth import answered, plain, with_truth
+
+PROMOTED, REFUSED, BROKEN, NOTHING, WAIT = "promoted", "refused", "broken data", "nothing to do", "undecided"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of the entry point `retrain`, under their names."""
+
+    record: str
+    labels: str
+    endpoint: str = "churn"
+    name: str = "churn"
+    target: str = ""
+    when: str = "drift"
+    window: float = 28.0
+    until: str = ""
+    trusted: str = ""
+    reference: str = ""
+    validation_size: float = 0.3
+    min_rows: int = 300
+    metric: str = ""
+    margin: float = 0.0
+    slice_margin: float = 0.01
+    data_parameter: str = "data"
+    deploy_to: str = "local"
+    directory: str = ""
+    canary: int = 20
+    registry_deploy: str = "../registry_deploy"
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The champion, what it learnt from, and the rows of the window: all, and those that are labelled."""
+
+    served: Served
+    reference: Reference
+    target: str
+    rows: pd.DataFrame
+    labelled: pd.DataFrame
+
+
+def retrain_champion(settings: Settings) -> tuple[str, str]:
+    """One round, within an active run: look, decide, check, train, judge, deploy. Returns the decision and why.
+
+    Raises click.ClickException where a step fails, and where another process retrains the same model.
+    """
+    looked = look(settings)
+    why, undecided = reason(settings, looked)
+    if not why:
+        return conclude_with(WAIT if undecided else NOTHING, undecided or "nothing asks for it.")
+    if len(looked.labelled) < settings.min_rows:
+        known = f"{len(looked.labelled):,} of {len(looked.rows):,} rows are labelled, min_rows={settings.min_rows}"
+        return conclude_with(WAIT, f"{why}; {known}: wait for labels.")
+    active = mlflow.active_run()
+    with alone(settings.name, active.info.run_id if active else ""):
+        key = key_of(looked.served.uri, looked.labelled)
+        if earlier := decided(key):
+            known = f"{earlier.data.tags['decision']} in run {earlier.info.run_id}"
+            return conclude_with(NOTHING, f"the same rows were decided on already: {known}.")
+        click.echo(f"Retraining of {looked.served.uri}: {why}.")
+        if wrong := broken(looked):
+            mlflow.set_tag("retrain_key", key)
+            return conclude_with(BROKEN, f"nothing is trained, the data look broken: {'; '.join(wrong)}.")
+        decision, told = act(settings, looked, why)
+        mlflow.set_tag("retrain_key", key)
+        return conclude_with(decision, told)
+
+
+def conclude_with(decision: str, why: str) -> tuple[str, str]:
+    """Note a decision on the active run."""
+    mlflow.set_tags({"decision": decision, "mlflow.note.content": why})
+    return decision, why
+
+
+def look(settings: Settings) -> Looked:
+    """Read what there is: the champion, its training data, the recorded rows and their labels."""
+    served = find_served(settings.name, CHAMPION)
+    target = target_of(served, settings.target)
+    rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    rows = with_truth(rows, settings.labels, target)
+    reference = read_reference(served, settings.reference, target)
+    say_doubt(reference, served)
+    return Looked(served, reference, target, rows, rows[rows["truth"].notna()].reset_index(drop=True))
+
+
+def reason(settings: Settings, looked: Looked) -> tuple[str, str]:
+    """Why to retrain, empty where nothing asks for it; and why that cannot be told, where it cannot."""
+    if settings.when == "always":
+        return "asked for (when=always)", ""
+    number = str(looked.served.version.version)
+    if settings.when == "drift":
+        found = find_drift(looked.served, looked.reference, pick_version(looked.rows, number))
+        log_drift(found, *window_of(settings.window, settings.until))
+        return (found.line.rstrip(".") if found.verdict == DRIFT else ""), (
+            found.line if found.verdict == UNDECIDED else ""
+        )
+    name, sign, bound = parse_when(settings.when)
+    mine = looked.labelled[looked.labelled["version"] == number].reset_index(drop=True)
+    given = answered(looked.served, mine) if len(mine) else None
+    if given is None or not given.enough:
+        return "", f"only {len(mine):,} labelled rows of {looked.served.uri} to work out {name}"
+    metrics = given.metrics()
+    if name not in metrics:
+        raise bad("when", settings.when, f"names no metric; there are: {', '.join(metrics)}.")
+    value, low, high = metrics[name]
+    mlflow.log_metric(name, value, model_id=looked.served.info.model_id)
+    surely = high < bound if sign == "<" else low > bound
+    return (f"{name} {value:.3f} [{low:.3f}, {high:.3f}] {sign} {bound:g}" if surely else ""), ""
+
+
+def parse_when(when: str) -> tuple[str, str, float]:
+    """Read "roc_auc<0.8": the metric, the sign and the bound. Raises click.BadParameter."""
+    found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\d+\.?\d*|\.\d+)\s*", when)
+    if found is None:
+        raise bad("when", when, "is none of drift, always, or a bound for a metric such as roc_auc<0.8.")
+    return found[1], found[2], float(found[3])
+
+
+def broken(looked: Looked) -> list[str]:
+    """What of the labelled rows looks broken, or cannot be learnt from."""
+    recorded = set().union(*looked.labelled["inputs"])
+    left_out = [name for name in looked.served.columns if name not in recorded]
+    if left_out:
+        return [f"column {left_out[0]!r} was not recorded"]
+    X = looked.served.inputs(looked.labelled["inputs"])
+    times = looked.labelled["time"]
+    return broken_features(looked.served, looked.reference, X, times) or broken_labels(
+        answered(looked.served, looked.labelled), times
+    )
+
+
+def act(settings: Settings, looked: Looked, why: str) -> tuple[str, str]:
+    """Train on old and new rows, register, let the gate judge, and deploy a canary of what passes."""
+    client, name = MlflowClient(), settings.name
+    training, validation, slices = tables(settings, looked)
+    origin = origin_of(looked.served)
+    click.echo(f"{len(looked.reference.X):,} old rows and new ones make {training}\nIts project: {origin.line}")
+    model_uri, trained = train_again(origin, settings.data_parameter, training, "retrain")
+    described = {"description": f"Retrained: {why}. Its project: {origin.line}.", "name": name}
+    run_project(settings.registry_deploy, "register", {"model_uri": model_uri, **described}, "register")
+    version = client.get_model_version_by_alias(name, "challenger").version
+    active = mlflow.active_run()
+    tags = {"retrained_because": why[:250], "retrain_run": active.info.run_id if active else ""}
+    for tag, value in tags.items():
+        client.set_model_version_tag(name, str(version), tag, value)
+    mlflow.set_tags({"registered_model": name, "version": str(version), "trained_run": trained.info.run_id})
+    rules = {"data": validation, "target": looked.target, "metric": settings.metric, "margin": settings.margin}
+    rules |= {"slices": slices, "slice_margin": settings.slice_margin, "thresholds": "", "max_slowdown": 10}
+    judged, _ = try_project(
+        settings.registry_deploy, "promote", {"model_uri": f"models:/{name}/{version}", **rules}, "promote"
+    )
+    decision, told = judged.data.tags.get("decision", "pending"), judged.data.tags.get("mlflow.note.content", "")
+    if decision == "pending":
+        raise click.ClickException(f"the gate failed: {told or judged.info.run_id}")
+    if decision != PROMOTED:
+        return decision, told or f"version {version} of {name} is neither promoted nor refused."
+    if settings.deploy_to:
+        deploy(settings, str(version), settings.canary)
+    canary = f", with {settings.canary} % of the requests" if settings.deploy_to else ""
+    return PROMOTED, f"version {version} of {name} is the champion{canary}: {why}."
+
+
+def deploy(settings: Any, version: str, percent: int) -> None:
+    """Give a version its share of the requests, by the entry point `deploy` of registry_deploy."""
+    where = {"target": settings.deploy_to, "endpoint": settings.endpoint, "directory": settings.directory}
+    asked = {"model_uri": f"models:/{settings.name}/{version}", "canary": percent}
+    run_project(settings.registry_deploy, "deploy", {**where, **asked}, f"deploy {percent} %")
+
+
+def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
+    """Write the training and the validation table into the run: their URIs, and the column with the period.
+
+    The newest of the new rows, `validation_size` of them, are for validation: newer than all that is learnt. Beside
+    them stand as many rows that are trusted: those of `trusted`, else those that the champion's run had held out.
+    """
+    known, target = looked.reference, looked.target
+    if known.y.empty:
+        raise bad("reference", known.source, f"has no column {target!r}.")
+    trusted = (known.held_out, known.held_out_y)
+    if settings.trusted:
+        trusted = read_labelled(looked.served, settings.trusted, target, "trusted")
+    if trusted[0].empty:
+        raise bad("trusted", "", "is needed: a table of labelled rows that the champion did not learn from.")
+    old = known.X.assign(**{target: known.y})
+    new = looked.served.inputs(looked.labelled["inputs"])
+    labels = {plain(label): label for label in known.y.unique()}
+    new[target] = pd.Series([labels.get(plain(each), each) for each in looked.labelled["truth"]], dtype=known.y.dtype)
+    times = looked.labelled["time"]
+    newest = (times >= times.quantile(1 - settings.validation_size)).to_numpy()
+    kept = trusted[0].assign(**{target: trusted[1]})
+    kept = kept.sample(min(len(kept), int(newest.sum())), random_state=0)
+    [period] = free_names(["period"], old.columns).values()
+    validation = pd.concat([kept.assign(**{period: "trusted"}), new[newest].assign(**{period: "new"})])
+    training = pd.concat([old, new[~newest]])
+    mlflow.log_metrics({"old_rows": len(old), "new_rows": int(np.sum(~newest)), "validation_rows": len(validation)})
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in (("training", training), ("validation", validation)):
+            table.to_parquet(Path(folder) / f"{name}.parquet", index=False)
+            mlflow.log_artifact(f"{folder}/{name}.parquet")
+    root = mlflow.get_artifact_uri().removeprefix("file://").rstrip("/")
+    return f"{root}/training.parquet", f"{root}/validation.parquet", period
+
+
+@click.command()
+@click.option("--record", required=True, help="Folder or URI of what was recorded.")
+@click.option("--labels", required=True, help="Path or URL of a table: request_id, row and the target.")
+@click.option("--endpoint", default="churn")
+@click.option("--name", default="churn", help="The registered model, with a champion.")
+@click.option("--target", default="", help="The column of the truth; default: what the model's metadata say.")
+@click.option("--when", default="drift", help="drift, always, or a bound for a metric: roc_auc<0.8.")
+@click.option("--window", type=FiniteRange(0, min_open=True), default=28.0, help="Days of new rows.")
+@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
+@click.option(
+    "--trusted", default="", help="Labelled rows that the champion did not learn from; default: its test rows."
+)
+@click.option("--reference", default="", help="Where the training data lie now; default: where the run found them.")
+@click.option("--validation_size", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.3)
+@click.option("--min_rows", type=click.IntRange(2), default=300, help="Fewer labelled rows are not learnt from.")
+@click.option("--metric", default="", help="On which the gate compares; default: roc_auc.")
+@click.option("--margin", type=FiniteRange(0), default=0.0, help="Of the gate; 0: it must be better.")
+@click.option("--slice_margin", type=FiniteRange(0), default=0.01, help="How much worse on trusted or on new rows.")
+@click.option("--data_parameter", default="data", help="The parameter of the champion's project that takes the table.")
+@click.option("--deploy_to", type=click.Choice(["", "local", "azureml", "databricks"]), default="local")
+@click.option("--directory", default="", help="Of the local deployment.")
+@click.option("--canary", type=click.IntRange(1, 100), default=20, help="Percent of the requests that it gets.")
+@click.option("--registry_deploy", default="../registry_deploy", help="That example: a folder or a Git URL.")
+def retrain(**options: Any) -> None:
+    """Retrain the champion when something asks for it, and let the gate decide."""
+    settings = Settings(**options)
+    if settings.when not in ("drift", "always"):
+        parse_when(settings.when)
+    with mlflow.start_run() as run:
+        describe_run(run, "retrain")
+        decision, why = retrain_champion(settings)
+        if decision in (REFUSED, BROKEN):
+            raise click.ClickException(f"{decision}: {why}")
+        click.echo(f"{decision.capitalize()}: {why}")
+        say_where_to_look()
+    if decision == WAIT:
+        raise click.exceptions.Exit(3)
+
+
+if __name__ == "__main__":
+    run_command(retrain)
