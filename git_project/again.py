@@ -24,7 +24,8 @@ from repository import FOLDER, Project, load
 from sameness import IGNORE, Own, Sameness
 
 LOG = re.compile(
-    r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |\s*hint:|🏃|🧪|See the run: |Voir l’exécution|\s+(then|puis) http"
+    r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |\s*hint:|🏃|🧪|"
+    r"See the run: |Voir l’exécution|\s+(then|puis) http"
 )
 ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 
