@@ -176,7 +176,7 @@ def test_a_parameter_has_the_comment_of_the_first_one_of_its_name_and_default(tm
 
 def test_the_libraries_of_the_examples_are_explained() -> None:
     groups = tomllib.loads((COLLECTION / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    examples = ("classification", "clustering", "git_project", "registry_deploy")
+    examples = ("classification", "clustering", "git_project", "registry_deploy", "watch")
     needed = {
         re.split(r"[>=<;\[ ]", package)[0]
         for name, group in groups.items()
