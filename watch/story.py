@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import mlflow
@@ -129,12 +130,9 @@ def begin(world: World, classification: str) -> None:
     run_project(settings.registry_deploy, "register", {"model_uri": model_uri, "name": name}, "register")
     judged = {"model_uri": f"models:/{name}@challenger", "data": f"{root}/first_validation.csv"}
     run_project(settings.registry_deploy, "promote", judged, "first gate")
-    where = {
-        "endpoint": settings.endpoint,
-        "directory": settings.directory,
-        "port": world.url.split(":")[2].split("/")[0],
-    }
-    run_project(settings.registry_deploy, "deploy", {"model_uri": f"models:/{name}@{CHAMPION}", **where}, "deploy")
+    where = {"endpoint": settings.endpoint, "directory": settings.directory, "port": urlsplit(world.url).port}
+    asked = {"model_uri": f"models:/{name}@{CHAMPION}", "record": world.live}
+    run_project(settings.registry_deploy, "deploy", {**asked, **where}, "deploy")
 
 
 def look(world: World, month: int, whole: bool = False) -> None:

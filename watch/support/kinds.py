@@ -179,11 +179,10 @@ class Evidence:
     def decide(self, separator: str = ",") -> dict[str, Kind]:
         """The kind of each column. Raises click.BadParameter for one that cannot be read."""
         hint = self.hint(separator)
-        if len(self.columns) > 1 and all(name.strip() in column.texts for name, column in self.columns.items()):
-            raise bad(
-                "data", ", ".join(self.columns), "stands among the rows: the header comes again. Delete it there."
-            )
         decided = {name: self._kind(name, column, hint) for name, column in self.columns.items()}
+        if len(decided) > 1 and all(name.strip() in column.texts for name, column in self.columns.items()):
+            again = "stands among the rows: the header comes again. Delete that line."
+            raise bad("data", ", ".join(self.columns), again)
         return decided | {name: Kind("identifier", "holds the names of the rows") for name in self.labels}
 
     def _kind(self, name: str, column: Column, hint: str) -> Kind:
@@ -286,10 +285,10 @@ class Evidence:
         said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
         for name, column in self.columns.items():
             kind = kinds[name]
-            if kind.kind in ("category", "identifier", "text") and (unit := _unit(column)) and name not in asked:
+            if name not in asked and kind.kind in ("category", "identifier", "text") and (unit := _unit(column)):
+                text = short(next(iter(column.texts)))
                 said.append(
-                    f"Column {name!r} holds numbers with a unit ({short(next(iter(column.texts)))}): delete {unit!r} in "
-                    "the file to learn from them as numbers."
+                    f"Column {name!r} holds numbers with a unit ({text}): delete {unit!r} to learn from numbers."
                 )
             if not kind.learnable:
                 if name not in asked:
@@ -376,8 +375,13 @@ def parse_kinds(kinds: str, have: list[str]) -> dict[str, str]:
 
 def _unit(column: Column) -> str:
     """What stands behind the number in all texts of a column; empty where it is not the same everywhere."""
-    found = {match[1] if (match := UNIT.fullmatch(text)) else "" for text in column.texts}
-    return found.pop() if len(found) == 1 and column.distinct > 1 else ""
+    unit = ""
+    for text in column.texts:
+        match = UNIT.fullmatch(text)
+        if match is None or (unit and match[1] != unit):
+            return ""
+        unit = match[1]
+    return unit
 
 
 def _row(seen: Seen) -> str:

@@ -141,7 +141,7 @@ class TextFile:
     def _ragged(self, row: int, values: int) -> str:
         return (
             f"has {values} values in row {row}, and {len(self.names)} columns: quote values that hold a "
-            f"{NAMES.get(self.separator, self.separator)}, complete the row, or delete it if it is none (a source, a total)."
+            f"{NAMES.get(self.separator, self.separator)}, complete the row, or delete it if it is a source or a total."
         )
 
     def _find_header(self, head: str) -> tuple[int, list[str]]:
@@ -290,14 +290,14 @@ def _skipped(record: list[str], width: int, following: list[list[str]]) -> str:
     comment = re.match(r"\s*(#+|//|%|--)(\s?)", record[0])
     if comment and following and (len(record) != width or comment[2]) and not rows:
         return "is a comment"
-    names = (row for row in following[:20] if len(row) == width and all(row))
-    if 2 * len(record) <= width and any(not any(shape_of(cell.strip()).ways for cell in row) for row in names):
-        return "has fewer cells than there are columns"
     filled = sum(map(bool, record))
     if following and width > 1 and filled == 1 and (width > 2 or not rows):
         return "is a title"
     if following and 2 * filled <= width and filled < sum(map(bool, following[0])) and not rows:
         return "has fewer names than there are columns"
+    names = (row for row in following[:20] if len(row) == width and all(row))
+    if 2 * len(record) <= width and any(not any(shape_of(cell.strip()).ways for cell in row) for row in names):
+        return "has fewer cells than there are columns"
     return ""
 
 
