@@ -201,9 +201,9 @@ NAMES = [show.__name__ for chapter in STORY for show in chapter.pictures]
 
 
 def save(shot: bytes, path: Path) -> None:
-    """Write a picture in 128 colours: a third of the size, and no difference that one sees."""
+    """Write a picture in 256 colours, a third of the size. An octree, for median cut makes a thin green line blue."""
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 @contextmanager
