@@ -63,10 +63,10 @@ def _others(name: str, own: str) -> dict[str, str]:
     return found
 
 
-def key_of(champion: str, rows: pd.DataFrame) -> str:
-    """What makes a retraining the same: the champion (its URI) and the labelled rows with their truths."""
+def key_of(name: str, rows: pd.DataFrame) -> str:
+    """What makes a retraining the same: the registered model, and the labelled rows with their truths."""
     told = rows[["request_id", "row", "truth"]].sort_values(["request_id", "row"]).to_csv(index=False)
-    return hashlib.sha256(f"{champion}\n{told}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{name}\n{told}".encode()).hexdigest()[:32]
 
 
 def decided(key: str) -> Run | None:

@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from checks import broken_features, broken_labels
 from drift import find_drift, log_drift, pick_version
@@ -73,6 +74,9 @@ def retrain_champion(settings: Settings) -> tuple[str, str]:
     Raises click.ClickException where a step fails, and where another process retrains the same model.
     """
     looked = look(settings)
+    key = key_of(settings.name, looked.labelled)
+    if len(looked.labelled) and (earlier := decided(key)):
+        return conclude_with(NOTHING, f"the same rows were decided on already: {told_of(earlier)}.")
     why, undecided = reason(settings, looked)
     if not why:
         return conclude_with(WAIT if undecided else NOTHING, undecided or "nothing asks for it.")
@@ -81,10 +85,8 @@ def retrain_champion(settings: Settings) -> tuple[str, str]:
         return conclude_with(WAIT, f"{why}; {known}: wait for labels.")
     active = mlflow.active_run()
     with alone(settings.name, active.info.run_id if active else ""):
-        key = key_of(looked.served.uri, looked.labelled)
-        if earlier := decided(key):
-            known = f"{earlier.data.tags['decision']} in run {earlier.info.run_id}"
-            return conclude_with(NOTHING, f"the same rows were decided on already: {known}.")
+        if earlier := decided(key):  # by another process, meanwhile
+            return conclude_with(NOTHING, f"the same rows were decided on already: {told_of(earlier)}.")
         click.echo(f"Retraining of {looked.served.uri}: {why}.")
         if wrong := broken(looked):
             mlflow.set_tag("retrain_key", key)
@@ -92,6 +94,11 @@ def retrain_champion(settings: Settings) -> tuple[str, str]:
         decision, told = act(settings, looked, why)
         mlflow.set_tag("retrain_key", key)
         return conclude_with(decision, told)
+
+
+def told_of(earlier: Run) -> str:
+    """What a run has decided."""
+    return f"{earlier.data.tags['decision']} in run {earlier.info.run_id}"
 
 
 def conclude_with(decision: str, why: str) -> tuple[str, str]:
@@ -116,6 +123,8 @@ def reason(settings: Settings, looked: Looked) -> tuple[str, str]:
     if settings.when == "always":
         return "asked for (when=always)", ""
     number = str(looked.served.version.version)
+    if number not in set(looked.rows["version"]):
+        return "", f"{looked.served.uri} has answered no row of the window."
     if settings.when == "drift":
         found = find_drift(looked.served, looked.reference, pick_version(looked.rows, number))
         log_drift(found, *window_of(settings.window, settings.until))
