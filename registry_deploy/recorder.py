@@ -188,37 +188,38 @@ def check(recording: Recording, endpoint: str) -> None:
 
 @dataclass
 class Writer:
-    """Collects rows and writes them, one file for each day."""
+    """Collects requests and writes their rows, one file for each day."""
 
     recording: Recording
     endpoint: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    requests: int = 0
+    waiting: list[tuple[dict[str, Any], bytes, bytes]] = field(default_factory=list)
     size: int = 0
     begun: float = 0.0
     paused: float = 0.0
     why: str = ""
 
     def add(self, request: dict[str, Any], body: bytes, answer: bytes) -> None:
-        """Take one request; it is written now or later."""
+        """Take one request. It is read when it is written, so that the processor is free for the model servers."""
         if time.monotonic() < self.paused:
             say(lost=1, why=self.why)
             return
-        try:
-            found = records_of(request, body, answer, self.recording.omit)
-        except ValueError as error:
-            say(lost=1, why=str(error))
-            return
-        self.begun = self.begun if self.requests else time.monotonic()
-        self.rows += found
-        self.requests += 1
+        self.begun = self.begun if self.waiting else time.monotonic()
+        self.waiting.append((request, body, answer))
         self.size += len(body) + len(answer)
         if self.size > FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is there; where that fails, it is not recorded, nor what comes in the next minute."""
-        rows, requests, self.rows, self.requests, self.size = self.rows, self.requests, [], 0, 0
+        waiting, self.waiting, self.size = self.waiting, [], 0
+        rows: list[dict[str, Any]] = []
+        requests = 0
+        for request, body, answer in waiting:
+            try:
+                rows += records_of(request, body, answer, self.recording.omit)
+                requests += 1
+            except ValueError as error:
+                say(lost=1, why=str(error))
         if not requests:
             return
         try:
@@ -308,7 +309,7 @@ def main(recording: Recording, endpoint: str) -> None:
             say(flushed=message[0]["flush"])
         elif message:
             writer.add(*message)
-        if writer.requests and time.monotonic() - writer.begun > FLUSH_SECONDS:
+        if writer.waiting and time.monotonic() - writer.begun > FLUSH_SECONDS:
             writer.flush()
     signal.alarm(30)  # an object store that does not answer must not keep it for ever
     writer.flush()

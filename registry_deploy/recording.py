@@ -18,6 +18,7 @@ from typing import Any
 from processes import Recording
 
 MAX_WAITING = 32 * 2**20  # bytes that the recorder may be behind; beyond, requests are not recorded
+DELAY = 0.5  # s that requests are collected before they are handed over
 PATIENCE = 10.0  # s that the recorder may take for its last file
 
 _log = logging.getLogger("local_proxy")
@@ -42,6 +43,8 @@ class Feed:
         self.recorded = 0
         self.lost: Counter[str] = Counter()  # requests that were not recorded, by reason
         self.open = 0  # handed to the recorder, not yet told of
+        self.batch: list[bytes] = []
+        self.size = 0  # bytes in the batch
         self.flushed: dict[int, asyncio.Event] = {}
         self.process: asyncio.subprocess.Process | None = None
         self.running = asyncio.create_task(self.run())
@@ -66,7 +69,7 @@ class Feed:
                 _log.exception("the recorder cannot be started")
             self.process = None
             self.lost["the recorder ended"] += self.open
-            self.open = 0
+            self.open, self.batch, self.size = 0, [], 0
             await asyncio.sleep(1)
 
     def take(self, report: dict[str, Any]) -> None:
@@ -85,11 +88,20 @@ class Feed:
         if pipe is None or pipe.transport.is_closing():
             self.lost["the recorder was not running"] += "time" in head
             return False
-        if pipe.transport.get_write_buffer_size() + len(body) + len(answer) > MAX_WAITING:
+        if pipe.transport.get_write_buffer_size() + self.size + len(body) + len(answer) > MAX_WAITING:
             self.lost["the recorder was behind"] += "time" in head
             return False
-        pipe.write(b"".join([json.dumps(head).encode(), b"\n", body, answer]))
+        if not self.batch:  # in batches: while an answer is under way, nothing else is to be done
+            asyncio.get_running_loop().call_later(DELAY, self.drain)
+        self.batch += [json.dumps(head).encode(), b"\n", body, answer]
+        self.size += len(body) + len(answer)
         return True
+
+    def drain(self) -> None:
+        """Write what was collected to the recorder."""
+        batch, self.batch, self.size = self.batch, [], 0
+        if batch and self.process and self.process.stdin:
+            self.process.stdin.write(b"".join(batch))
 
     def add(self, identifier: str, model: str, version: str, content_type: str, body: bytes, answer: bytes) -> None:
         """Record an answered request if it is drawn."""
@@ -103,6 +115,7 @@ class Feed:
         number, event = id(object()), asyncio.Event()
         self.flushed[number] = event
         if self.send({"flush": number}, b"", b""):
+            self.drain()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), 5)
         self.flushed.pop(number, None)
@@ -111,6 +124,7 @@ class Feed:
 
     async def close(self) -> None:
         """Let the recorder write its last file and end."""
+        self.drain()
         process = self.process
         if process is not None and process.stdin is not None:
             process.stdin.close()
