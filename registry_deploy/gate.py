@@ -182,6 +182,9 @@ def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_ro
         lever = "give more validation rows, or lower min_rows"
         return [Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)]
     rarest, count = list(pd.Series(truth).value_counts().items())[-1]
+    if classifier and count == len(truth):
+        lever = "give rows of each class"
+        return [Row("classes of the validation rows", f"{rarest} only", "-", ">= 2", UNDECIDED, lever=lever)]
     if classifier and count < min_class_rows:
         needed, lever = -(-len(truth) * min_class_rows // count), "give more rows of it, or lower min_class_rows"
         return [Row(f"rows of class {rarest}", f"{count}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)]
@@ -249,7 +252,10 @@ def told(found: chance.Improvement) -> str:
 def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
     """The groups of rows that a column makes: each value, or quarters of numbers; missing values."""
     many = pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS
-    values = (pd.qcut(column, 4, duplicates="drop") if many else column).astype(object)
+    values = column.astype(object)
+    if many:
+        finite = column.where(np.isfinite(column.astype(float)))
+        values = pd.qcut(finite, 4, duplicates="drop").astype(object).where(finite.notna(), values)
     named = values.map(lambda each: f"{each:g}" if isinstance(each, float) else str(each), na_action="ignore")
     groups = {f"{column.name}={each}": (named == each).to_numpy() for each in sorted(named.dropna().unique())}
     missing = column.isna().to_numpy()

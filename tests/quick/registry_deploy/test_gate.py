@@ -292,3 +292,16 @@ def test_what_a_clock_measured_stands_apart_in_the_record() -> None:
     assert slow["measured_time"].tolist() == ["2.5 ms (2.5 to 2.5)", "1.25 x (1.25 to 1.25), the champion's 2 ms"]
     assert slow.drop(columns="measured_time").equals(fast.drop(columns="measured_time"))
     assert not slow.equals(fast)
+
+
+def test_rows_of_a_single_class_give_no_verdict() -> None:
+    [row] = gate.enough_rows(np.array(["yes"] * 500, object), True, 100, 20)
+    assert (row.candidate, row.verdict) == ("yes only", "undecided")
+    assert gate.enough_rows(np.zeros(500), False, 100, 20) == []  # of a regressor a constant target is no class
+
+
+def test_infinite_values_of_a_sliced_column_are_a_group_of_their_own() -> None:
+    column = pd.Series([np.inf] * 5 + [np.nan] * 3 + list(range(12)), name="q")
+    groups = gate.groups_of(column)
+    assert {name: int(rows.sum()) for name, rows in groups.items() if "(" not in name} == {"q=inf": 5, "q missing": 3}
+    assert sum(rows.sum() for rows in groups.values()) == len(column)
