@@ -21,6 +21,8 @@ category    all else.
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from operator import itemgetter
@@ -35,6 +37,7 @@ from support.texts import short, shown
 from support.written import POINT, WAYS, WHOLE, Shape, fits, shape_of, to_floats
 
 NEARLY_ALL = 0.95
+UNIT = re.compile(r"[+\-\u2212]?[0-9][0-9.,]*( ?(?:°? ?[A-Za-zµμ]{1,3}[/²³]?[a-z]{0,3}|[°\u2030]))")
 KINDS = ("number", "decimal_point", "decimal_comma", "category", "caseless", "boolean", "date", "text", "identifier")
 
 
@@ -176,6 +179,9 @@ class Evidence:
         """The kind of each column. Raises click.BadParameter for one that cannot be read."""
         hint = self.hint(separator)
         decided = {name: self._kind(name, column, hint) for name, column in self.columns.items()}
+        if len(decided) > 1 and all(name.strip() in column.texts for name, column in self.columns.items()):
+            again = "stands among the rows: the header comes again. Delete that line."
+            raise bad("data", ", ".join(self.columns), again)
         return decided | {name: Kind("identifier", "holds the names of the rows") for name in self.labels}
 
     def _kind(self, name: str, column: Column, hint: str) -> Kind:
@@ -267,6 +273,10 @@ class Evidence:
         cure = f"give -P missing_values='{missing}' if it stands for a missing value, or {keep}"
         if wrong.row == 1 and wrong.text.isalpha():
             cure = f"delete what stands above that row if it is the header, {cure}"
+        elif wrong.row == 1 and numbers == n - 1:
+            cure = f"delete that row if it holds units, {cure}"
+        elif wrong.row == column.rows:
+            cure = f"delete that row if it holds totals or a source, {cure}"
         raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are: {cure}")
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
@@ -274,6 +284,11 @@ class Evidence:
         said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
         for name, column in self.columns.items():
             kind = kinds[name]
+            if name not in asked and kind.kind in ("category", "identifier", "text") and (unit := _unit(column)):
+                text = short(next(iter(column.texts)))
+                said.append(
+                    f"Column {name!r} holds numbers with a unit ({text}): delete {unit!r} to learn from numbers."
+                )
             if not kind.learnable:
                 if name not in asked:
                     said.append(f"Column {name!r} {kind.reason}: left out{self._cure(name, kind)}.")
@@ -324,8 +339,14 @@ class Evidence:
         seen = min(first.values(), key=lambda seen: seen.row, default=Seen(0, 0, ""))
         said = [f"Column {name!r} holds {text.format(short(seen.text), _row(seen))}." for text in said]
         alike: dict[str, list[str]] = {}
+        looks: dict[str, list[str]] = {}
         for text in column.texts if column.distinct <= 1000 else ():
             alike.setdefault(text.casefold(), []).append(text)
+            looks.setdefault(look(text), []).append(text)
+        for texts in looks.values():
+            if len(texts) > 1:
+                listed = " and ".join(map(ascii, texts[:2]))
+                said.append(f"Column {name!r} holds {listed}, which look alike: they are two categories.")
         for texts in alike.values():
             if len(texts) > 1:
                 cure = f"kinds={named(name, 'caseless')} makes them one"
@@ -351,6 +372,17 @@ def parse_kinds(kinds: str, have: list[str]) -> dict[str, str]:
     return given
 
 
+def _unit(column: Column) -> str:
+    """What stands behind the number in all texts of a column; empty where it is not the same everywhere."""
+    unit = ""
+    for text in column.texts:
+        match = UNIT.fullmatch(text)
+        if match is None or (unit and match[1] != unit):
+            return ""
+        unit = match[1]
+    return unit
+
+
 def _row(seen: Seen) -> str:
     """Where a value stands; on Spark rows have no number."""
     return f", row {seen.row}" if seen.row else ""
@@ -359,6 +391,12 @@ def _row(seen: Seen) -> str:
 def named(name: str, word: str) -> str:
     """How a user gives a kind on the command line."""
     return json.dumps({name: word}) if set(name) & set(",: ") else f"{name}:{word}"
+
+
+def look(text: str) -> str:
+    """What a reader sees of a text: accents composed, blanks as one, no characters that are invisible."""
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(letter for letter in composed if unicodedata.category(letter) != "Cf").split())
 
 
 def spelling(texts: dict[str, int]) -> dict[str, str]:

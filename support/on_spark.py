@@ -132,12 +132,18 @@ def read_on_spark(spark: SparkSession, source: str, parameter: str = "data") -> 
         return spark.read.parquet(_path(source))
 
 
+_NOT_UTF8 = "is a file that Spark does not read: It is not UTF-8. Take engine=local, or save it as UTF-8."
 _NOT_FOR_SPARK = "a form of file that Spark does not read: take engine=local, or write CSV, JSON Lines or Parquet"
 
 
 def _read_json(spark: SparkSession, source: str, parameter: str) -> DataFrame:
     """JSON Lines, or an array of objects. Raises click.BadParameter for another form of JSON."""
-    lines = [row[0].lstrip("\ufeff \t") for row in spark.read.text(_path(source)).limit(1000).collect()]
+    from pyspark.sql import functions
+
+    text = spark.read.text(_path(source))
+    if text.where(functions.col("value").rlike("[\\x00\\ufffd]")).limit(1).collect():
+        raise bad(parameter, source, _NOT_UTF8)
+    lines = [row[0].lstrip("\ufeff \t") for row in text.limit(1000).collect()]
     array = bool(lines) and lines[0].startswith("[")
     frame = spark.read.json(_path(source), multiLine=array, mode="FAILFAST")
     if len(lines) == 1 and not array and any(type_.startswith(("array", "struct")) for _, type_ in frame.dtypes):
@@ -148,14 +154,16 @@ def _read_json(spark: SparkSession, source: str, parameter: str) -> DataFrame:
     return select(frame, sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order)))
 
 
-def _head(spark: SparkSession, source: str, parameter: str) -> tuple[TextFile, str]:
-    """What the first lines of delimited text say, and these lines. Raises click.BadParameter where they are none."""
+def _head(spark: SparkSession, source: str, parameter: str) -> TextFile:
+    """What the first lines of delimited text say. Raises click.BadParameter where they are none."""
     text = "".join(row[0] + "\n" for row in spark.read.text(_path(source)).limit(200).collect())
+    if "\0" in text or "\ufffd" in text:
+        raise bad(parameter, source, _NOT_UTF8)
     with tempfile.TemporaryDirectory() as folder:
         head = Path(folder) / "head"
         head.write_text(text, encoding="utf-8")
         try:
-            return TextFile(head, Path(folder), whole=False), text
+            return TextFile(head, Path(folder), whole=False)
         except NotATableError as error:
             raise bad(parameter, source, str(error)) from None
 
@@ -164,16 +172,18 @@ def _read_csv(spark: SparkSession, source: str, parameter: str) -> DataFrame:
     """Delimited text as text. Raises click.BadParameter for a file that only the local engine understands."""
     from pyspark.sql import functions
 
-    table, text = _head(spark, source, parameter)
+    table = _head(spark, source, parameter)
     line, edge = functions.col("value"), re.escape(table.separator)
     odd = (functions.length(line) - functions.length(functions.translate(line, '"', ""))) % 2 == 1
     behind = line.rlike(f'[^{edge}"]"[^{edge}"]')
-    quotes = spark.read.text(_path(source)).where(line.rlike(f'(^|{edge}) *"') & (odd | behind)).limit(1).collect()
+    lines, wrong = spark.read.text(_path(source)), line.rlike("\ufffd")  # what is not UTF-8 is read as that
+    if lines.where(wrong).limit(1).collect():
+        raise bad(parameter, source, _NOT_UTF8)
+    quotes = lines.where(line.rlike(f'(^|{edge}) *"') & (odd | behind)).limit(1).collect()
     why = " ".join(table.notes)
     if table.spaced or quotes:
         why = f"There are cells over several lines, or quotes at their edges ({short(quotes[0][0] if quotes else '')})."
-    if why or "\ufffd" in text:
-        why = why or "It is not UTF-8."
+    if why:
         raise bad(parameter, source, f"is a file that Spark does not read: {why} Take engine=local, or mend the file.")
     schema = ", ".join(f"{_quoted(name)} string" for name in table.names)
     options: dict[str, Any] = {"header": True, "sep": table.separator, "quote": '"', "escape": '"', "mode": "FAILFAST"}
@@ -218,7 +228,7 @@ class _Said(NamedTuple):
 
 def _said_by_file(spark: SparkSession, source: str) -> _Said:
     if is_text(source):
-        table, _ = _head(spark, source, "data")
+        table = _head(spark, source, "data")
         return _Said(table.separator, table.row_names)
     path = Path(source)
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
@@ -306,7 +316,14 @@ def score(
     }
     with tempfile.TemporaryDirectory() as folder, one_line("data", "scoring"):
         scorer = _scorer(frame.sparkSession, f"{folder}/scorer", model_uri, example)
-        asked = functions.struct(*(_column(column).alias(name) for name, column in present.items()))
+        types = dict(frame.dtypes)
+        # Whole numbers beside missing ones would be rounded on their way to pandas.
+        coded = [name for name in known if name in present and types[present[name]] in ("bigint", "int")]
+        cells = {
+            name: _column(column).cast("string") if name in coded else _column(column)
+            for name, column in present.items()
+        }
+        asked = functions.struct(*(cell.alias(name) for name, cell in cells.items()))
         scored = frame.withColumn("scored ", scorer(asked))
         scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
         written = _write(scored.select(*map(_column, frame.columns), *added), output)
@@ -330,7 +347,7 @@ def _category(column: Column, kind: Kind | None) -> Column:
     """A column of categories as `inputs` reads it: without outer spaces, missing values as null."""
     from pyspark.sql import functions
 
-    text = functions.trim(column.cast("string"))
+    text = functions.regexp_replace(column.cast("string"), r"(?U)^\s+|\s+$", "")
     text = functions.when(~text.isin([*MISSING, *(kind.missing if kind else ())]), text)
     for folded, spelled in (kind.spelling if kind else {}).items():
         text = functions.when(functions.lower(text) == folded, spelled).otherwise(text)

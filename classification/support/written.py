@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 EXACT = 2**53  # whole numbers above it are rounded by a float
-SPACE = r"[ \u00a0\u2009\u202f]"
+SPACE = r"[ \u00a0\u2007\u2009\u202f]"
+MINUS = r"[+\-\u2212\u2013]"  # or plus; those of typesetters
 CURRENCY = (
     r"(?:[A-Z]{1,2}\$|[$£¥\u20a0-\u20cf]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR"
     r"|TRY|kr|zł|Kč|Rs\.?)"
@@ -34,8 +35,8 @@ class Shape(NamedTuple):
 
 
 _WAY = re.compile(
-    rf"(?P<open>\()?(?P<sign>[+\-\u2212])?(?P<before>{CURRENCY})?{SPACE}?(?P<inner>[+\-\u2212])?"
-    rf"(?P<digits>[0-9][0-9.,'’ \u00a0\u2009\u202f]*|[.,][0-9]+)(?P<power>[eE][+-]?[0-9]+)?"
+    rf"(?P<open>\()?(?P<sign>{MINUS})?(?P<before>{CURRENCY})?{SPACE}?(?P<inner>{MINUS})?"
+    rf"(?P<digits>[0-9][0-9.,'’ \u00a0\u2007\u2009\u202f]*|[.,][0-9]+)(?P<power>[eE][+-]?[0-9]+)?"
     rf"{SPACE}?(?P<percent>%)?(?P<after>{CURRENCY})?(?P<close>\))?(?P<behind>-)?"
 )
 
@@ -48,7 +49,7 @@ def _digits(decimal: str, thousands: str) -> str:
     return rf"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}(?:{point}[0-9]*)?"
 
 
-BEHIND = r"[0-9.,'’ \u00a0\u2009\u202f]*[.,][0-9]{2}-"  # a minus behind an amount, as SAP writes it
+BEHIND = r"[0-9.,'’ \u00a0\u2007\u2009\u202f]*[.,][0-9]{2}-"  # a minus behind an amount, as SAP writes it
 POWER = re.compile("[0-9]+E[0-9]+")
 _DIGITS = {way: re.compile(_digits(*way)) for way in WAYS}
 WHOLE = Shape(frozenset({(".", ""), (",", "")}))
@@ -63,7 +64,7 @@ _MONTH = rf"(?:{'|'.join(sorted(_MONTHS.split(), key=len, reverse=True))})\.?"
 _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
 _CLOCK = (
     r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
-    r"(?: ?(?:Z|UTC|GMT|[A-Z]{2,4}T|[A-Z][a-z]+/[A-Za-z_/]+|[+-][0-9]{2}:?[0-9]{2}))?"
+    r"(?: ?(?:Z|(?:UTC|GMT)(?:[+-][0-9]{1,2})?|[A-Z]{2,4}T|[A-Z][a-z]+/[A-Za-z_/]+|[+-][0-9]{2}:?[0-9]{2}))?"
 )
 _TIME = rf"(?:[T :]+{_CLOCK})?"
 _YEAR = r"(?:1[89]|20|21)[0-9]{2}"
@@ -87,7 +88,7 @@ _DATE_OF_WORDS = re.compile(
 def shape_of(text: str) -> Shape:
     """How a text is written."""
     first = text[0]
-    if first not in "([+-\u2212.,0123456789" and first.isalpha() and not re.match(CURRENCY, text):
+    if first not in "([+-\u2212\u2013.,0123456789" and first.isalpha() and not re.match(CURRENCY, text):
         if text.lower() in ("true", "false"):
             return Shape(special="boolean")
         return Shape(special="date") if _DATE_OF_WORDS.fullmatch(text) else Shape()
@@ -105,7 +106,7 @@ def shape_of(text: str) -> Shape:
     if not ways:
         return Shape()
     currency, percent = match["before"] or match["after"] or "", bool(match["percent"])
-    special = "sign" if match["open"] or match["behind"] or "\u2212" in text else ""
+    special = "sign" if match["open"] or match["behind"] or set("\u2212\u2013") & set(text) else ""
     special = "power" if POWER.fullmatch(text) else special
     code = digits.isdigit() and not match["power"] and ((digits[0] == "0" and len(digits) > 1) or int(digits) > EXACT)
     return Shape(ways, currency, percent, "code" if code else special)
@@ -142,7 +143,7 @@ def as_text(cells: pa.Array) -> pa.Array:
         cells = cells.cast(pa.float64())
     if pa.types.is_floating(cells.type):
         plain = cells.cast(pa.string())
-        values = cells.to_numpy(zero_copy_only=False)
+        values = cells.to_numpy(zero_copy_only=False).astype("float64", copy=False)
         with np.errstate(invalid="ignore"):
             whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < EXACT)
         if not whole.any():
@@ -175,14 +176,15 @@ def _to_floats(texts: pa.Array, kind: Any) -> pa.Array:
     front = f"{currency}{SPACE}?"
     # A minus behind, of amounts only.
     behind = rf"[0-9](?:{MARKS.get(kind.thousands, '[0-9]')}?[0-9])*{MARKS[kind.decimal]}[0-9]{{2}}-"
-    number = rf"^(?:[+\-\u2212]?{front}{size}|{front}[+\-\u2212]{size}|\({front}{size}\)|{behind})$"
+    number = rf"^(?:{MINUS}?{front}{size}|{front}{MINUS}{size}|\({front}{size}\)|{behind})$"
     right = pc.match_substring_regex(texts, _re2(number))
     plain = pc.if_else(right, texts, pa.scalar(None, pa.string()))
     negative = pc.fill_null(pc.or_(pc.starts_with(plain, "("), pc.ends_with(plain, "-")), False)
     for mark in ("[%()]|-$", SPACE, re.escape(kind.currency), MARKS.get(kind.thousands)):
         if mark:
             plain = pc.replace_substring_regex(plain, _re2(mark), "")
-    plain = pc.replace_substring(pc.replace_substring(plain, "\u2212", "-"), kind.decimal, ".")
+    plain = pc.replace_substring_regex(plain, _re2(r"[\u2212\u2013]"), "-")
+    plain = pc.replace_substring(plain, kind.decimal, ".")
     plain = pc.if_else(negative, pc.binary_join_element_wise("-", plain, ""), plain)
     return pc.cast(plain, pa.float64())
 

@@ -141,7 +141,7 @@ class TextFile:
     def _ragged(self, row: int, values: int) -> str:
         return (
             f"has {values} values in row {row}, and {len(self.names)} columns: quote values that hold a "
-            f"{NAMES.get(self.separator, self.separator)}, or complete the row."
+            f"{NAMES.get(self.separator, self.separator)}, complete the row, or delete it if it is a source or a total."
         )
 
     def _find_header(self, head: str) -> tuple[int, list[str]]:
@@ -226,6 +226,10 @@ def _refuse_other_formats(head: str) -> None:
         raise NotATableError("is a web page or XML: give the address or the file of the table itself.")
     if "@relation" in start and re.search(r"^@relation\b.*^@data\s*$", start, re.MULTILINE | re.DOTALL):
         raise NotATableError("is an ARFF file: save it as CSV (scipy.io.arff.loadarff reads it).")
+    if re.match(r"(?:[^\n]*\n){1,2}[ |+:=-]*-[ :=-]*[|+][ |+:=-]*\r?\n|\+[-=+]+\+\r?\n", start):
+        raise NotATableError("is a table drawn with lines, as psql, MySQL and Markdown do: export it as CSV.")
+    if re.match(r"(?:--[^\n]*\n|\s)*(?:insert into|create table|drop table|copy [^\n]* from stdin)\b", start):
+        raise NotATableError("is a script of SQL: load it into a database, and export the table as CSV.")
 
 
 def _type_of(cells: list[str]) -> pa.DataType:
@@ -291,6 +295,9 @@ def _skipped(record: list[str], width: int, following: list[list[str]]) -> str:
         return "is a title"
     if following and 2 * filled <= width and filled < sum(map(bool, following[0])) and not rows:
         return "has fewer names than there are columns"
+    names = (row for row in following[:20] if len(row) == width and all(row))
+    if 2 * len(record) <= width and any(not any(shape_of(cell.strip()).ways for cell in row) for row in names):
+        return "has fewer cells than there are columns"
     return ""
 
 

@@ -170,6 +170,10 @@ NUMBERS = {
     ),
     "one code among numbers": column(lambda i: "1E3" if i == 50 else i * 3 % 11, "number", "'1E3' is 1000 (a guess"),
     "the minus sign of typesetters": column(lambda i: f"\u2212{i}" if i % 2 else i * 3, "number", "'\u22121' is -1"),
+    "the dash of typesetters": column(lambda i: f"\u2013{i}" if i % 2 else i * 3, "number", "'\u20131' is -1"),
+    "thousands with the space of a figure": column(
+        lambda i: f"{i + 10}\u2007{i:03d},5", "number , _", "'10\\u2007000,5' is 10000.5", separator=";"
+    ),
     "three digits after a comma, a guess": column(
         lambda i: f"{i + 1},234",
         "number . ,",
@@ -197,6 +201,12 @@ NUMBERS = {
         lambda i: "?" if i == 7 else i * 7, "number", given={"missing_values": "?"}
     ),
     "a dash among numbers": number_with("-", 7),
+    "a row of units below the header": refused(
+        column(lambda i: i * 7 - 7 if i else "km/h", "").content, "'km/h'", "row 1", "delete that row if it holds units"
+    ),
+    "totals below the rows": refused(
+        column(lambda i: "Total:" if i == 59 else i * 7, "").content, "'Total:'", "row 60", "if it holds totals"
+    ),
     "a word among numbers": number_with("unknown", 30),
     "infinity among numbers": number_with("inf", 30),
     "a number that stands for missing": column(
@@ -248,6 +258,16 @@ TEXTS = {
         ("n, s, left\n" + "".join(f"{i % 7}, State-{i % 3}, {answer(i)}\n" for i in range(60))).encode(),
         {"n": "number", "s": "category", "left": "category"},
     ),
+    "numbers with a unit": column(
+        lambda i: f"{20 + i % 7}.5 °C", "category", "with a unit ('20.5 °C'): delete ' °C' to learn from numbers"
+    ),
+    "accents in two forms": column(
+        lambda i: ["Cafe\u0301", "Caf\u00e9", "Bar"][i % 3], "category", r"'Cafe\u0301' and 'Caf\xe9', which look alike"
+    ),
+    "a character that nobody sees": column(
+        lambda i: ["Paris", "Paris\u200b", "Nice"][i % 3], "category", r"'Paris' and 'Paris\u200b', which look alike"
+    ),
+    "times of a form": column(lambda i: f"2024/03/{1 + i % 28} 3:00:00 PM GMT+1", "date", "holds dates"),
     "48 articles in 48 rows": column(lambda i: f"article {i}", "identifier", "no two the same", rows=48),
     "free text": column(lambda i: f"He said {i // 1.5}, and left", "text", "free text"),
     "a few customers": column(lambda i: f"c{i}", "category", rows=12),
@@ -291,6 +311,32 @@ IDENTIFIERS = {
 }
 
 HEADERS = {
+    "a bank's lines of two cells above the header": Made(
+        (
+            "Account;DE12 5001\nPeriod;01.01.2024 - 31.03.2024\n\n"
+            + text(
+                "day;amount;balance;purpose;left",
+                60,
+                lambda i: f"{1 + i % 28:02d}.01.2024",
+                lambda i: f"-{i},{i % 10}5",
+                lambda i: f"1.{i:03d},00 EUR",
+                lambda i: f"rent {i % 4}",
+                answer,
+                separator=";",
+            )
+        ).encode(),
+        {"day": "date", "amount": "number ,", "balance": "number , . EUR", "purpose": "category", "left": "category"},
+        said=(
+            "'Account;DE12 5001' above the header has fewer cells",
+            "'Period;",
+            "'day' holds dates",
+            "'-0,05' is -0.05",
+            "'1.000,00 EUR' is 1000",
+        ),
+    ),
+    "a header that comes again among texts": refused(
+        2 * text("town,left", 30, lambda i: f"town {i % 4}", answer), "'town, left'", "the header comes again"
+    ),
     "a header one name short, as R writes it": Made(
         ("spend\tage\tleft\n" + "".join(f"{i}\t{i % 9 * 7}\t{i % 7}\t{answer(i)}\n" for i in range(1, 30))).encode(),
         {"Unnamed: 0": "identifier", "spend": "number", "age": "number", "left": "category"},
@@ -453,6 +499,20 @@ FILES = {
 }
 
 TYPED = {
+    "a byte of another encoding behind a mark of UTF-8": Made(
+        b"\xef\xbb\xbf"
+        + text("town,left", 30, lambda i: f"town {i % 4}", answer).encode().replace(b"town 3", b"t\xf4wn 3", 1),
+        {"town": "category", "left": "category"},
+        said=("not UTF-8 (line 5): that is read as cp1252",),
+    ),
+    "a table as psql draws it": refused(
+        " age | left \n-----+------\n" + 9 * "  20 | yes\n", "drawn with lines", "export it as CSV", name="table.txt"
+    ),
+    "a table in Markdown": refused("| age | left |\n|---|---|\n" + 9 * "| 20 | yes |\n", "drawn with lines"),
+    "a script of SQL": refused("-- dump\n" + 9 * "INSERT INTO t VALUES (1, 'yes');\n", "a script of SQL"),
+    "Parquet, numbers of half precision": Made(
+        binary(FRAME.assign(spend=FRAME["spend"].astype("float16")), "parquet"), PLAIN_KINDS, name="table.parquet"
+    ),
     "Parquet": plain(binary(FRAME, "parquet"), name="table.parquet"),
     "Parquet, an index": Made(
         binary(FRAME.assign(customer=[f"{i:05d}" for i in range(30)]).set_index("customer"), "parquet"),
