@@ -273,7 +273,7 @@ class Evidence:
         cure = f"give -P missing_values='{missing}' if it stands for a missing value, or {keep}"
         if wrong.row == 1 and wrong.text.isalpha():
             cure = f"delete what stands above that row if it is the header, {cure}"
-        elif wrong.row == 1 and numbers == n - 1:
+        elif wrong.row == 1 and numbers == n - 1 and any(letter.isalpha() for letter in wrong.text):
             cure = f"delete that row if it holds units, {cure}"
         elif wrong.row == column.rows:
             cure = f"delete that row if it holds totals or a source, {cure}"
