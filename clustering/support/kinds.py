@@ -281,8 +281,9 @@ class Evidence:
         raise bad("data", wrong.text, f"{where} is no number, as {numbers:,} of {n:,} values are: {cure}")
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
-        """A sentence for each column that is left out, converted or guessed."""
+        """A sentence for each column that is left out, converted or guessed; one for all with numbers alike."""
         said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
+        numbers: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}  # by how they are written
         for name, column in self.columns.items():
             kind = kinds[name]
             if name not in asked and kind.kind in ("category", "identifier", "text") and (unit := _unit(column)):
@@ -294,12 +295,15 @@ class Evidence:
                 if name not in asked:
                     said.append(f"Column {name!r} {kind.reason}: left out{self._cure(name, kind)}.")
             elif kind.kind == "number":
-                said += self._number_notes(name, column, kind)
+                if note := self._number_note(name, column, kind):
+                    text, _, guess = note
+                    way = (kind.decimal, re.sub(r"\d+", "0", text.lstrip("+-")), guess.rpartition(" reads ")[2])
+                    numbers.setdefault(way, {})[name] = note
             elif kind.kind == "category" and name not in self.overruled:
                 said += self._category_notes(name, column)
             if kind.learnable and column.spaced and column.bare:
                 said.append(f"Column {name!r} holds {short(column.spaced)}: outer spaces do not count.")
-        return said
+        return said + [_numbers_alike(notes) for notes in numbers.values()]
 
     def _cure(self, name: str, kind: Kind) -> str:
         """How to keep a column that is left out."""
@@ -308,7 +312,8 @@ class Evidence:
         word = "number" if kind.kind == "identifier" and self.columns[name].whole else "category"
         return f" (kinds={named(name, word)} keeps it)"
 
-    def _number_notes(self, name: str, column: Column, kind: Kind) -> list[str]:
+    def _number_note(self, name: str, column: Column, kind: Kind) -> tuple[str, str, str] | None:
+        """A number that is written in an uncommon way, its value, and what is a guess in it; None for common ones."""
         odd = [
             (shape.special != "power", seen.text)
             for shape, seen in column.shapes.items()
@@ -316,18 +321,16 @@ class Evidence:
         ]
         written = [text for _, text in sorted(odd, key=itemgetter(0))]
         if not written:
-            return []
-        value = to_floats(pa.array(written[:1]), kind)[0]
-        if written[0] == str(value):  # 1.234 in a file whose decimal mark is the point
-            return []
-        said = f"Column {name!r} holds numbers: {written[0]!r} is {shown(value)}"
+            return None
+        text, value = written[0], to_floats(pa.array(written[:1]), kind)[0]
+        if text == str(value):  # 1.234 in a file whose decimal mark is the point
+            return None
         if name not in self.overruled and any(shape.special == "power" for shape in column.shapes):
-            return [f"{said} (a guess: kinds={named(name, 'category')} reads codes)."]
+            return text, shown(value), f"kinds={named(name, 'category')} reads codes"
         other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
-        ambiguous = max(map(column.fit, ways)) == column.present and set(written[0]) & set(",.")
-        if ambiguous and name not in self.overruled:
-            said += f" (a guess: kinds={named(name, other)} reads it the other way)"
-        return [f"{said}."]
+        ambiguous = max(map(column.fit, ways)) == column.present and set(text) & set(",.")
+        guess = f"kinds={named(name, other)} reads it the other way" if ambiguous and name not in self.overruled else ""
+        return text, shown(value), guess
 
     def _category_notes(self, name: str, column: Column) -> list[str]:
         said = []
@@ -371,6 +374,16 @@ def parse_kinds(kinds: str, have: list[str]) -> dict[str, str]:
         if given[column] not in KINDS:
             raise bad("kinds", word, f"is no kind for column {name!r}: {', '.join(KINDS)}.")
     return given
+
+
+def _numbers_alike(notes: dict[str, tuple[str, str, str]]) -> str:
+    """One sentence on columns whose numbers are written alike, with the first as the example."""
+    text, value, guess = next(iter(notes.values()))
+    columns = ", ".join(map(repr, notes))
+    said = f"Column {columns} holds numbers: {text!r} is {value}"
+    if len(notes) > 1:
+        said = f"{len(notes)} columns hold numbers like {text!r}, which is {value}: {columns}"
+    return f"{said} (a guess: {guess})." if guess else f"{said}."
 
 
 def _unit(column: Column) -> str:

@@ -195,6 +195,17 @@ NUMBERS = {
         said=("'1.234' is 1234 (a guess: kinds=x:decimal_point", "'0,5' is 0.5"),
         first=(1234.0, 0.5, "no"),
     ),
+    "several columns with a decimal comma": Made(
+        text(
+            "a;b;c;left", 60, lambda i: f"{i},5", lambda i: f"-{i},25", lambda i: f"{i + 1},234", answer, separator=";"
+        ).encode(),
+        {"a": "number ,", "b": "number ,", "c": "number ,", "left": "category"},
+        said=(
+            "2 columns hold numbers like '0,5', which is 0.5: 'a', 'b'.",
+            "Column 'c' holds numbers: '1,234' is 1.234 (a",
+        ),
+        first=(0.5, -0.25, 1.234, "no"),
+    ),
     "three digits after a point": column(lambda i: f"{i % 7 + 1}.234", "number", first=(1.234, "no")),
     "a question mark among numbers": number_with("?", 7),
     "a question mark that is missing": column(
