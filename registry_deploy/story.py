@@ -165,7 +165,7 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
     target = LocalTarget(name, directory=directory, port=-1, env_manager=env_manager)
     try:
         serve_and_roll_back(target, name, X.head(3))
-        begin(10, "The end: the endpoint is taken down, what was started is stopped, and the registry remembers.")
+        begin(10, "The end: the endpoint is removed, its processes are stopped, and the registry keeps the history.")
     finally:
         take_down(target)
     result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
@@ -212,7 +212,7 @@ def pass_the_gate(name: str, first: ModelVersion, second: ModelVersion, env_mana
     judged = judge(first, "first champion")
     result(f"{gate.table(judged.rows)}\n{name}@{CHAMPION} -> version {first.version}")
 
-    begin(5, f"Version {second.version} is compared with it, under a rule that nobody can fulfil.")
+    begin(5, f"Version {second.version} is compared with it, by a rule that no model can pass.")
     judged = judge(second, "too strict", "roc_auc>=0.99")
     result(f"{gate.table(judged.rows)}\nrefused, nothing has moved: {judged.reasons}")
 
@@ -238,9 +238,9 @@ def serve_and_roll_back(target: LocalTarget, name: str, rows: pd.DataFrame) -> N
         target.deploy(f"models:/{name}@{CHAMPION}")
         record(target)
         time.sleep(1)
-        result("both versions are up: the old one stays for a way back")
+        result("both versions are up: the old one stays ready for a rollback")
 
-        begin(9, "Second thoughts: one command rolls back, the alias goes along, and still the requests come in.")
+        begin(9, "One command rolls back and moves the alias back; the requests keep coming in.")
         roll_back(target, move_alias=True, say=lambda _: None)
         time.sleep(1)
     answered = ", ".join(f"{count:,} by {what}" for what, count in sorted(counts.items()) if what != "lost")

@@ -62,11 +62,11 @@ def test_amounts_are_learnt_and_predicted_for_rows_without_them(store: Store, tm
 
 
 def test_the_page_writes_a_project_that_passes_its_own_test(store: Store, credit: Path, tmp_path: Path) -> None:
-    """By the page's command, with the folder of the collection for the dot."""
+    """By the page's command, with the folder of the collection for the dot, and in French, as the front page has it."""
     pd.read_parquet(credit).rename(columns={"Status": "quality"}).to_csv(tmp_path / "wine.csv", index=False)
     [step] = steps(COLLECTION / "docs" / "new-project.md")
     words = shlex.split(step.command.replace("$PWD", str(tmp_path)).replace("run .", f"run {COLLECTION}"))
-    written = store.mlflow(words[1:], environment=store.environment, folder=tmp_path)
+    written = store.mlflow([*words[1:], "-P", "language=fr"], environment=store.environment, folder=tmp_path)
     assert written.code == 0, written.output
     assert "learns 2 classes of quality (classification)" in written.output
     done = store.run([sys.executable, str(tmp_path / "wine" / "test_project.py")])

@@ -283,7 +283,7 @@ class Evidence:
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
         """A sentence for each column that is left out, converted or guessed; one for all with numbers alike."""
         said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
-        numbers: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}  # by how they are written
+        numbers: dict[tuple[str, ...], dict[str, tuple[str, str, str]]] = {}  # by how they are written
         for name, column in self.columns.items():
             kind = kinds[name]
             if name not in asked and kind.kind in ("category", "identifier", "text") and (unit := _unit(column)):
@@ -295,10 +295,10 @@ class Evidence:
                 if name not in asked:
                     said.append(f"Column {name!r} {kind.reason}: left out{self._cure(name, kind)}.")
             elif kind.kind == "number":
-                if note := self._number_note(name, column, kind):
-                    text, _, guess = note
+                if found := self._number_note(name, column, kind):
+                    text, _, guess = found
                     way = (kind.decimal, re.sub(r"\d+", "0", text.lstrip("+-")), guess.rpartition(" reads ")[2])
-                    numbers.setdefault(way, {})[name] = note
+                    numbers.setdefault(way, {})[name] = found
             elif kind.kind == "category" and name not in self.overruled:
                 said += self._category_notes(name, column)
             if kind.learnable and column.spaced and column.bare:

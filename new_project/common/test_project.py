@@ -28,7 +28,7 @@ class TestProject(unittest.TestCase):
             trained = self.mlflow_run("-P", "max_iter=5")
             [model_uri] = set(re.findall(r"runs:/\w+/model", trained))
             predicted = self.mlflow_run("-e", "predict", "-P", f"model_uri={model_uri}")
-            assert "instances. Predictions: " in predicted
+            assert "/predictions.csv" in predicted
 
 
 if __name__ == "__main__":
