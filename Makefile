@@ -49,9 +49,12 @@ store:
 	! $(PYTHON) -c '$(ANSWERS)' "$${MLFLOW_TRACKING_URI%/}" 2> /dev/null; then \
 	echo "MLFLOW_TRACKING_URI=$$MLFLOW_TRACKING_URI does not answer: start that server, or unset the variable."; exit 1; fi
 
+SEE_en := To see it in a browser, type make ui in a second terminal, in this folder.
+SEE_fr := Pour le voir dans un navigateur, tapez make ui dans un second terminal, dans ce dossier.
+
 run: $(UV) store .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5 $(if $(language),-P language=$(language))
-	@echo "To see it in a browser, type make ui in a second terminal, in this folder."
+	@echo "$(or $(SEE_$(language)),$(SEE_en))"
 
 tour: $(UV) store .venv/tour.installed
 	mlflow run . --env-manager local
