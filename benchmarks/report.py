@@ -24,6 +24,7 @@ import reading
 import scaling
 import serving
 import team_load
+import watch
 from matplotlib.figure import Figure
 from measuring import commit, machine, spread
 
@@ -107,6 +108,14 @@ def run_serving(rounds: int) -> Any:
 
 def run_team(_: int) -> Any:
     return in_folders(1, team_load.measure_all, 100_000)[0]
+
+
+def run_watch(_: int) -> Any:
+    return watch.measure()
+
+
+def run_unforeseen(_: int) -> Any:
+    return watch.measure_unforeseen()
 
 
 # What the report says of it: each piece gives cells of its tables, by the name that the templates have for them
@@ -226,6 +235,25 @@ def _percentiles(milliseconds: list[float]) -> str:
     return " / ".join(f"{value:,.0f}" for value in milliseconds)
 
 
+def fill_watch(found: Any) -> dict[str, str]:
+    """Rates with their intervals; of each kind of year, what became of its retrainings."""
+    cells = {}
+    for name, each in found.items():
+        if "rate" in each:
+            cells[name] = _rate(each)
+        else:
+            counts = [each[key]["count"] for key in ("called_broken", "passed_by_the_gate_alone")]
+            champions = each["became_champion"]
+            cells[f"year_{name}"] = row(str(champions["of"]), *map(str, counts), _rate(champions))
+    return cells
+
+
+def _rate(found: dict[str, float]) -> str:
+    """A count, and the rate with its interval in percent."""
+    low, high = 100 * found["low"], 100 * found["high"]
+    return row(f"{found['count']:,} of {found['of']:,}", f"{100 * found['rate']:.1f} ({low:.1f} to {high:.1f})")
+
+
 PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] = {
     "tracking": (run_tracking, fill_tracking),
     "baselines": (run_baselines, fill_baselines),
@@ -236,6 +264,8 @@ PIECES: dict[str, tuple[Callable[[int], Any], Callable[[Any], dict[str, str]]]] 
     "spark": (run_spark, fill_spark),
     "serving": (run_serving, fill_serving),
     "team": (run_team, fill_team),
+    "watch": (run_watch, fill_watch),
+    "unforeseen": (run_unforeseen, fill_watch),
 }
 
 # By the ending of the page.
@@ -302,7 +332,7 @@ def picture(bars: dict[str, list[float]], axis: str, language: Callable[[str], s
 def french(cell: str) -> str:
     """A cell with its numbers and its words as French has them."""
     cell = re.sub(r"(?<=\d),(?=\d{3})", "\N{NO-BREAK SPACE}", cell)
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", cell).replace(" to ", " à ")
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", cell).replace(" to ", " à ").replace(" of ", " sur ")
 
 
 def write_report() -> None:
@@ -348,7 +378,7 @@ def report(pieces: tuple[str, ...], rounds: int, only_write: bool) -> None:
     for name in () if only_write else pieces or PIECES:
         click.echo(name)
         about = machine()
-        measured = 1 if name == "sizes" else rounds
+        measured = 1 if name in ("sizes", "watch", "unforeseen") else rounds
         found = PIECES[name][0](measured)
         kept = {
             "found": found,

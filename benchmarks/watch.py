@@ -1,4 +1,4 @@
-"""How often watch/ is mistaken: `python benchmarks/watch.py` (some ten minutes), into results/watch.json.
+"""How often watch/ is mistaken: `python benchmarks/report.py watch unforeseen` (some fifteen minutes).
 
 Every simulation draws its reference and its windows from the bundled table without replacement, so that in a quiet
 month both are samples of the same customers. Rates with 95 % intervals (Clopper and Pearson, Biometrika 26, 1934); the
@@ -9,13 +9,14 @@ one of false alarms by months, as the windows of a month share one reference.
    windows?
 3. A month of broken data, of three kinds: does a model that is trained on it become champion? And the reverse: is a
    true change taken for broken data, and does the model that learns it become champion?
+4. The same for six kinds of broken data that were chosen after the checks, which were not changed for them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,8 +43,11 @@ gate: Any = module("registry_deploy", "gate")
 features: Any = module("classification", "features")
 classifiers: Any = module("classification", "classifiers")
 
+FORESEEN = ("unit", "renamed", "shuffled")
+UNFORESEEN = ("misaligned", "default", "sign", "swapped", "lost", "duplicated")
 TARGET, ALPHA = "churn", 0.05
-MONTHS, SHIFTS, YEARS, WINDOW = 200, 200, 50, 500
+MONTHS, SHIFTS, WINDOW = 200, 200, 500
+YEARS, UNFORESEEN_YEARS = 50, 20  # of each kind
 TABLE = year.customers(COLLECTION / "classification" / "data" / "churn.csv")
 KINDS = {name: Kind("number" if TABLE[name].dtype == "float64" else "category") for name in TABLE if name != TARGET}
 SERVED = SimpleNamespace(columns=list(KINDS), kind=lambda name: KINDS[name].kind)
@@ -129,6 +133,31 @@ def passes(candidate: Any, champion: Any, trusted: pd.DataFrame, new: pd.DataFra
     return bool(gate.verdict_of(checked) == gate.PASS)
 
 
+def broken_otherwise(rows: pd.DataFrame, kind: str, generator: np.random.Generator) -> pd.DataFrame:
+    """Broken data of one of the kinds UNFORESEEN."""
+    rows = rows.copy()
+    numbers = [name for name in KINDS if rows[name].nunique() > measures.FEW_VALUES]
+    name = str(generator.choice(numbers))
+    if kind == "misaligned":  # one column's values, of any type, against the others
+        name = str(generator.choice(list(KINDS)))
+        rows[name] = np.roll(rows[name].to_numpy(), 1)
+    elif kind == "default":
+        rows[name] = float(generator.choice([0, -1]))
+    elif kind == "sign":
+        rows[name] = -rows[name]
+    elif kind == "swapped":
+        alike = numbers if generator.random() < 0.5 else [each for each in KINDS if rows[each].dtype == object]
+        one, other = map(str, generator.choice(alike, size=2, replace=False))
+        rows[[one, other]] = rows[[other, one]].to_numpy()
+    elif kind == "lost":  # half of the customers who left are labelled as if they had stayed
+        left = rows.index[rows[TARGET] == "Yes"]
+        rows.loc[generator.choice(left, size=len(left) // 2, replace=False), TARGET] = "No"
+    elif kind == "duplicated":  # a tenth of the rows makes up more than half, under new ids
+        again = rows.sample(len(rows) // 10, random_state=int(generator.integers(2**32)))
+        rows = pd.concat([rows, *[again] * 12]).sample(frac=1, random_state=int(generator.integers(2**32)))
+    return rows
+
+
 def a_year(kind: str, generator: np.random.Generator) -> dict[str, int]:
     """Retrain in the two months whose window holds a broken month; or, of a true change, once after two months."""
     rows = TABLE.iloc[generator.permutation(len(TABLE))].reset_index(drop=True)
@@ -140,7 +169,8 @@ def a_year(kind: str, generator: np.random.Generator) -> dict[str, int]:
     elif kind == "quiet":
         windows = [months[when : when + 2]]
     else:
-        broken = year.broken(months[when], kind, generator)
+        breaks = broken_otherwise if kind in UNFORESEEN else year.broken
+        broken = breaks(months[when], kind, generator)
         windows = [[months[when - 1], broken], [broken, months[when + 1]]]
     champion = fitted(learnt, "hist_gradient_boosting")
     outcomes = [retrained(champion, each, learnt, held_out) for each in windows]
@@ -158,34 +188,37 @@ def rate(count: int, total: int) -> dict[str, float]:
     return {"count": count, "of": total, "rate": count / total, "low": interval.low, "high": interval.high}
 
 
-def main() -> None:
-    """Simulate, print the rates and write them down."""
-    path = Path(__file__).with_name("results") / "watch.json"
+def rate_by_month(found: np.ndarray, generator: np.random.Generator) -> dict[str, float]:
+    """The rate over all windows (months, windows), its interval from resamples of whole months."""
+    drawn = found[generator.integers(len(found), size=(10_000, len(found)))].mean(axis=(1, 2))
+    low, high = (float(bound) for bound in np.quantile(drawn, [0.025, 0.975]))
+    return {"count": int(found.sum()), "of": found.size, "rate": float(found.mean()), "low": low, "high": high}
+
+
+def retrainings(kinds: Iterable[str], years: int, generator: np.random.Generator) -> dict[str, dict[str, dict[str, float]]]:
+    """For each kind of year the rates of what became of its retrainings."""
+    found = {}
+    for kind in kinds:
+        counted = pd.DataFrame([a_year(kind, generator) for _ in range(years)]).sum()
+        total = int(counted.pop("retrainings"))
+        found[kind.replace(" ", "_")] = {str(name): rate(int(count), total) for name, count in counted.items()}
+        print(kind, {name: each["count"] for name, each in found[kind.replace(" ", "_")].items()}, flush=True)
+    return found
+
+
+def measure() -> dict[str, Any]:
+    """False alarms, shifts found, and what becomes of retrainings on what the checks were made for."""
     generator = np.random.default_rng(0)
-    found: dict[str, Any] = {"rows": WINDOW, "alpha": ALPHA, "tests": len(KINDS) + 1}
     quiet = np.array([quiet_month(generator, shift=False) for _ in range(MONTHS)])
-    drawn = quiet[generator.integers(MONTHS, size=(10_000, MONTHS))].mean(axis=(1, 2))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    found["false_alarms"] = {
-        "count": int(quiet.sum()),
-        "of": quiet.size,
-        "rate": quiet.mean(),
-        "low": low,
-        "high": high,
-    }
+    found: dict[str, Any] = {"false_alarms": rate_by_month(quiet, generator)}
     found["months_with_a_false_alarm"] = rate(int(quiet.any(axis=1).sum()), MONTHS)
-    print("false alarms", found["false_alarms"], found["months_with_a_false_alarm"], flush=True)
     shifts = [quiet_month(generator, shift=True) for _ in range(SHIFTS)]
     found["shift_found_at_once"] = rate(sum(first for first, _ in shifts), SHIFTS)
     found["shift_found_in_two_windows"] = rate(sum(any(each) for each in shifts), SHIFTS)
-    print("shifts", found["shift_found_at_once"], found["shift_found_in_two_windows"], flush=True)
-    for kind in ("unit", "renamed", "shuffled", "quiet", "true change"):
-        counted = pd.DataFrame([a_year(kind, generator) for _ in range(YEARS)]).sum()
-        total = int(counted.pop("retrainings"))
-        found[kind.replace(" ", "_")] = {name: rate(int(count), total) for name, count in counted.items()}
-        print(kind, found[kind.replace(" ", "_")], flush=True)
-        path.write_text(json.dumps(found, indent=1, default=float) + "\n", encoding="utf-8")
+    print(found, flush=True)
+    return found | retrainings((*FORESEEN, "quiet", "true change"), YEARS, generator)
 
 
-if __name__ == "__main__":
-    main()
+def measure_unforeseen() -> dict[str, Any]:
+    """What becomes of retrainings on broken data of kinds that were chosen after the checks."""
+    return retrainings(UNFORESEEN, UNFORESEEN_YEARS, np.random.default_rng(1))
