@@ -130,7 +130,7 @@ def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
             axes.set(xscale="log")
             axes.set_xticks([], minor=True)
             axes.set_xticks(ends, [tr("{end:.2f}", end=end) for end in ends])
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(board) - 0.4, -0.6)  # the best on top, and room for its value
     return in_language(figure)
 
 

@@ -184,7 +184,7 @@ def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Resu
     alike = tuned.may_equal(best, metric)
     if alike:
         text = (
-            "The tuned {name}, with {metric} {value:.4f}, is not told apart from the best defaults, {first}'s, with "
+            "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best defaults, {first}'s, with "
             "{best:.4f}: chance in the choice of the test rows may explain the difference."
         )
     elif better:
@@ -199,7 +199,7 @@ def verdict(search: Search, name: str, tuned: Result, by_default: dict[str, Resu
     reached = {"value": tuned.metrics[metric], "best": best.metrics[metric]}
     sentence = tr(text, name=name, metric=metric, first=first, **reached)
     if "ann" not in by_default:
-        sentence += " " + tr("The ann is not among them: TensorFlow is loaded only where it is searched.")
+        sentence += " " + tr("The ann is not among them: TensorFlow is loaded only if the search includes it.")
     return better and not alike, sentence
 
 
@@ -273,6 +273,8 @@ def log_pictures(found: Found) -> None:
             figure = pyplot.gcf()
             figure.set_size_inches(11, 6)
             in_our_style(figure, title)
+            if picture == "optimization_history":
+                figure.axes[0].xaxis.get_major_locator().set_params(integer=True)  # no half trials
             mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
         except (ValueError, RuntimeError) as error:
             click.echo(f"No {picture}.png: {error}")
@@ -311,7 +313,7 @@ def in_our_style(figure: Figure, title: str) -> None:
             elif isinstance(drawn, Line2D):
                 drawn.set(color=COLORS[1], alpha=1)
         for text in axes.texts:
-            text.set_text(decimal(text.get_text()))
+            text.set_text(f" {decimal(text.get_text())}")  # beside its bar, not on it
         for label in axes.get_yticklabels():
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # above a line
     figure.axes[0].set_title(title)

@@ -366,8 +366,10 @@ def improvement_figure(found: chance.Improvement, bound: float, title: str) -> F
     figure = Figure(figsize=(8, 2.5), layout="constrained")
     axes = figure.subplots()
     interval = [[found.value - found.low], [found.high - found.value]]
-    axes.errorbar([found.value], [0], xerr=np.clip(interval, 0, None), fmt="o", capsize=6, label=told(found))
-    axes.axvline(bound, color="#d62728", linestyle="--", label=f"required: not below {shown(bound)}")
+    blue, orange = "#0072B2", "#C44E00"  # colour-blind readers can tell them apart, and from white
+    style: dict[str, Any] = {"fmt": "o", "capsize": 6, "color": blue}
+    axes.errorbar([found.value], [0], xerr=np.clip(interval, 0, None), **style, label=told(found))
+    axes.axvline(bound, color=orange, linestyle="--", label=f"required: not below {shown(bound)}")
     axes.set(title=title.replace("$", r"\$"), xlabel="improvement over the champion", yticks=[])
     axes.legend(fontsize="small")
     return figure

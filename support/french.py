@@ -87,7 +87,7 @@ FRENCH = {
     "On the {rows:,} test rows, which no trial saw:": "Sur les {rows:,} lignes de test, qu’aucun essai n’a vues :",
     "{name}, defaults": "{name}, par défaut",
     "{name}, tuned": "{name}, réglé",
-    "The tuned {name}, with {metric} {value:.4f}, is not told apart from the best defaults, {first}'s, with "
+    "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best defaults, {first}'s, with "
     "{best:.4f}: chance in the choice of the test rows may explain the difference.": (
         "{name} réglé, avec {metric} {value:.4f}, ne se distingue pas du meilleur par défaut, {first}, avec "
         "{best:.4f} : le hasard dans le choix des lignes de test peut expliquer l’écart."
@@ -100,8 +100,8 @@ FRENCH = {
         "{name} réglé, avec {metric} {value:.4f}, bat tous les classifieurs par défaut ; le meilleur, {first}, atteint "
         "{best:.4f}."
     ),
-    "The ann is not among them: TensorFlow is loaded only where it is searched.": (
-        "L’ann n’en fait pas partie : TensorFlow n’est chargé que là où on le règle."
+    "The ann is not among them: TensorFlow is loaded only if the search includes it.": (
+        "L’ann n’en fait pas partie : TensorFlow n’est chargé que si la recherche le comprend."
     ),
     "Best model: {uri}": "Meilleur modèle : {uri}",
     "Train it again: {command}": "Pour l’entraîner à nouveau : {command}",

@@ -170,8 +170,7 @@ display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "sta
 # MAGIC %md
 # MAGIC ## Deux modèles
 # MAGIC
-# MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision, à trois
-# MAGIC questions de profondeur, et des arbres renforcés par gradient. Chacun est une exécution avec ses paramètres,
+# MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision de profondeur trois, et un gradient boosting. Chacun est une exécution avec ses paramètres,
 # MAGIC ses données et son modèle. Une seconde table, de clients qu’aucun des deux n’a vus, est gardée pour le
 # MAGIC contrôle.
 
@@ -249,8 +248,7 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Selon les règles ordinaires, elle ne doit pas être pire que le champion, et cela de façon sûre : c’est la borne
-# MAGIC inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe, devient `champion`, et l’ancien
+# MAGIC Selon les règles ordinaires, elle ne doit pas être moins bonne que le champion, avec 95 % de confiance : c’est la borne inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe, devient `champion`, et l’ancien
 # MAGIC champion devient `previous`.
 
 # COMMAND ----------
@@ -278,7 +276,7 @@ display(X.head(4)[["tenure", "contract", "monthly_charges"]].assign(prediction=m
 # MAGIC %md
 # MAGIC ## Versions et historique
 # MAGIC
-# MAGIC Les versions, de la plus récente à la plus ancienne, avec leurs alias ; et qui fut champion et quand, d’après
+# MAGIC Les versions, de la plus récente à la plus ancienne, avec leurs alias ; et qui a été champion et quand, d’après
 # MAGIC les étiquettes que le contrôle laisse sur le modèle inscrit.
 
 # COMMAND ----------

@@ -42,7 +42,7 @@ def test_worse_than_the_best_default() -> None:
 def test_a_difference_that_chance_explains_is_not_called_one() -> None:
     beats, sentence = verdict("roc_auc", 0.81, 0.80, alike=False)
     assert not beats
-    assert "is not told apart from the best defaults" in sentence
+    assert "cannot be told apart from the best defaults" in sentence
     assert "chance" in sentence
 
 
