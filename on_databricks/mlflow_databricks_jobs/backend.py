@@ -34,7 +34,7 @@ from mlflow.utils.mlflow_tags import (
 
 from mlflow_databricks_jobs.config import JobConfig, check_pins, python_of, read_config
 from mlflow_databricks_jobs.project import command_of, pack, requirement_files, requirements_of
-from mlflow_databricks_jobs.submitted_job import SubmittedJob, close_runs, one_line
+from mlflow_databricks_jobs.submitted_job import SubmittedJob, close_runs, one_line, remove_upload
 
 PATIENCE = 300  # seconds for which the SDK asks a busy workspace again
 KNOCKING = 30  # seconds until a workspace must have let us in
@@ -79,13 +79,14 @@ class JobsBackend(AbstractBackend):
         except FAILURES as error:
             raise ExecutionException(one_line(error)) from None
 
-        run_id, job, good = "", None, True
+        run_id, place, job, good = "", "", None, True
         try:
             with uninterrupted():  # otherwise there might be a run, or a job, of which nobody knows
                 run_id = create_run(project_uri, experiment_id, folder, version, entry_point, params)
             own = {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_EXPERIMENT_ID": experiment_id, "MLFLOW_RUN_ID": run_id}
             packed = pack(folder, {**command, "environment": own})
-            place = upload(client, config, run_id, packed, requirements)
+            place = place_of(client, config, run_id)
+            upload(client, place, packed, requirements)
             name = f"{project.name or folder.name} {entry_point}"
             with uninterrupted():
                 job = submit(client, config, name, run_id, place, requirements)
@@ -96,6 +97,8 @@ class JobsBackend(AbstractBackend):
             with uninterrupted():
                 if job:
                     job.cancel()
+                elif place:
+                    remove_upload(client, place)
                 if run_id:
                     close_runs(run_id, "FAILED")
             if isinstance(error, FAILURES):
@@ -154,29 +157,33 @@ def create_run(
         raise
 
 
-def upload(client: WorkspaceClient, config: JobConfig, run_id: str, packed: bytes, requirements: list[str]) -> str:
-    """Put a project into a Volume, or into your own folder of the workspace; returns the folder, as a job sees it.
+def place_of(client: WorkspaceClient, config: JobConfig, run_id: str) -> str:
+    """The folder of a run's project, as a job sees it: in a Volume, or in your own folder of the workspace."""
+    if config.volume:
+        return f"{config.volume.rstrip('/')}/mlflow-projects/{run_id}"
+    return f"/Workspace/Users/{client.current_user.me().user_name}/.mlflow-projects/{run_id}"
+
+
+def upload(client: WorkspaceClient, place: str, packed: bytes, requirements: list[str]) -> None:
+    """Put a project into its folder.
 
     Raises ExecutionException for a project that is too large for a workspace file.
     """
     files = {"project.tar.gz": packed, RUNNER.name: RUNNER.read_bytes()}
     files |= {name: text.encode() for name, text in requirement_files(requirements).items()}
-    if config.volume:
-        place = f"{config.volume.rstrip('/')}/mlflow-projects/{run_id}"
+    if place.startswith("/Volumes/"):
         client.files.create_directory(place)
         for name, content in files.items():
             client.files.upload(f"{place}/{name}", io.BytesIO(content), overwrite=True)
-        return place
+        return
     if len(packed) > LARGEST:
         raise ExecutionException(
             f"The project is {len(packed) / 2**20:.0f} MB packed, and a workspace file takes 10: "
             'give {"volume": "/Volumes/<catalog>/<schema>/<volume>"} in the backend configuration.'
         )
-    place = f"/Workspace/Users/{client.current_user.me().user_name}/.mlflow-projects/{run_id}"
     client.workspace.mkdirs(place)
     for name, content in files.items():
         client.workspace.upload(f"{place}/{name}", content, format=ImportFormat.AUTO, overwrite=True)
-    return place
 
 
 def submit(

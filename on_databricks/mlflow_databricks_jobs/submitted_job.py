@@ -100,13 +100,18 @@ class SubmittedJob(SubmittedRun):
 
     def _clean(self) -> None:
         self._ended = True
-        with suppress(DatabricksError, OSError):
-            if not self.place.startswith("/Volumes/"):
-                self.client.workspace.delete(self.place, recursive=True)
-                return
-            for entry in list(self.client.files.list_directory_contents(self.place)):
-                self.client.files.delete(entry.path or "")
-            self.client.files.delete_directory(self.place)
+        remove_upload(self.client, self.place)
+
+
+def remove_upload(client: WorkspaceClient, place: str) -> None:
+    """Remove the folder of an uploaded project, as far as there is one."""
+    with suppress(DatabricksError, OSError):
+        if not place.startswith("/Volumes/"):
+            client.workspace.delete(place, recursive=True)
+            return
+        for entry in list(client.files.list_directory_contents(place)):
+            client.files.delete(entry.path or "")
+        client.files.delete_directory(place)
 
 
 def close_runs(run_id: str, status: str) -> None:

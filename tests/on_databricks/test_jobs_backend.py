@@ -19,6 +19,8 @@ import mlflow
 import mlflow.cli
 import pytest
 from click.testing import CliRunner
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import NotFound
 from git_server import HERMETIC, GitServer, Repository
 from local_workspace import CLUSTER, EXISTING, Fault, Workspace
 from mlflow import MlflowClient
@@ -240,7 +242,10 @@ def test_projects_give_the_same_as_on_this_machine(
     here = {}
     for project, (entry_point, parameters) in PROJECTS.items():
         given = {name: value.format(git=git) for name, value in parameters.items()}
-        run = store.mlflow_run(folder_of(project), entry_point, given, "--experiment-name", f"/Shared/{project}").run
+        experiment = ["--experiment-name", f"/Shared/{project}"]
+        run = store.mlflow_run(
+            folder_of(project), entry_point, given, *experiment, environment={"INFER_ANEW": "as the job does"}
+        ).run
         here[project] = content_of(run, store.children(run), Path(run.info.artifact_uri).parents[2])
         assert here[project][-1]["metrics"] or project == last
         assert here[project][-1]["models"] or project == last
@@ -386,7 +391,12 @@ def test_a_workspace_that_refuses_leaves_nothing_running(
     assert (code, printed.count(line)) == (1, 1), printed
     assert "Traceback" not in printed
     faults.clear()
-    assert last_run().info.status == "FAILED"
+    run = last_run()
+    assert run.info.status == "FAILED"
+    client = WorkspaceClient()
+    place = f"/Users/{client.current_user.me().user_name}/.mlflow-projects/{run.info.run_id}"
+    with pytest.raises(NotFound):
+        client.workspace.get_status(place)
 
 
 def test_a_busy_workspace_costs_time_only(typed: Typed, connected: Workspace, faults: list[Fault]) -> None:

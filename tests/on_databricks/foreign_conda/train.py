@@ -16,4 +16,4 @@ with mlflow.start_run():
     signature = infer_signature(X, model.predict(X))
     # Left open, MLflow chooses the format by where it tracks: skops here, pickle on Databricks.
     given: dict[str, Any] = {"signature": signature, "input_example": X[:5], "serialization_format": "cloudpickle"}
-    mlflow.sklearn.log_model(model, name="model", **given)
+    mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"], **given)
