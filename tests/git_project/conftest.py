@@ -26,10 +26,11 @@ import mlflow
 import mlflow.projects.backend.local
 import pytest
 from examples import module
-from fork_server import forks
+from fork_server import forks, infer
 from git_server import HERMETIC, GitServer, Repository, contents, copy_collection
 from mlflow.entities import Run
 from mlflow.projects.submitted_run import LocalSubmittedRun
+from mlflow.utils import requirements_utils
 from running import COLLECTION, Outcome, Store
 from sqlalchemy import Engine
 
@@ -221,6 +222,8 @@ def in_process(store: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path) -
     """`reproduce` in this process, and the projects in forks of it: the real functions on real runs."""
     monkeypatch.setattr(mlflow.projects.backend.local, "_run_entry_point", _forked)
     monkeypatch.setattr(mlflow.projects, "run", partial(_run_at_once, mlflow.projects.run))
+    inferred = partial(infer, requirements_utils._run_command, f"{forks()}/python")
+    monkeypatch.setattr(requirements_utils, "_run_command", inferred)
     monkeypatch.setenv("TMPDIR", str(temporary))
     (temporary.parent / "originals").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary.parent / "originals"))  # MLflow leaves its clones there
