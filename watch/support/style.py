@@ -43,7 +43,7 @@ def in_language(figure: Figure) -> Figure:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if isinstance(axis.get_major_formatter(), ScalarFormatter):
-                axis.set_major_formatter(_Numbers())
+                axis.set_major_formatter(_Numbers(useOffset=False))
             elif isinstance(axis.get_major_formatter(), LogFormatter):
                 axis.set_major_formatter(_LogNumbers())
                 axis.set_minor_formatter(_LogNumbers())

@@ -42,3 +42,12 @@ def test_an_axis_has_the_decimal_mark_of_the_language(monkeypatch: pytest.Monkey
     monkeypatch.setitem(language._french, "anything", "French is spoken")
     assert labels("linear")[1:3] == ["0,1", "0,2"]
     assert {"0,01", "1", "100"} <= set(labels("log"))
+
+
+def test_an_axis_of_values_close_together_shows_them_whole() -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set(ylim=(0.83983, 0.83989))
+    in_language(figure).canvas.draw()
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert axes.get_yticklabels()[1].get_text().startswith("0.8398")
