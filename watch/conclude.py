@@ -9,14 +9,13 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 
-from labels import target_of
 from once import alone
 from origin import run_project
 from records import read_records, window_of
 from reference import CHAMPION, find_served
 from retrain import Settings, conclude_with, deploy
-from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
-from truth import answered, difference, with_truth
+from support.entry_point import describe_run, run_command, say_where_to_look
+from truth import LABEL_OPTIONS, answered, difference, target_of, with_truth
 
 PREVIOUS = "previous"
 KEPT, ROLLED_BACK, WAIT, NOTHING = "kept", "rolled back", "undecided", "nothing to do"
@@ -34,12 +33,8 @@ def conclude_canary(settings: Settings) -> tuple[str, str]:
     if PREVIOUS not in client.get_registered_model(name).aliases or "canary_concluded" in tags:
         return conclude_with(NOTHING, f"version {number} of {name} is no canary any more.")
     before = find_served(name, PREVIOUS)
-    start, end = window_of(settings.window, settings.until)
-    rows = with_truth(
-        read_records(settings.record, settings.endpoint, start, end),
-        settings.labels,
-        target_of(served, settings.target),
-    )
+    rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    rows = with_truth(rows, settings.labels, target_of(served, settings.target, rows))
     rows = rows[rows["truth"].notna()]
     since = rows.loc[rows["version"] == number, "time"].min()  # the canary's first answer: both get requests from there
     sides = [
@@ -65,15 +60,8 @@ def conclude_canary(settings: Settings) -> tuple[str, str]:
         return conclude_with(KEPT, f"version {number} of {name} gets all requests: {told}.")
 
 
-@click.command()
-@click.option("--record", required=True, help="Folder or URI of what was recorded.")
-@click.option("--labels", required=True, help="Path or URL of a table: request_id, row and the target.")
-@click.option("--endpoint", default="churn")
-@click.option("--name", default="churn", help="The registered model.")
-@click.option("--target", default="", help="The column of the truth; default: what the model's metadata say.")
+@click.command(params=[*LABEL_OPTIONS])
 @click.option("--metric", default="", help="The watched one; default: roc_auc, or accuracy without probabilities.")
-@click.option("--window", type=FiniteRange(0, min_open=True), default=28.0, help="Days.")
-@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
 @click.option("--min_rows", type=click.IntRange(30), default=100, help="Labelled rows of each version.")
 @click.option("--deploy_to", type=click.Choice(["local", "azureml", "databricks"]), default="local")
 @click.option("--directory", default="", help="Of the local deployment.")

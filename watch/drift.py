@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from measures import DRIFT, NONE, UNDECIDED, Compared, compare, judge, verdict_of
-from records import read_records, window_of
+from records import RECORD_OPTIONS, read_records, window_of
 from reference import Reference, Served, answers_of, find_served, read_reference, say_doubt
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.style import COLORS
@@ -146,13 +146,9 @@ def pick_version(rows: pd.DataFrame, version: str) -> pd.DataFrame:
     return rows[rows["version"] == chosen].reset_index(drop=True)
 
 
-@click.command()
-@click.option("--record", required=True, help="Folder or URI of what was recorded.")
-@click.option("--endpoint", default="churn")
-@click.option("--name", default="churn", help="The registered model.")
+@click.command(params=[*RECORD_OPTIONS])
 @click.option("--version", default="", help="Whose rows are compared; default: the one with the most in the window.")
 @click.option("--window", type=FiniteRange(0, min_open=True), default=7.0, help="Days.")
-@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
 @click.option("--reference", default="", help="Where the training data lie now; default: where the run found them.")
 @click.option("--alpha", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.05)
 @click.option("--min_rows", type=click.IntRange(2), default=200, help="Fewer rows are never called no drift.")

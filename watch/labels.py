@@ -1,4 +1,4 @@
-"""Join truths that arrived later to the recorded rows, and say week by week how good the answers were."""
+"""Join true answers that arrived later to the recorded rows, and say week by week how good the answers were."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ from matplotlib.figure import Figure
 from drift import pick_version
 from records import read_records, window_of
 from reference import Served, find_served
-from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
+from support.entry_point import describe_run, run_command, say_where_to_look
 from support.style import COLORS
-from support.table import bad
-from truth import FROM_ANSWERS, answered, with_truth
-
-
-def target_of(served: Served, target: str) -> str:
-    """The column of the truth. Raises click.BadParameter where neither the user nor the model's metadata name it."""
-    if not (target or served.target):
-        raise bad("target", "", f"is needed: {served.uri} does not say which column it predicts.")
-    return target or served.target
+from truth import FROM_ANSWERS, LABEL_OPTIONS, answered, target_of, with_truth
 
 
 def by_week(served: Served, rows: pd.DataFrame, every: str = "W") -> pd.DataFrame:
@@ -82,22 +74,15 @@ def log_labels(served: Served, table: pd.DataFrame) -> None:
     mlflow.log_figure(figure, "labels.png")
 
 
-@click.command()
-@click.option("--record", required=True, help="Folder or URI of what was recorded.")
-@click.option("--endpoint", default="churn")
-@click.option("--labels", "truths", required=True, help="Path or URL of a table: request_id, row and the target.")
-@click.option("--name", default="churn", help="The registered model.")
+@click.command(params=[*LABEL_OPTIONS])
 @click.option("--version", default="", help="Whose rows are judged; default: the one with the most in the window.")
-@click.option("--target", default="", help="The column of the truth; default: what the model's metadata say.")
-@click.option("--window", type=FiniteRange(0, min_open=True), default=28.0, help="Days.")
-@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
-def labels(record: str, endpoint: str, truths: str, name: str, version: str, target: str, **options: Any) -> None:
-    """Judge the answers of a window by truths that arrived later."""
+def labels(record: str, endpoint: str, labels: str, name: str, version: str, target: str, **options: Any) -> None:
+    """Judge the answers of a window by true answers that arrived later."""
     rows = pick_version(read_records(record, endpoint, *window_of(options["window"], options["until"])), version)
     served = find_served(name, version or rows["version"][0])
     with mlflow.start_run() as run:
         describe_run(run, "labels")
-        rows = with_truth(rows, truths, target_of(served, target))
+        rows = with_truth(rows, labels, target_of(served, target, rows))
         table = by_week(served, rows)
         log_labels(served, table)
         click.echo(shown(table))

@@ -21,6 +21,12 @@ import pyarrow.parquet as pq
 
 from support.table import bad, is_url
 
+RECORD_OPTIONS: list[click.Parameter] = [
+    click.Option(["--record"], required=True, help="Folder or URI of what was recorded."),
+    click.Option(["--endpoint"], default="churn"),
+    click.Option(["--name"], default="churn", help="The registered model."),
+    click.Option(["--until"], default="", help="End of the window, ISO 8601 in UTC; default: now."),
+]
 COLUMNS = ["request_id", "row", "time", "version", "inputs", "output"]
 
 

@@ -17,7 +17,6 @@ from mlflow.entities import Run
 
 from checks import broken_features, broken_labels
 from drift import find_drift, log_drift, pick_version
-from labels import target_of
 from measures import DRIFT, UNDECIDED
 from once import alone, decided, key_of
 from origin import origin_of, run_project, train_again, try_project
@@ -26,7 +25,7 @@ from reference import CHAMPION, Reference, Served, find_served, read_labelled, r
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.names import free_names
 from support.table import bad
-from truth import answered, plain, with_truth
+from truth import LABEL_OPTIONS, answered, plain, target_of, with_truth
 
 PROMOTED, REFUSED, BROKEN, NOTHING, WAIT = "promoted", "refused", "broken data", "nothing to do", "undecided"
 
@@ -110,8 +109,8 @@ def conclude_with(decision: str, why: str) -> tuple[str, str]:
 def look(settings: Settings) -> Looked:
     """Read what there is: the champion, its training data, the recorded rows and their labels."""
     served = find_served(settings.name, CHAMPION)
-    target = target_of(served, settings.target)
     rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    target = target_of(served, settings.target, rows)
     rows = with_truth(rows, settings.labels, target)
     reference = read_reference(served, settings.reference, target)
     say_doubt(reference, served)
@@ -238,15 +237,8 @@ def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
     return f"{root}/training.parquet", f"{root}/validation.parquet", period
 
 
-@click.command()
-@click.option("--record", required=True, help="Folder or URI of what was recorded.")
-@click.option("--labels", required=True, help="Path or URL of a table: request_id, row and the target.")
-@click.option("--endpoint", default="churn")
-@click.option("--name", default="churn", help="The registered model, with a champion.")
-@click.option("--target", default="", help="The column of the truth; default: what the model's metadata say.")
+@click.command(params=[*LABEL_OPTIONS])
 @click.option("--when", default="drift", help="drift, always, or a bound for a metric: roc_auc<0.8.")
-@click.option("--window", type=FiniteRange(0, min_open=True), default=28.0, help="Days of new rows.")
-@click.option("--until", default="", help="End of the window, ISO 8601 in UTC; default: now.")
 @click.option(
     "--trusted", default="", help="Labelled rows that the champion did not learn from; default: its test rows."
 )

@@ -99,7 +99,7 @@ class World:
             time.sleep(0.2)
 
     def know(self, month: int) -> None:
-        """The truths of the months up to this one arrive."""
+        """The true answers of the months up to this one arrive."""
         known = pd.concat(self.labels).query("month <= @month").drop(columns="month")
         known.to_csv(self.settings.labels, index=False)
 
@@ -178,7 +178,7 @@ def the_world_changes(world: World) -> None:
     look(world, 7, whole=True)
     retrain(world, 7, 1)
 
-    say(8, "The truths of July arrive, a month late.")
+    say(8, "The true answers of July arrive, a month late.")
     world.ask(8)
     world.know(7)
     settings = world.at_the_end_of(7, 2)
@@ -189,7 +189,7 @@ def the_world_changes(world: World) -> None:
         log_labels(served, table)
     click.echo(shown_labels(table))
 
-    say(9, "The truths of August arrive: drift asks for a retraining, and there are labels to learn from.")
+    say(9, "The true answers of August arrive: drift asks for a retraining, and there are labels to learn from.")
     world.know(8)
     decision = retrain(world, 8, 2)
     if decision != "promoted":

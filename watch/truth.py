@@ -1,4 +1,4 @@
-"""Truths that arrive after the answers: joined to the recorded rows, and what they say of the answers."""
+"""True answers that arrive later: joined to the recorded rows, and what they say of the answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,39 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from records import RECORD_OPTIONS
 from reference import Served
 from support.bootstrap import METRICS, metrics_when_drawn, resampled_metrics
+from support.entry_point import FiniteRange
 from support.table import bad, open_table
 
 FROM_ANSWERS = ["accuracy", "balanced_accuracy", "f1", "recall", "precision"]  # the others need probabilities
 LOSSES = ("log_loss", "brier_score_loss")  # the smaller, the better
 FEWEST = 30  # labelled rows, and two of each class, for a metric
 KEY = ["request_id", "row"]
+LABEL_OPTIONS: list[click.Parameter] = [
+    *RECORD_OPTIONS,
+    click.Option(["--labels"], required=True, help="Path or URL of a table: request_id, row and the target."),
+    click.Option(
+        ["--target"], default="", help="The column of the true answer; default: what the model's metadata say."
+    ),
+    click.Option(["--window"], type=FiniteRange(0, min_open=True), default=28.0, help="Days."),
+]
+
+
+def target_of(served: Served, target: str, rows: pd.DataFrame) -> str:
+    """The column of the true answer.
+
+    rows: recorded ones. Raises click.BadParameter where neither the user nor the model's metadata name it, and where
+    the recorded answers are amounts: what follows judges classes.
+    """
+    amounts = pd.to_numeric(rows["output"].map(plain), errors="coerce").dropna()
+    if (amounts % 1).any() and not (served.info.metadata or {}).get("classes"):
+        amount = amounts[amounts % 1 != 0].iloc[0]
+        raise bad("name", served.uri, f"answers amounts ({amount:g}), not classes: of such a model, use drift alone.")
+    if not (target or served.target):
+        raise bad("target", "", f"is needed: {served.uri} does not say which column it predicts.")
+    return target or served.target
 
 
 def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
@@ -24,7 +49,7 @@ def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
 
     labels: path or URL of a table with the columns request_id, row (0 where it is lacking) and the target.
 
-    What of the table is not used is said: truths for other rows, empty ones, and contradictory ones for one row.
+    What of the table is not used is said: true answers for other rows, empty ones, and contradictory ones for one row.
 
     Raises click.BadParameter where a column is lacking.
     """

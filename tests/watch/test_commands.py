@@ -1,0 +1,142 @@
+"""The page's commands for your own endpoint, against a recording as an endpoint leaves it; in this process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from examples import COLLECTION, module
+from mlflow.models import infer_signature
+from mlflow.projects.utils import load_project
+from running import Store
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+PAGE = (COLLECTION / "watch" / "README.md").read_text(encoding="utf-8")
+COMMANDS = {
+    words[words.index("-e") + 1]: words
+    for words in (shlex.split(line) for line in PAGE.splitlines() if line.startswith("mlflow run watch -e"))
+}
+ROWS = 400
+WHEN = pd.Timestamp.now("UTC") - pd.Timedelta(hours=1)
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(2000, 2)), columns=["x", "z"])
+FRAME["churn"] = np.where(FRAME["x"] + 0.5 * np.random.default_rng(1).normal(size=2000) > 0, "Yes", "No")
+NEW = FRAME[-ROWS:].reset_index(drop=True)
+LABELS = pd.DataFrame({"request_id": [f"r{place}" for place in range(ROWS)], "row": 0, "churn": NEW["churn"]})
+
+
+def registered(folder: Path, name: str, model: Any, target: pd.Series) -> str:
+    """A version that learnt from the first rows of a table; its number."""
+    learnt = FRAME[:1600].assign(churn=target[:1600])
+    learnt.to_csv(folder / f"{name}.csv", index=False)
+    X = learnt[["x", "z"]]
+    with mlflow.start_run():
+        source = str(folder / f"{name}.csv")
+        mlflow.log_input(mlflow.data.pandas_dataset.from_pandas(learnt, source=source), "training")
+        info = mlflow.sklearn.log_model(
+            model.fit(X, learnt["churn"]),
+            name="model",
+            signature=infer_signature(X, model.predict(X)),
+            metadata={"target": "churn"},
+            registered_model_name=name,
+            pip_requirements=["scikit-learn"],
+        )
+    return str(info.registered_model_version)
+
+
+def record(folder: Path, endpoint: str, version: str, outputs: Any, part: slice = slice(None)) -> None:
+    """Requests of one row each that a version answered an hour ago."""
+    rows = NEW[part]
+    frame = pd.DataFrame({"request_id": LABELS["request_id"][part], "row": 0, "model": endpoint, "version": version})
+    frame["time"] = WHEN
+    frame["inputs"] = [json.dumps({"x": x, "z": z}) for x, z in zip(rows["x"], rows["z"], strict=True)]
+    frame["output"] = [json.dumps(output) for output in outputs]
+    place = folder / "record" / endpoint
+    place.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(place / f"{version}.parquet", index=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the commands are typed: a champion `churn`, its recording, labels."""
+    folder = tmp_path_factory.mktemp("typed")
+    store, before = Store(tmp_path_factory.mktemp("store")), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    model = LogisticRegression()
+    version = registered(folder, "churn", model, FRAME["churn"])
+    store.client.set_registered_model_alias("churn", "champion", version)
+    record(folder, "churn", version, model.predict(NEW[["x", "z"]]))
+    LABELS.to_csv(folder / "labels.csv", index=False)
+    yield folder
+    mlflow.set_tracking_uri(before)
+
+
+def typed(words: list[str], folder: Path, **more: str) -> int:
+    """Run a command of the page as `mlflow run` would, in this process; its exit code."""
+    given = dict(word.split("=", 1) for flag, word in pairwise(words) if flag == "-P")
+    given = {key: value.replace("$PWD", str(folder)) for key, value in given.items()} | more
+    entry_point = words[words.index("-e") + 1]
+    project: Any = load_project(str(COLLECTION / "watch"))
+    _, script, *arguments = shlex.split(project.get_entry_point(entry_point).compute_command(given, None))
+    try:
+        command = getattr(module("watch", script.removesuffix(".py")), entry_point)
+        return int(command.main(arguments, standalone_mode=False) or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "said"),
+    [
+        ("drift", "No drift found (3 tests on 400 rows)."),
+        ("labels", "400 of 400 rows are labelled."),
+        ("retrain", "Nothing to do: nothing asks for it."),
+        ("conclude", "Nothing to do: version 1 of churn is no canary any more."),
+    ],
+)
+def test_a_command_of_the_page(entry_point: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(COMMANDS[entry_point], folder) == 0
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("entry_point", ["labels", "retrain", "conclude"])
+def test_a_model_that_answers_amounts_is_refused_in_one_line(entry_point: str, folder: Path) -> None:
+    model = LinearRegression()
+    version = registered(folder, "amounts", model, FRAME["x"] * 3)
+    mlflow.MlflowClient().set_registered_model_alias("amounts", "champion", version)
+    mlflow.MlflowClient().set_registered_model_alias("amounts", "previous", version)
+    record(folder, "amounts", version, model.predict(NEW[["x", "z"]]))
+    with pytest.raises(click.BadParameter, match=r"answers amounts .*, not classes: of such a model, use drift alone"):
+        typed(COMMANDS[entry_point], folder, name="amounts", endpoint="amounts")
+
+
+def test_a_canary_that_is_worse_is_rolled_back_and_one_that_is_not_gets_all_requests(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclude, asked = module("watch", "conclude"), []
+    monkeypatch.setattr(conclude, "run_project", lambda _, entry_point, *rest: asked.append(entry_point))
+    monkeypatch.setattr(conclude, "deploy", lambda *rest: asked.append(rest[1:]))
+    good, bad = LogisticRegression(), LogisticRegression()
+    client, half = mlflow.MlflowClient(), ROWS // 2
+    one = registered(folder, "canary", good, FRAME["churn"])
+    shuffled = pd.Series(np.random.default_rng(2).permutation(FRAME["churn"]))
+    two = registered(folder, "canary", bad, shuffled)
+    record(folder, "canary", one, good.predict(NEW[["x", "z"]][:half]), slice(half))
+    record(folder, "canary", two, bad.predict(NEW[["x", "z"]][half:]), slice(half, None))
+    for champion, previous, said, then in [
+        (two, one, f"Rolled back: version {two} of canary: roc_auc -0.", "rollback"),
+        (one, two, f"Kept: version {one} of canary gets all requests: roc_auc +0.", (one, 100)),
+    ]:
+        client.set_registered_model_alias("canary", "champion", champion)
+        client.set_registered_model_alias("canary", "previous", previous)
+        assert typed(COMMANDS["conclude"], folder, name="canary", endpoint="canary") == 0
+        assert said in capsys.readouterr().out
+        assert asked.pop() == then
