@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
@@ -274,7 +275,7 @@ def log_pictures(found: Found) -> None:
             figure.set_size_inches(11, 6)
             in_our_style(figure, title)
             if picture == "optimization_history":
-                figure.axes[0].xaxis.get_major_locator().set_params(integer=True)  # no half trials
+                figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))  # no half trials
             mlflow.log_figure(figure, f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
         except (ValueError, RuntimeError) as error:
             click.echo(f"No {picture}.png: {error}")
