@@ -159,12 +159,14 @@ def main(path: Path, passwords: Path | None) -> None:
         if name not in os.environ:
             raise click.UsageError(f"Set {name}: of the server, and of its administrator.")
     accounts = read_accounts(path)
-    users, grants = existing()
+    users, _ = existing()
     from mlflow.server.auth.client import AuthServiceClient  # late: it loads the whole server
 
     client = AuthServiceClient(mlflow.get_tracking_uri())
     apply_users(client, accounts, read_passwords(passwords, accounts.users), users)
-    apply_grants(client, accounts, apply_resources(accounts), grants)
+    ids = apply_resources(accounts)
+    _, grants = existing()  # only now: who made an experiment meanwhile manages it
+    apply_grants(client, accounts, ids, grants)
     click.echo(f"{mlflow.get_tracking_uri()} is as {path} says.")
 
 

@@ -27,8 +27,8 @@ def refused_by_server(error: BaseException) -> str | None:
         right = "READ" if re.search("/(get|search|list)", request) else "MANAGE" if "/delete" in request else "EDIT"
         return f"{server} refuses {request}: user {user!r} lacks the right {right} on the {resource}."
     if re.search(r"\b50[0-9]\b|Max retries", text):
-        reason = re.search(r"\[Errno -?\d+\] ([\w ]+)", text)
-        return f"{server} could not do {request}: {reason[1] + '.' if reason else text[-150:]}"
+        reason = re.search(r"(?<=\d\] )[\w ]+|too many \d+ error responses", text)
+        return f"{server} could not do {request}: {reason[0] + '.' if reason else text[-150:]}"
     return None
 
 
