@@ -52,6 +52,8 @@ store:
 SEE_en := To see it in a browser, type make ui in a second terminal, in this folder.
 SEE_fr := Pour le voir dans un navigateur, tapez make ui dans un second terminal, dans ce dossier.
 
+# MLflow's own lines (its database, the command that it runs) say nothing to a newcomer; what fails is said.
+run: export MLFLOW_LOGGING_LEVEL ?= WARNING
 run: $(UV) store .venv/classification.installed
 	mlflow run classification --env-manager local -P max_depth=5 $(if $(language),-P language=$(language))
 	@echo "$(or $(SEE_$(language)),$(SEE_en))"
