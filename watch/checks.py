@@ -12,7 +12,8 @@ from reference import Reference, Served
 from truth import Answered
 
 SCALE = 3.0  # times larger or smaller than in training: another unit
-UNSEEN = 0.05  # share of rows with a category that training never had: a renamed one
+UNSEEN = 0.05  # share of rows with a category that training never had, a renamed one, or with a number far off
+FAR = 0.5  # of the range of training, beyond either end of it: far off
 GONE = 20  # rows of a category that were expected where there is none
 MISSING = 0.5  # how much more of a column is missing, as a share of all rows
 FEW_ROWS = 50  # of a week: fewer are looked at with the whole window only
@@ -53,7 +54,11 @@ def _broken(kind: str, old: pd.Series, new: pd.Series) -> str:
     if kind == "number" and old.nunique() > FEW_VALUES:
         ratio = _size(new) / _size(old)
         told = f"its values are {ratio:.3g} times as large as in training, as in another unit"
-        return told if not 1 / SCALE < ratio < SCALE else ""
+        if not 1 / SCALE < ratio < SCALE:
+            return told
+        low, high = old.min(), old.max()
+        far = ((new < low - FAR * (high - low)) | (new > high + FAR * (high - low))).mean()
+        return f"{far:.0%} are far from those of training, {low:.4g} to {high:.4g}" if far > UNSEEN else ""
     shares = old.value_counts(normalize=True)
     strange = new[~new.isin(shares.index)].value_counts()
     if strange.sum() / len(new) > UNSEEN:

@@ -27,6 +27,7 @@ from support.names import free_names
 from support.table import bad
 from truth import LABEL_OPTIONS, answered, plain, target_of, with_truth
 
+REPEATED = 0.01  # share of training rows; where more repeat others, rows are few-valued and do so by nature
 PROMOTED, REFUSED, BROKEN, NOTHING, WAIT = "promoted", "refused", "broken data", "nothing to do", "undecided"
 
 
@@ -114,7 +115,19 @@ def look(settings: Settings) -> Looked:
     rows = with_truth(rows, settings.labels, target)
     reference = read_reference(served, settings.reference, target)
     say_doubt(reference, served)
-    return Looked(served, reference, target, rows, rows[rows["truth"].notna()].reset_index(drop=True))
+    return Looked(served, reference, target, rows, once_each(rows[rows["truth"].notna()], reference))
+
+
+def once_each(labelled: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+    """Labelled rows without those that repeat others in every column, where the training rows hardly ever do.
+
+    The gate takes rows for independent: repeated ones would make it too sure.
+    """
+    again = (labelled["inputs"].map(str) + labelled["truth"].map(str)).duplicated().to_numpy()
+    if not again.any() or reference.X.duplicated().mean() > REPEATED:
+        return labelled.reset_index(drop=True)
+    click.echo(f"{again.sum():,} labelled rows repeat others in every column: each counts once.")
+    return labelled[~again].reset_index(drop=True)
 
 
 def reason(settings: Settings, looked: Looked) -> tuple[str, str]:

@@ -112,3 +112,17 @@ def test_the_same_rows_have_one_key_in_any_order_and_others_another() -> None:
     assert once.key_of("churn", rows[::-1]) == key
     assert once.key_of("other", rows) != key
     assert once.key_of("churn", labelled(["Yes", "Yes"])) != key
+
+
+def test_numbers_far_from_those_of_training_are_broken_data() -> None:
+    known, new = (table(rows).assign(x=GENERATOR.uniform(0, 100, rows)) for rows in (2000, ROWS))
+    [told] = checks.broken_features(SERVED, SimpleNamespace(X=known), new.assign(x=-new["x"]), times(ROWS))
+    assert "are far from those of training, 0." in told
+    assert checks.broken_features(SERVED, SimpleNamespace(X=known), new.assign(x=new["x"] + 40), times(ROWS)) == []
+
+
+def test_rows_that_repeat_others_count_once_unless_training_rows_do_too() -> None:
+    rows = pd.DataFrame({"inputs": [{"x": 1.0}, {"x": 1.0}, {"x": 2.0}], "truth": ["Yes", "Yes", "Yes"]})
+    few, many = table(100), pd.DataFrame({"c": ["a", "b"] * 50})
+    assert retrain.once_each(rows, SimpleNamespace(X=few))["inputs"].tolist() == [{"x": 1.0}, {"x": 2.0}]
+    assert len(retrain.once_each(rows, SimpleNamespace(X=many))) == 3

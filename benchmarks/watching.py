@@ -14,7 +14,6 @@ one of false alarms by months, as the windows of a month share one reference.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -25,8 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tables: threads that wait for each other cost more than they do
+from threadpoolctl import threadpool_limits
 
 COLLECTION = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(COLLECTION), str(COLLECTION / "tests")]
@@ -195,7 +193,9 @@ def rate_by_month(found: np.ndarray, generator: np.random.Generator) -> dict[str
     return {"count": int(found.sum()), "of": found.size, "rate": float(found.mean()), "low": low, "high": high}
 
 
-def retrainings(kinds: Iterable[str], years: int, generator: np.random.Generator) -> dict[str, dict[str, dict[str, float]]]:
+def retrainings(
+    kinds: Iterable[str], years: int, generator: np.random.Generator
+) -> dict[str, dict[str, dict[str, float]]]:
     """For each kind of year the rates of what became of its retrainings."""
     found = {}
     for kind in kinds:
@@ -206,6 +206,7 @@ def retrainings(kinds: Iterable[str], years: int, generator: np.random.Generator
     return found
 
 
+@threadpool_limits.wrap(limits=1)  # small tables: threads that wait for each other cost more than they do
 def measure() -> dict[str, Any]:
     """False alarms, shifts found, and what becomes of retrainings on what the checks were made for."""
     generator = np.random.default_rng(0)
@@ -219,6 +220,7 @@ def measure() -> dict[str, Any]:
     return found | retrainings((*FORESEEN, "quiet", "true change"), YEARS, generator)
 
 
+@threadpool_limits.wrap(limits=1)
 def measure_unforeseen() -> dict[str, Any]:
     """What becomes of retrainings on broken data of kinds that were chosen after the checks."""
     return retrainings(UNFORESEEN, UNFORESEEN_YEARS, np.random.default_rng(1))
