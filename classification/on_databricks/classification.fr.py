@@ -219,7 +219,8 @@ display(pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_i
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Les images d’une exécution sont aussi des artefacts. On y voit ce qui est presque à égalité : une différence à la troisième décimale n’est pas une raison de préférer un modèle que personne ne sait expliquer.
+# MAGIC Les images d’une exécution sont aussi des artefacts. On y voit ce qui est presque à égalité : une différence à
+# MAGIC la troisième décimale n’est pas une raison de préférer un modèle que personne ne sait expliquer.
 
 # COMMAND ----------
 

@@ -170,9 +170,9 @@ display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "sta
 # MAGIC %md
 # MAGIC ## Deux modèles
 # MAGIC
-# MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision de profondeur trois, et un gradient boosting. Chacun est une exécution avec ses paramètres,
-# MAGIC ses données et son modèle. Une seconde table, de clients qu’aucun des deux n’a vus, est gardée pour le
-# MAGIC contrôle.
+# MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision de profondeur
+# MAGIC trois, et un gradient boosting. Chacun est une exécution avec ses paramètres, ses données et son modèle. Une
+# MAGIC seconde table, de clients qu’aucun des deux n’a vus, est gardée pour le contrôle.
 
 # COMMAND ----------
 
@@ -248,8 +248,9 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Selon les règles ordinaires, elle ne doit pas être moins bonne que le champion, avec 95 % de confiance : c’est la borne inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe, devient `champion`, et l’ancien
-# MAGIC champion devient `previous`.
+# MAGIC Selon les règles ordinaires, elle ne doit pas être moins bonne que le champion, avec 95 % de confiance : c’est
+# MAGIC la borne inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe, devient `champion`, et
+# MAGIC l’ancien champion devient `previous`.
 
 # COMMAND ----------
 
