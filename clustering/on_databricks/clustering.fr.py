@@ -5,7 +5,8 @@
 # MAGIC K-Means divise une table de clients en segments, pour chaque nombre de segments d’un intervalle. Personne n’a
 # MAGIC dit d’avance à quel segment appartient un client, il n’y a donc pas de bonne réponse à laquelle comparer :
 # MAGIC quatre critères disent quel nombre de segments convient, et ils ne sont pas toujours d’accord. MLflow
-# MAGIC enregistre chaque nombre comme une exécution (*run*) : vous pouvez les comparer entre eux, nommer les segments et y placer de nouveaux clients.
+# MAGIC enregistre chaque nombre comme une exécution (*run*) : vous pouvez les comparer entre eux, nommer les
+# MAGIC segments et y placer de nouveaux clients.
 # MAGIC
 # MAGIC Le notebook demande un cluster muni d’un runtime Databricks ML (de 15.4 LTS à 17.3 LTS, sans GPU) ou du calcul
 # MAGIC serverless, et un accès à Internet pour les paquets. Exécutez-le cellule par cellule, de haut en bas.
@@ -206,7 +207,8 @@ run = mlflow.get_run(submitted.run_id)
 # MAGIC %md
 # MAGIC ## Ce que disent les critères
 # MAGIC
-# MAGIC - `inertia`, la somme des carrés des distances aux centres, diminue toujours ; son *coude* est le point où un segment de plus n’apporte plus grand-chose ;
+# MAGIC - `inertia`, la somme des carrés des distances aux centres, diminue toujours ; son *coude* est le point où
+# MAGIC   un segment de plus n’apporte plus grand-chose ;
 # MAGIC - `silhouette` (coefficient de silhouette, de -1 à 1) est élevé si les clients sont plus près de leur segment
 # MAGIC   que du suivant ;
 # MAGIC - `davies_bouldin` (indice de Davies-Bouldin) est bas si les segments sont étroits, comparés à ce qui les
@@ -260,7 +262,8 @@ display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/scatter.png"))
 # MAGIC
 # MAGIC Ouvrez **Experiments** dans la barre latérale et choisissez l’expérience du widget (ou la fiole à droite de ce
 # MAGIC notebook). Sélectionnez les exécutions filles, cliquez sur **Compare**, et mettez `n_clusters` en abscisse du
-# MAGIC nuage de points et un critère en ordonnée. La description de l’exécution parente décrit les segments en toutes lettres.
+# MAGIC nuage de points et un critère en ordonnée. La description de l’exécution parente décrit les segments en
+# MAGIC toutes lettres.
 # MAGIC Son chemin dans l’espace de travail est :
 
 # COMMAND ----------
