@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from model_files import reason
+from support.server_errors import refused_by_server
 from support.table import bad
 from target import Status, Target
 from versions import in_unity_catalog, now, tag_key, tags_of, versions, who
@@ -57,7 +58,7 @@ def record(target: Target, former: Collection[str] = (), starting: Collection[tu
             if _served(target.status()) == _served(status):  # else another process has changed it meanwhile
                 return
     except MlflowException as error:
-        _log.warning("the registry was not told of this deployment: %s", reason(error))
+        _log.warning("the registry was not told of this deployment: %s", refused_by_server(error) or reason(error))
 
 
 def _served(status: Status) -> dict[tuple[str, str], str]:

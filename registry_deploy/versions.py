@@ -238,9 +238,19 @@ def move_champion(name: str, version: str, *, judged_against: str | None, run_id
                 elif former is not None:
                     client.delete_registered_model_alias(name, PREVIOUS)
             raise
-        if before.get(CHALLENGER) == version:
-            client.delete_registered_model_alias(name, CHALLENGER)
         _note(name, version, former, run_id)
+        if before.get(CHALLENGER) == version:
+            _remove_alias(name, CHALLENGER)
+
+
+def _remove_alias(name: str, alias: str) -> None:
+    """Remove an alias that says no more; say so where it stays, as the champion has moved by now."""
+    try:
+        MlflowClient().delete_registered_model_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        click.echo(f"The alias {alias} of {name} stays: to remove it takes the right MANAGE on {name}.", err=True)
 
 
 def _note(name: str, version: str, former: str | None, run_id: str) -> None:
@@ -264,5 +274,5 @@ def step_back(name: str, version: str, left: str) -> bool:
     if aliases(name).get(CHAMPION) != left:
         return False
     move_champion(name, version, judged_against=left, run_id="")
-    MlflowClient().delete_registered_model_alias(name, PREVIOUS)
+    _remove_alias(name, PREVIOUS)
     return True

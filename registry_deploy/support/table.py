@@ -225,7 +225,7 @@ def _form_of(path: Path, folder: Path) -> Any:
 
 def is_url(source: str) -> bool:
     """Whether a source is an address, and not a path of this machine."""
-    return "://" in source or source.startswith(("dbfs:/", "mlflow-artifacts:/"))
+    return "://" in source or source.startswith("dbfs:/")
 
 
 def is_catalog_name(source: str) -> bool:

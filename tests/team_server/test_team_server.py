@@ -23,10 +23,12 @@ import requests
 import sqlalchemy
 import yaml
 from click.testing import CliRunner
+from examples import module
 from git_server import GitServer, Repository
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.server.auth.client import AuthServiceClient
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from running import COLLECTION, Outcome, model_logged
@@ -195,6 +197,22 @@ def refused(outcome: Outcome, user: str, right: str) -> None:
 def test_register_names_the_right_that_a_data_scientist_lacks(users: dict[str, User], registered: str) -> None:
     [registering] = users["alice"].run("registry_deploy", ("register", {"model_uri": registered, "name": "churn"}))
     refused(registering, "alice", "EDIT on the registered model")
+
+
+def test_who_may_edit_but_not_manage_promotes_and_is_told_which_alias_stays(
+    users: dict[str, User], registered: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = users["alice"].client, users["bob"]
+    alice.create_registered_model("edited")
+    alice.create_model_version("edited", registered, model_id=registered.split("/")[-1])
+    alice.set_registered_model_alias("edited", "challenger", "1")
+    AuthServiceClient(alice.tracking_uri).grant_user_permission("bob", "registered_model", "edited", "EDIT")
+    client = bob.client
+    module("registry_deploy", "versions").move_champion("edited", "1", judged_against=None, run_id="0" * 32)
+    aliases = client.get_registered_model("edited").aliases
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "challenger": "1"}
+    assert client.get_model_version("edited", "1").tags["evaluation_run"] == "0" * 32
+    assert "The alias challenger of edited stays: to remove it takes the right MANAGE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
