@@ -29,6 +29,14 @@ from support.entry_point import FOLDER
 from support.table import is_url
 
 
+def logged_table(name: str) -> str:
+    """Where a project can read a file that the active run has logged: a copy of it, where only the server can."""
+    uri = str(mlflow.get_artifact_uri(name))
+    if uri.startswith("mlflow-artifacts:"):
+        return str(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    return uri.removeprefix("file://")
+
+
 @dataclass(frozen=True)
 class Origin:
     """The `mlflow run` that a model came from.

@@ -19,7 +19,7 @@ from checks import broken_features, broken_labels
 from drift import find_drift, log_drift, pick_version
 from measures import DRIFT, UNDECIDED
 from once import alone, decided, key_of
-from origin import origin_of, run_project, train_again, try_project
+from origin import logged_table, origin_of, run_project, train_again, try_project
 from records import read_records, window_of
 from reference import CHAMPION, Reference, Served, find_served, read_labelled, read_reference, say_doubt
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
@@ -246,8 +246,7 @@ def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
         for name, table in (("training", training), ("validation", validation)):
             table.to_parquet(Path(folder) / f"{name}.parquet", index=False)
             mlflow.log_artifact(f"{folder}/{name}.parquet")
-    root = mlflow.get_artifact_uri().removeprefix("file://").rstrip("/")
-    return f"{root}/training.parquet", f"{root}/validation.parquet", period
+    return logged_table("training.parquet"), logged_table("validation.parquet"), period
 
 
 @click.command(params=[*LABEL_OPTIONS])

@@ -26,7 +26,7 @@ from conclude import conclude_canary
 from drift import find_drift, log_drift, pick_version, shown
 from labels import by_week, log_labels
 from labels import shown as shown_labels
-from origin import project_of, run_project, train_again
+from origin import logged_table, project_of, run_project, train_again
 from records import read_records, window_of
 from reference import CHAMPION, find_served, read_reference
 from retrain import Settings, retrain_champion
@@ -123,12 +123,11 @@ def begin(world: World, classification: str) -> None:
         for what, rows in (("before", learnt), ("first_validation", validation)):
             rows.to_csv(f"{folder}/{what}.csv", index=False)
             mlflow.log_artifact(f"{folder}/{what}.csv")
-    root = mlflow.get_artifact_uri().removeprefix("file://").rstrip("/")
     origin = project_of(classification, "decision_tree", {"random_state": "0"})
     click.echo(f"The first champion learns from {len(learnt):,} customers: {origin.line}")
-    model_uri, _ = train_again(origin, "data", f"{root}/before.csv", "first champion")
+    model_uri, _ = train_again(origin, "data", logged_table("before.csv"), "first champion")
     run_project(settings.registry_deploy, "register", {"model_uri": model_uri, "name": name}, "register")
-    judged = {"model_uri": f"models:/{name}@challenger", "data": f"{root}/first_validation.csv"}
+    judged = {"model_uri": f"models:/{name}@challenger", "data": logged_table("first_validation.csv")}
     run_project(settings.registry_deploy, "promote", judged, "first gate")
     where = {"endpoint": settings.endpoint, "directory": settings.directory, "port": urlsplit(world.url).port}
     asked = {"model_uri": f"models:/{name}@{CHAMPION}", "record": world.live}
