@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import yaml
 from team import FEW_RETRIES, TEAM_SERVER, User, free_ports
@@ -45,9 +46,11 @@ def users(server: Any) -> dict[str, User]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def environment_of_this_process() -> Iterator[None]:
-    """The environment as it was, for the files that this worker tests next."""
-    before = dict(os.environ)
+def environment_of_this_process(server: Any) -> Iterator[None]:
+    """This server is that of the process; afterwards all is as it was, for the files that this worker tests next."""
+    before, uri = dict(os.environ), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server.uri)
     yield
+    mlflow.set_tracking_uri(uri)
     os.environ.clear()
     os.environ.update(before)
