@@ -170,8 +170,8 @@ def half_a_quiet_year(world: World) -> None:
             retrain(world, month, 2)
 
 
-def the_world_changes(world: World) -> None:
-    """July to September: a shift, its notice, late labels, and a retraining that the gate judges."""
+def the_world_changes(world: World) -> bool:
+    """July to September: a shift, its notice, late labels, and a retraining that the gate judges: does it pass?"""
     say(7, "Fibre becomes dearer, and customers leave for it.")
     world.ask(7)
     look(world, 7, whole=True)
@@ -190,11 +190,10 @@ def the_world_changes(world: World) -> None:
 
     say(9, "The true answers of August arrive: drift asks for a retraining, and there are labels to learn from.")
     world.know(8)
-    decision = retrain(world, 8, 2)
-    if decision != "promoted":
-        raise click.ClickException(f"the story needs a new champion, and the gate said: {decision}.")
+    passed = retrain(world, 8, 2) == "promoted"
     click.echo("Once more, on the same rows:")
     retrain(world, 8, 2)
+    return passed
 
 
 def the_canary(world: World) -> None:
@@ -251,8 +250,10 @@ def story(name: str, random_state: int, classification: str, registry_deploy: st
         try:
             begin(world, classification)
             half_a_quiet_year(world)
-            the_world_changes(world)
-            the_canary(world)
+            if the_world_changes(world):
+                the_canary(world)
+            else:
+                click.echo("\nThe gate lets no new champion in: the old one goes on alone.")
         finally:
             if Path(settings.directory).exists():
                 where = {"endpoint": name, "directory": settings.directory}
