@@ -307,24 +307,15 @@ def score(
     columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
     added = [column.alias(name) for name, column in columns.items() if name not in sums]
     observation = Observation()
-    hashes = functions.xxhash64(*map(_column, present.values())).cast("decimal(38,0)")
     observed = {
         "rows": functions.count(functions.lit(1)),
-        "hash": functions.sum(hashes),
+        "hash": functions.sum(functions.xxhash64(*map(_column, present.values())).cast("decimal(38,0)")),
         **{f"unseen {name}": functions.count_if(condition) for name, condition in strange.items()},
         **{f"sum {name}": functions.sum(columns[name].cast("long")) for name in sums},
     }
     with tempfile.TemporaryDirectory() as folder, one_line("data", "scoring"):
         scorer = _scorer(frame.sparkSession, f"{folder}/scorer", model_uri, example)
-        types = dict(frame.dtypes)
-        # Whole numbers beside missing ones would be rounded on their way to pandas.
-        coded = [name for name in known if name in present and types[present[name]] in ("bigint", "int")]
-        cells = {
-            name: _column(column).cast("string") if name in coded else _column(column)
-            for name, column in present.items()
-        }
-        asked = functions.struct(*(cell.alias(name) for name, cell in cells.items()))
-        scored = frame.withColumn("scored ", scorer(asked))
+        scored = frame.withColumn("scored ", scorer(functions.struct(*_asked(frame, present, known))))
         scored = scored.observe(observation, *(value.alias(name) for name, value in observed.items()))
         written = _write(scored.select(*map(_column, frame.columns), *added), output)
         counts = _counts(written, _column(example.columns[0]))
@@ -336,6 +327,15 @@ def score(
         }
     totals = {name: found[f"sum {name}"] for name in sums}
     return found["rows"], counts, unseen, totals, f"{int(found['hash']) % 2**32:08x}"
+
+
+def _asked(frame: DataFrame, present: dict[str, str], known: Iterable[str]) -> list[Column]:
+    """The columns for the model, under its names. Codes go as text: beside missing ones pandas would round them."""
+    types, cells = dict(frame.dtypes), {name: _column(column) for name, column in present.items()}
+    for name in known:
+        if name in present and types[present[name]] in ("bigint", "int"):
+            cells[name] = cells[name].cast("string")
+    return [cell.alias(name) for name, cell in cells.items()]
 
 
 def _counts(frame: DataFrame, column: Column) -> Counter[str]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -60,36 +61,25 @@ class JobsBackend(AbstractBackend):
 
         Raises ExecutionException, one line, for whatever goes wrong. No run is RUNNING and no job active afterwards.
         """
-        params = params or {}
-        config = read_config(backend_config)
+        params, config = params or {}, read_config(backend_config)
         try:
-            client = connect(tracking_uri)
-            experiment_id = checked_experiment(experiment_id)
-            if version and Path(project_uri.partition("#")[0]).exists():
-                raise ExecutionException(
-                    f"--version {version} would switch the branch of {project_uri}, your own folder: give a Git URL."
-                )
-            folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
-            project = load_project(str(folder))
-            python, runtime = python_of(config, client)
-            requirements = [] if config.libraries is not None else requirements_of(project)
-            named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
-            check_pins([*requirements, *named], python, runtime)
-            command = command_of(project, entry_point, params, folder)
+            ready = prepare(project_uri, entry_point, params, version, config, tracking_uri, experiment_id)
         except FAILURES as error:
             raise ExecutionException(one_line(error)) from None
+        client, project, folder = ready.client, ready.project, ready.folder
 
         run_id, place, job, good = "", "", None, True
         try:
             with uninterrupted():  # otherwise there might be a run, or a job, of which nobody knows
-                run_id = create_run(project_uri, experiment_id, folder, version, entry_point, params)
-            own = {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_EXPERIMENT_ID": experiment_id, "MLFLOW_RUN_ID": run_id}
-            packed = pack(folder, {**command, "environment": own})
+                run_id = create_run(project_uri, ready.experiment_id, folder, version, entry_point, params)
+            own = {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_RUN_ID": run_id}
+            own["MLFLOW_EXPERIMENT_ID"] = ready.experiment_id
+            packed = pack(folder, {**ready.command, "environment": own})
             place = place_of(client, config, run_id)
-            upload(client, place, packed, requirements)
+            upload(client, place, packed, ready.requirements)
             name = f"{project.name or folder.name} {entry_point}"
             with uninterrupted():
-                job = submit(client, config, name, run_id, place, requirements)
+                job = submit(client, config, name, run_id, place, ready.requirements)
             describe(client, job, config)
             if waits(config):
                 good = job.wait()
@@ -107,6 +97,44 @@ class JobsBackend(AbstractBackend):
         if not good:
             raise ExecutionException(f"The run {run_id} failed.")
         return job
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was found in order before a run exists: the workspace, the project, and how its entry point is started."""
+
+    client: WorkspaceClient
+    experiment_id: str
+    folder: Path
+    project: Any
+    command: dict[str, Any]
+    requirements: list[str]
+
+
+def prepare(
+    project_uri: str,
+    entry_point: str,
+    params: dict[str, str],
+    version: str | None,
+    config: JobConfig,
+    tracking_uri: str,
+    experiment_id: str | None,
+) -> Ready:
+    """Check all that can be known before a run exists. Raises one of FAILURES for what is wrong."""
+    client = connect(tracking_uri)
+    experiment_id = checked_experiment(experiment_id)
+    if version and Path(project_uri.partition("#")[0]).exists():
+        raise ExecutionException(
+            f"--version {version} would switch the branch of {project_uri}, your own folder: give a Git URL."
+        )
+    folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
+    project = load_project(str(folder))
+    python, runtime = python_of(config, client)
+    requirements = [] if config.libraries is not None else requirements_of(project)
+    named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
+    check_pins([*requirements, *named], python, runtime)
+    command = command_of(project, entry_point, params, folder)
+    return Ready(client, experiment_id, folder, project, command, requirements)
 
 
 def connect(tracking_uri: str) -> WorkspaceClient:

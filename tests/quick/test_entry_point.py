@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import click
 import pytest
 from mlflow.exceptions import MlflowException
+from running import Store
 
 from support.entry_point import FiniteRange, run_command, say_where_to_look
 
 
 @pytest.fixture(autouse=True)
-def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give the test runner its signals back, and no tracking store of the machine's."""
+def own_signals(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the test runner its signals back, and no tracking store of the machine's, nor one that is made here."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train.py"])
