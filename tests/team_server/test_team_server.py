@@ -14,6 +14,7 @@ from typing import Any
 
 import alembic.command
 import click
+import mlflow
 import mlflow.cli
 import mlflow.db
 import psutil
@@ -163,6 +164,13 @@ def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User],
         bob.mlflow(*run, *(word for option in of_demo for word in ("-P", option)))
         child = next(run for run in runs_of(bob) if "auc" in run.data.metrics)
         bob.mlflow(*run, "-e", "reproduce", "-P", f"run_id={child.info.run_id}", "-P", "env_manager=local")
+
+
+def test_watch_hands_a_project_what_only_the_server_can_read(users: dict[str, User]) -> None:
+    with mlflow.start_run(experiment_id=experiment(users["alice"].client, "alice")):
+        assert str(mlflow.get_artifact_uri()).startswith("mlflow-artifacts:")
+        mlflow.log_text("churn\nyes\n", "table.csv")
+        assert Path(module("watch", "origin").logged_table("table.csv")).read_text() == "churn\nyes\n"
 
 
 def test_the_files_of_a_model_are_as_safe_as_its_experiment(
