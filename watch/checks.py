@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2, chi2_contingency, ncx2
 
 from measures import FEW_VALUES
 from reference import Reference, Served
@@ -19,11 +20,16 @@ MISSING = 0.5  # how much more of a column is missing, as a share of all rows
 FEW_ROWS = 50  # of a week: fewer are looked at with the whole window only
 FEW_LABELS = 100  # the same, of labelled rows
 FEW_OF_CLASS = 20  # labelled rows of each class, for the same
+SURE = 1e-4  # chance that rows as in training hide the link between two columns: a weaker link is not looked at
 
 
 def weeks_of(times: pd.Series, few: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The whole window and each of its weeks with at least so many rows: a name and which rows belong to it (rows,)."""
+    """The window, its halves, and each week with at least so many rows: a name and which rows belong to it (rows,)."""
     yield "the window", np.ones(len(times), dtype=bool)
+    first = (times < times.min() + (times.max() - times.min()) / 2).to_numpy()
+    if min(first.sum(), (~first).sum()) >= few:
+        yield "the first half of the window", first
+        yield "the second half of the window", ~first
     weeks = times.dt.tz_localize(None).dt.to_period("W").dt.start_time
     for week, count in weeks.value_counts().sort_index().items():
         if count >= few:
@@ -40,7 +46,46 @@ def broken_features(served: Served, reference: Reference, X: pd.DataFrame, times
         for name in served.columns:
             if name not in found and (why := _broken(served.kind(name), reference.X[name], X.loc[member, name])):
                 found[name] = f"column {name!r} in {when}: {why}"
+    return list(found.values()) or broken_links(served, reference, X, times)
+
+
+def broken_links(served: Served, reference: Reference, X: pd.DataFrame, times: pd.Series) -> list[str]:
+    """Columns that have nothing to do any more with the one that they went along with in training: moved by a row, say.
+
+    Numbers in quarters, the ten commonest categories. Chi-squared of independence, where its power (Cohen, Statistical
+    Power Analysis, 1988) is such that a link as in training shows in all but SURE of such windows.
+    """
+    codes = {name: _coded(served.kind(name), reference.X[name], X[name]) for name in served.columns}
+    found: dict[str, str] = {}
+    for name, (old, new) in codes.items():
+        links = {other: _dependence(old, codes[other][0])[0] / len(old) for other in codes if other != name}
+        partner = max(links, key=lambda other: links[other], default=name)
+        for when, member in weeks_of(times, FEW_ROWS) if links else ():
+            value, freedom = _dependence(new[member], codes[partner][1][member])
+            bound = chi2.ppf(0.95, freedom) if freedom else -1.0
+            if value + freedom <= bound and ncx2.cdf(bound, freedom, links[partner] * member.sum()) < SURE:
+                told = f"it has nothing to do with {partner!r} any more, and went along with it in training"
+                found.setdefault(name, f"column {name!r} in {when}: {told}")
     return list(found.values())
+
+
+def _coded(kind: str, old: pd.Series, new: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of a column as small whole numbers (rows,): quarters of training, or ranks of its categories."""
+    if kind == "number" and old.nunique() > FEW_VALUES:
+        edges = np.unique(np.nanquantile(old.to_numpy(dtype=float), [0.25, 0.5, 0.75]))
+        sides = [np.where(each.isna(), 4, np.searchsorted(edges, each.to_numpy(dtype=float))) for each in (old, new)]
+    else:
+        ranks = {value: min(place, 9) for place, value in enumerate(old.value_counts().index)}
+        sides = [each.map(ranks).fillna(10).to_numpy(dtype=int) for each in (old, new)]
+    return sides[0], sides[1]
+
+
+def _dependence(one: np.ndarray, other: np.ndarray) -> tuple[float, int]:
+    """By how much the chi-squared of two columns is above what it is without a link, and its degrees of freedom."""
+    table = np.bincount(one * 11 + other, minlength=121).reshape(11, 11)
+    table = table[table.any(axis=1)][:, table.any(axis=0)]
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    return (float(chi2_contingency(table, correction=False).statistic) - freedom if freedom else 0.0), freedom
 
 
 def _broken(kind: str, old: pd.Series, new: pd.Series) -> str:

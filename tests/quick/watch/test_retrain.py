@@ -126,3 +126,15 @@ def test_rows_that_repeat_others_count_once_unless_training_rows_do_too() -> Non
     few, many = table(100), pd.DataFrame({"c": ["a", "b"] * 50})
     assert retrain.once_each(rows, SimpleNamespace(X=few))["inputs"].tolist() == [{"x": 1.0}, {"x": 2.0}]
     assert len(retrain.once_each(rows, SimpleNamespace(X=many))) == 3
+
+
+def test_a_column_that_is_moved_by_a_row_is_broken_data_and_one_that_goes_along_with_none_is_not() -> None:
+    known, new = (
+        table(rows).assign(y=lambda rows: rows["x"] + GENERATOR.normal(size=len(rows))) for rows in (2000, ROWS)
+    )
+    served = SimpleNamespace(columns=["x", "y", "c"], kind=lambda name: "category" if name == "c" else "number")
+    for name, expected in (("", []), ("c", []), ("y", ["'x'", "'y'"])):
+        moved = new.assign(**{name: np.roll(new[name], 1)}) if name else new
+        told = checks.broken_features(served, SimpleNamespace(X=known), moved, times(ROWS))
+        assert [each.split()[1] for each in told] == expected
+        assert all("it has nothing to do with" in each for each in told)
