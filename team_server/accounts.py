@@ -10,9 +10,10 @@ are removed.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import mlflow
@@ -24,6 +25,7 @@ from mlflow.exceptions import MlflowException
 if TYPE_CHECKING:
     from mlflow.server.auth.client import AuthServiceClient
 
+SHORTEST = 12  # characters of a password that MLflow takes
 RIGHTS = ("READ", "USE", "EDIT", "MANAGE")
 
 Grant = tuple[str, str, str]  # a user, a type of resource, and the resource's id or name
@@ -38,35 +40,92 @@ class Accounts:
     registered_models: dict[str, dict[str, str]]
 
 
+class OnceEach(yaml.BaseLoader):
+    """YAML in which all is text, digits too, and a key stands once: else the last of two lines would silently count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; raises yaml.constructor.ConstructorError where a key stands twice."""
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, parameter: str, like: str) -> dict[str, Any]:
+    """The mapping that a file holds, all of it as text.
+
+    Raises:
+        click.BadParameter: if it is no such file.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), OnceEach)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        told = f"{path}, line {mark.line + 1}: {error.problem}" if mark else f"{path} is no text file"  # type: ignore[union-attr]
+        raise click.BadParameter(f"{told}.", param_hint=parameter) from None
+    if not isinstance(content, dict):
+        raise click.BadParameter(f"{path} needs {like}.", param_hint=parameter)
+    return content
+
+
 def read_accounts(path: Path) -> Accounts:
     """Read and check the file.
 
     Raises:
-        click.BadParameter: if it is no such file, or names a user or a right that does not exist.
+        click.BadParameter: if it is no such file, or names a user, a right or a model that cannot be.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        accounts = Accounts(**content)
-        given = [*accounts.experiments.items(), *accounts.registered_models.items()]
-        pairs = [(where, user, right) for where, rights in given for user, right in rights.items()]
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        message = f"{path} needs users, experiments and registered_models, as accounts.yaml: {error}."
-        raise click.BadParameter(" ".join(message.split()), param_hint="--accounts") from None
-    for where, user, right in pairs:
-        if user not in accounts.users:
-            raise click.BadParameter(f"{where}: {user!r} is none of users.", param_hint="--accounts")
-        if right not in RIGHTS:
-            raise click.BadParameter(f"{where}: {right!r} is none of {', '.join(RIGHTS)}.", param_hint="--accounts")
-    return accounts
+    like = "users, experiments and registered_models, as accounts.yaml"
+    content = read_yaml(path, "--accounts", like)
+    if wrong := mistake(content):
+        raise click.BadParameter(f"{path} needs {like}." if wrong == "keys" else wrong, param_hint="--accounts")
+    return Accounts(**content)
+
+
+def mistake(content: dict[str, Any]) -> str:
+    """What is wrong with the content of a file of accounts; empty where nothing is."""
+    if set(content) != {"users", "experiments", "registered_models"}:
+        return "keys"
+    users = content["users"]
+    if not isinstance(users, list):
+        return f"users: {users!r} is no list such as [alice, bob]."
+    for place, user in enumerate(users):
+        if not isinstance(user, str) or not re.fullmatch(r"[^\s:]+", user):
+            return f"users: {user!r} is no name without spaces and colons."
+        if user in users[:place]:
+            return f"users: {user!r} stands twice."
+    for kind in ("experiments", "registered_models"):
+        if not isinstance(content[kind], dict):
+            return f"{kind}: {content[kind]!r} is no mapping such as {{churn: {{gate: MANAGE}}}}; for none, write {{}}."
+        for name, rights in content[kind].items():
+            if not name.strip() or (kind == "registered_models" and re.search("[/:]", name)):
+                return f"{kind}: {name!r} is a name that MLflow does not allow."
+            if not isinstance(rights, dict):
+                return f"{name}: {rights!r} is no mapping such as {{gate: MANAGE}}; for none, write {{}}."
+            for user, right in rights.items():
+                if user not in users:
+                    return f"{name}: {user!r} is none of users."
+                if right not in RIGHTS:
+                    return f"{name}: {right!r} is none of {', '.join(RIGHTS)}."
+    return ""
 
 
 def read_passwords(path: Path | None, users: list[str]) -> dict[str, str]:
-    """The passwords of a file with a line `name: password` each, or of PASSWORD_<NAME> in the environment."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    """The passwords of a file with a line `name: password` each, or of PASSWORD_<NAME> in the environment.
+
+    Raises:
+        click.BadParameter: if it is no such file, or a password is shorter than MLflow allows.
+    """
+    found = read_yaml(path, "--passwords", "lines such as alice: password") if path else {}
     for user in users:
         if value := os.environ.get(f"PASSWORD_{user.upper()}"):
             found[user] = value
-    return {user: str(password) for user, password in found.items()}
+    for user in users:
+        if not isinstance(password := found.get(user, " " * SHORTEST), str) or len(password) < SHORTEST:
+            raise click.BadParameter(
+                f"{user}: the password has fewer than {SHORTEST} characters.", param_hint="--passwords"
+            )
+    return found
 
 
 def existing() -> tuple[dict[str, bool], dict[Grant, str]]:
@@ -150,6 +209,18 @@ def apply_grants(client: AuthServiceClient, accounts: Accounts, ids: dict[str, s
             click.echo(f"{user}: no right on {names[kind, key]} any more")
 
 
+def apply(accounts: Accounts, passwords: dict[str, str]) -> None:
+    """Make the server what the file says."""
+    users, _ = existing()
+    from mlflow.server.auth.client import AuthServiceClient  # late: it loads the whole server
+
+    client = AuthServiceClient(mlflow.get_tracking_uri())
+    apply_users(client, accounts, passwords, users)
+    ids = apply_resources(accounts)
+    _, grants = existing()  # only now: who made an experiment meanwhile manages it
+    apply_grants(client, accounts, ids, grants)
+
+
 @click.command()
 @click.option("--accounts", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--passwords", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -159,14 +230,12 @@ def main(path: Path, passwords: Path | None) -> None:
         if name not in os.environ:
             raise click.UsageError(f"Set {name}: of the server, and of its administrator.")
     accounts = read_accounts(path)
-    users, _ = existing()
-    from mlflow.server.auth.client import AuthServiceClient  # late: it loads the whole server
-
-    client = AuthServiceClient(mlflow.get_tracking_uri())
-    apply_users(client, accounts, read_passwords(passwords, accounts.users), users)
-    ids = apply_resources(accounts)
-    _, grants = existing()  # only now: who made an experiment meanwhile manages it
-    apply_grants(client, accounts, ids, grants)
+    known = read_passwords(passwords, accounts.users)
+    try:
+        apply(accounts, known)
+    except (MlflowException, requests.RequestException) as error:
+        told = " ".join(str(error).split())
+        raise click.UsageError(f"{mlflow.get_tracking_uri()} did not do all of it: {told}") from None
     click.echo(f"{mlflow.get_tracking_uri()} is as {path} says.")
 
 

