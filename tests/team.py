@@ -14,7 +14,7 @@ from typing import Any
 
 from fork_server import forks
 from mlflow import MlflowClient
-from running import COLLECTION, PROGRAMS, Outcome
+from running import COLLECTION, PROGRAMS, Outcome, Store
 
 TEAM_SERVER = COLLECTION / "team_server"
 Command = tuple[str, dict[str, Any]]  # compare, or registry list; and options
@@ -79,3 +79,19 @@ def free_ports() -> int:
             continue
         return port
     raise AssertionError("no ports are free")
+
+
+class StoreOfUser(Store):
+    """The team's server as a user sees it, for tests that take a store."""
+
+    def __init__(self, folder: Path, user: User) -> None:
+        self.folder, self.user, self.environment = folder, user, user.in_experiment()
+        del self.environment["MLFLOW_EXPERIMENT_NAME"]
+
+    @property
+    def uri(self) -> str:
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    @property
+    def client(self) -> MlflowClient:
+        return self.user.client

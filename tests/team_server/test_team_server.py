@@ -166,6 +166,25 @@ def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User],
         bob.mlflow(*run, "-e", "reproduce", "-P", f"run_id={child.info.run_id}", "-P", "env_manager=local")
 
 
+def test_a_line_of_cron_follows_the_champion_with_an_account_that_may_only_read(
+    users: dict[str, User], registered: str, tmp_path: Path
+) -> None:
+    """As on the page, but for a directory and a port of the test's own."""
+    page = (TEAM_SERVER / "README.md").read_text(encoding="utf-8")
+    typed = re.search(r"python deploy\.py deploy --(model_uri)=(models:/churn@champion)$", page, re.MULTILINE)
+    assert typed
+    bob, since, place = users["bob"], time.time(), {"directory": str(tmp_path / "served")}
+    deploying = ("deploy deploy", {typed[1]: typed[2], "port": -1, **place})
+    first, again, ended = bob.run("registry_deploy", deploying, deploying, ("deploy undeploy", place))
+    assert [outcome.code for outcome in (first, again, ended)] == [0, 0, 0], first.output + again.output + ended.output
+    assert "the registry was not told of this deployment" in first.output
+    address = re.search(r"http://127.0.0.1:\d+/invocations", first.output)
+    assert address
+    assert address[0] in again.output  # the process of before: another one would have taken another port
+    assert "green" not in again.output
+    assert runs_of(bob, since) == []
+
+
 def test_watch_hands_a_project_what_only_the_server_can_read(users: dict[str, User]) -> None:
     with mlflow.start_run(experiment_id=experiment(users["alice"].client, "alice")):
         assert str(mlflow.get_artifact_uri()).startswith("mlflow-artifacts:")
@@ -322,6 +341,35 @@ def test_without_the_store_a_model_is_not_half_logged(server: Any, users: dict[s
     assert [run.info.status for run in runs_of(bob, since)] == ["FAILED"]
     models = bob.client.search_logged_models([experiment(bob.client, "bob")])
     assert "READY" not in {model.status for model in models if model.creation_timestamp > 1000 * since}
+
+
+def test_a_store_that_fills_up_while_a_model_is_logged_registers_no_half_model(
+    server: Any, users: dict[str, User], tmp_path: Path
+) -> None:
+    bob, since = users["bob"], time.time()
+    parts = {f"part{number:02}": tmp_path / f"part{number:02}" for number in range(24)}
+    for path in parts.values():
+        path.write_bytes(os.urandom(2**20))
+    server.stop("s3")
+    server.start_store("-volume.max=9", "-master.volumeSizeLimitMB=1")  # there is room for some of the parts
+    try:
+        large: Any = {"name": "large", "artifacts": {name: str(path) for name, path in parts.items()}}
+        large |= {"python_model": lambda model_input: model_input, "pip_requirements": []}
+        with (
+            pytest.raises(MlflowException, match="mlflow-artifacts"),
+            mlflow.start_run(experiment_id=experiment(bob.client, "bob")) as run,
+        ):
+            mlflow.pyfunc.log_model(**large, registered_model_name="large")
+        [training] = bob.run("classification", ("train decision_tree", {}))
+    finally:
+        server.stop("s3")
+        server.start_store()
+    assert training.code == 2, training.output
+    assert "could not do mlflow-artifacts/artifacts" in training.error
+    assert [run.info.status for run in runs_of(bob, since)] == ["FAILED"] * 2
+    half = model_logged(bob.client.get_run(run.info.run_id))
+    assert 0 < len(bob.client.list_logged_model_artifacts(half, "artifacts")) < len(parts)
+    assert "large" not in {model.name for model in bob.client.search_registered_models()}
 
 
 def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, User], registered: str) -> None:

@@ -1,4 +1,4 @@
-"""`mlflow run <git-url>#watch` tells a year: broken data become nothing, a changed world a new champion."""
+"""`mlflow run <git-url>#watch` tells a year, here on a team's server with a data scientist's account."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import pytest
 from git_server import HERMETIC, GitServer, Repository, copy_collection
 from pages import assert_quoted, steps
 from running import COLLECTION, Outcome, Store
+from team import StoreOfUser, User
 
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"]
+
+
+@pytest.fixture(scope="module")
+def store(users: dict[str, User], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return StoreOfUser(tmp_path_factory.mktemp("store"), users["alice"])
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,9 @@ def told(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     repository.commit("The collection")
     with GitServer(served) as server:
         environment = {**HERMETIC, "TMPDIR": str(folder), "NO_PROXY": "127.0.0.1"}
-        outcome = store.mlflow_run(f"{server.url('collection')}#watch", "main", {}, environment=environment)
+        outcome = store.mlflow_run(
+            f"{server.url('collection')}#watch", "main", {}, "--experiment-name", "alice", environment=environment
+        )
     assert outcome.code == 0, outcome.output
     assert not list(folder.rglob("endpoint"))
     return outcome
