@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 from collections.abc import Iterator
@@ -116,3 +117,22 @@ def test_the_command_that_opens_the_ui_can_be_typed_as_it_is_printed(
     say_where_to_look()
     command = capsys.readouterr().out.splitlines()[0].removeprefix("See the run: ")
     assert shlex.split(command)[-2:] == ["--backend-store-uri", "sqlite:////home/a b/mlflow.db"]
+
+
+def test_a_server_that_no_longer_lets_the_user_in_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise MlflowException("API request to endpoint /api/2.0/mlflow/runs/get failed with error code 401 != 200.")
+
+    monkeypatch.setattr("mlflow.last_active_run", refuse)
+    assert ended(click.UsageError("The account is gone."), capsys) == (2, "Error: The account is gone.\n")
+
+
+def test_a_project_started_inside_may_choose_its_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mlflow run` refuses an id beside a name, and it has given this process the id."""
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "churn")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    with pytest.raises(SystemExit):
+        run_command(click.Command("main"))
+    assert "MLFLOW_EXPERIMENT_NAME" not in os.environ

@@ -57,6 +57,8 @@ def run_command(command: click.Command) -> NoReturn:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it says "Downloading" of what lies here
     if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):  # `say_where_to_look` prints the link
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):  # chosen by `mlflow run`; an inner one refuses both
+        os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
     heed_interrupts()
     _refuse_relative_store()
     run_id = os.environ.get("MLFLOW_RUN_ID")  # read now: the first start_run() deletes it
@@ -145,17 +147,16 @@ def _refuse_relative_store() -> None:
 def _end(line: str, run_id: str | None, code: int) -> NoReturn:
     """Print a line, leave it on the page of the run, if there is one, and exit."""
     click.echo(line, err=True)
-    if run_id is None and "mlflow" in sys.modules:
-        last = sys.modules["mlflow"].last_active_run()
-        run_id = last.info.run_id if last else None
-    if run_id is not None:
-        from mlflow import MlflowClient  # late: a mistake in the command line is answered before MLflow is loaded
+    if run_id is not None or "mlflow" in sys.modules:
+        import mlflow  # late: a mistake in the command line is answered before MLflow is loaded
         from mlflow.exceptions import MlflowException
 
-        _name_run(run_id)
         with suppress(MlflowException):  # the store is away, or the run deleted: the line above says what matters
-            for key in ("error", "mlflow.note.content"):
-                MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
+            last = None if run_id else mlflow.last_active_run()
+            if run_id := run_id or (last.info.run_id if last else None):
+                _name_run(run_id)
+                for key in ("error", "mlflow.note.content"):
+                    mlflow.MlflowClient().set_tag(run_id, key, line.removeprefix("Error: "))
     sys.exit(code)
 
 
