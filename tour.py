@@ -6,8 +6,10 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +42,7 @@ QUIET = {
 MODEL = "churn_tour"  # the registered model
 # The gate judges by other rows of the same table, which no model may have been fitted on.
 TRAINING = "../registry_deploy/data/churn_training.csv"  # as classification sees it
+CUSTOMERS = "data/churn_validation.csv"  # who ask the endpoint, as registry_deploy sees it
 
 
 class StepFailedError(Exception):
@@ -126,8 +129,10 @@ def deploy(tour: Tour) -> None:
     endpoint = f"tour-{tour.parent.info.run_id[:8]}"  # two tours at a time do not meet
     try:
         uri = f"models:/{MODEL}@champion"
-        tour.run("deploy", "registry_deploy", "deploy", endpoint=endpoint, model_uri=uri, port=-1)
-        tour.run("score", "registry_deploy", "score", endpoint=endpoint)
+        tour.run(
+            "deploy", "registry_deploy", "deploy", endpoint=endpoint, model_uri=uri, port=-1, record=recorded(tour)
+        )
+        tour.run("score", "registry_deploy", "score", endpoint=endpoint, data=CUSTOMERS)
     finally:
         tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
 
@@ -137,6 +142,16 @@ def reproduce(tour: Tour) -> None:
     if reason := why_not_reproducible(trained, tour.parent):
         raise LeftOutError(f"{reason}. From the address of a repository it works: mlflow run https://...")
     tour.run("reproduce", "git_project", "reproduce", run_id=trained.info.run_id, env_manager=tour.manager)
+
+
+def watch(tour: Tour) -> None:
+    endpoint = f"tour-{tour.parent.info.run_id[:8]}"
+    tour.run("watch", "watch", "drift", record=recorded(tour), endpoint=endpoint, name=MODEL)
+
+
+def recorded(tour: Tour) -> str:
+    """The folder of what the endpoint was asked and has answered."""
+    return str(Path(tempfile.gettempdir()) / f"tour-{tour.parent.info.run_id[:8]}")
 
 
 class Step(NamedTuple):
@@ -181,7 +196,7 @@ STEPS = {
         deploy,
         ("classification", "register"),
         "The champion answers requests.",
-        "It is served over HTTP on this machine, gets four new customers to score, and is taken down again.\n"
+        "It is served over HTTP on this machine, scores 1,761 customers, which is recorded, and is taken down again.\n"
         "The same commands deploy a new version without losing a request, roll it back, and use Azure.",
     ),
     "reproduce": Step(
@@ -190,6 +205,13 @@ STEPS = {
         "Can the first result be reproduced?",
         "The first step is run again, from the commit that it recorded, and all its results are compared.\n"
         "It succeeds only if metrics and predictions are the same to the last digit.",
+    ),
+    "watch": Step(
+        watch,
+        ("classification", "register", "deploy"),
+        "Are the customers still like those that it learned from?",
+        "What the endpoint was asked and has answered is compared with the training data, column by column.\n"
+        "When it drifts, the same example trains the champion again and lets the gate judge: mlflow run watch.",
     ),
 }
 
@@ -320,6 +342,8 @@ def main(only: str, env_manager: str) -> None:
         except KeyboardInterrupt:
             end_below(parent)
             raise
+        finally:
+            shutil.rmtree(recorded(tour), ignore_errors=True)
         if failed:
             raise click.ClickException(f"{len(failed)} of {len(asked)} steps failed: {', '.join(failed)}.")
         say_what_next(tour, asked, time.monotonic() - started)

@@ -16,6 +16,7 @@ from mlflow.entities import DatasetInput, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn.model_selection import train_test_split
 
 from support.inputs import kinds_of, model_inputs, to_frame
@@ -111,7 +112,7 @@ def read_reference(served: Served, source: str = "", target: str = "") -> Refere
     if not place:
         raise bad("reference", "", f"is needed: the run of {served.uri} has logged no table that could be read.")
     frame, kinds = _read(served, place, target, "reference")
-    train, test, doubt = _as_recorded(frame, used, target, served.run.data.params)
+    train, test, doubt = _as_recorded(frame, used, target, _parameters(served.run))
     y = train[target] if target in train else pd.Series(dtype=object)
     held_out_y = test[target] if target in test else pd.Series(dtype=object)
     parts = [model_inputs(part[served.columns], served.info.signature.inputs, kinds) for part in (train, test)]
@@ -155,6 +156,15 @@ def _place(used: DatasetInput | None) -> str:
     source = json.loads(used.dataset.source) if used else {}
     place = next((source[key] for key in ("uri", "url", "table_name", "path") if source.get(key)), "")
     return place if is_catalog_name(place) else place.removeprefix("file://")
+
+
+def _parameters(run: Run) -> dict[str, str]:
+    """The parameters of a run, and those of the runs above it: `compare` splits the table once for all models."""
+    found = dict(run.data.params)
+    while above := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+        run = MlflowClient().get_run(above)
+        found = run.data.params | found
+    return found
 
 
 def _as_recorded(

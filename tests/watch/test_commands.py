@@ -19,6 +19,7 @@ from mlflow.models import infer_signature
 from mlflow.projects.utils import load_project
 from running import Store
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import train_test_split
 
 PAGE = (COLLECTION / "watch" / "README.md").read_text(encoding="utf-8")
 COMMANDS = {
@@ -33,12 +34,12 @@ NEW = FRAME[-ROWS:].reset_index(drop=True)
 LABELS = pd.DataFrame({"request_id": [f"r{place}" for place in range(ROWS)], "row": 0, "churn": NEW["churn"]})
 
 
-def registered(folder: Path, name: str, model: Any, target: pd.Series) -> str:
-    """A version that learnt from the first rows of a table; its number."""
-    learnt = FRAME[:1600].assign(churn=target[:1600])
+def registered(folder: Path, name: str, model: Any, target: pd.Series, rows: pd.DataFrame = FRAME[:1600]) -> str:
+    """A version that learnt from rows of a table; its number."""
+    learnt = rows.assign(churn=target[rows.index])
     learnt.to_csv(folder / f"{name}.csv", index=False)
     X = learnt[["x", "z"]]
-    with mlflow.start_run():
+    with mlflow.start_run(nested=True):
         source = str(folder / f"{name}.csv")
         mlflow.log_input(mlflow.data.pandas_dataset.from_pandas(learnt, source=source), "training")
         info = mlflow.sklearn.log_model(
@@ -105,6 +106,18 @@ def typed(words: list[str], folder: Path, **more: str) -> int:
 def test_a_command_of_the_page(entry_point: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert typed(COMMANDS[entry_point], folder) == 0
     assert said in capsys.readouterr().out
+
+
+def test_the_rows_of_a_model_below_a_run_that_split_the_table_are_verified(folder: Path) -> None:
+    """As `mlflow run classification` logs them: the parameters of the split are those of the run above."""
+    FRAME.to_csv(folder / "whole.csv", index=False)
+    learnt, held_out = train_test_split(FRAME, test_size=0.25, random_state=3, stratify=FRAME["churn"])
+    with mlflow.start_run():
+        mlflow.log_params({"test_size": 0.25, "random_state": 3})
+        version = registered(folder, "below", LogisticRegression(), FRAME["churn"], learnt)
+    reference = module("watch", "reference")
+    found = reference.read_reference(reference.find_served("below", version), str(folder / "whole.csv"), "churn")
+    assert (found.doubt, len(found.X), len(found.held_out)) == ("", len(learnt), len(held_out))
 
 
 @pytest.mark.parametrize("entry_point", ["labels", "retrain", "conclude"])

@@ -16,7 +16,7 @@ from pages import load
 COLLECTION = Path(__file__).resolve().parents[3]
 
 RUNS = ["classification", "clustering", "register", "first gate", "challenger", "register again", "gate", "deploy"]
-RUNS += ["score", "undeploy", "reproduce"]
+RUNS += ["score", "undeploy", "reproduce", "watch"]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,8 @@ def test_steps_are_played_in_the_order_of_the_tour(tour: ModuleType) -> None:
     [
         (
             "clusterin",
-            "'clusterin' is not a step: choose from classification, clustering, register, gate, deploy, reproduce.",
+            "'clusterin' is not a step: choose from classification, clustering, register, gate, deploy, reproduce, "
+            "watch.",
         ),
         (
             "clustering,deploy",
@@ -128,11 +129,11 @@ def test_a_failed_step_stops_only_those_that_need_it(
     plays |= {"register": fails, "reproduce": left_out}
     for name, step in tour.STEPS.items():
         monkeypatch.setitem(tour.STEPS, name, step._replace(play=plays[name]))
-    assert tour.play(Asked(), list(tour.STEPS)) == ["register", "gate", "deploy"]
+    assert tour.play(Asked(), list(tour.STEPS)) == ["register", "gate", "deploy", "watch"]
     assert played == ["classification", "clustering"]
     printed = capsys.readouterr().out
     assert "\n    Failed: register: Run (ID '1') failed\n" in printed
-    assert printed.count("\n    Left out: it needs register, which failed.\n") == 2
+    assert printed.count("\n    Left out: it needs register, which failed.\n") == 3
     assert "\n    Left out: this folder is not in a Git repository\n" in printed
 
 
