@@ -185,7 +185,9 @@ def job_file(example: str) -> dict[str, Any]:
             {"quartz_cron_expression": "0 0 4 ? * MON", "timezone_id": "UTC", "pause_status": "PAUSED"}
         )
         prod["schedule"] = weekly.as_dict()
-    experiment = MlflowExperiment(name=f"/Users/${{workspace.current_user.userName}}/${{bundle.name}}-{example}")
+    # A name is taken once, so each target has an experiment of its own.
+    name = f"/Users/${{workspace.current_user.userName}}/${{bundle.name}}-${{bundle.target}}-{example}"
+    experiment = MlflowExperiment(name=name)
     return {
         "resources": {"experiments": {example: experiment.as_dict()}, "jobs": {example: job.as_dict()}},
         "targets": {

@@ -53,6 +53,20 @@ class Jobs:
         """GET jobs/get."""
         return self._found(self._jobs, given, "job_id")
 
+    def reset(self, given: Fields) -> None:
+        """POST jobs/reset: new settings for a job that is there."""
+        job, settings = self._found(self._jobs, given, "job_id"), required(given, "new_settings")
+        check_tasks(settings)
+        with self._lock:
+            job["settings"] = settings
+            self._save("job", job)
+
+    def delete(self, given: Fields) -> None:
+        """POST jobs/delete; its runs stay."""
+        job_id = self._found(self._jobs, given, "job_id")["job_id"]
+        del self._jobs[job_id]
+        (self.folder / str(job_id) / "job.json").unlink()
+
     def run_now(self, given: Fields) -> Fields:
         """POST jobs/run-now: a run of a job, whose parameters win over the job's defaults."""
         job = self._found(self._jobs, given, "job_id")
@@ -105,6 +119,8 @@ class Jobs:
         return [
             api("POST", f"{jobs}/create", self.create),
             api("GET", f"{jobs}/get", self.get_job),
+            api("POST", f"{jobs}/reset", self.reset),
+            api("POST", f"{jobs}/delete", self.delete),
             api("POST", f"{jobs}/run-now", self.run_now),
             api("POST", f"{jobs}/runs/submit", self.submit),
             api("GET", f"{jobs}/runs/get", self.get),
