@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -62,11 +64,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store of a worker lies, once a test asks for it."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_from_the_file_before(store_folder: Path) -> Iterator[None]:
+    """Each file begins with the worker's store and with its environment, whatever the one before it set or left."""
+    mlflow.set_tracking_uri(f"sqlite:///{store_folder / 'mlflow.db'}")
+    mlflow.set_registry_uri(None)  # type: ignore[arg-type]  # that of the tracking store, or of the environment
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def store(store_folder: Path) -> Store:
     """A tracking store for all the tests of a worker: each looks at its own runs only."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    mlflow.set_tracking_uri(store.uri)  # for what a test asks of MLflow itself
-    return store
+    return Store(store_folder)
 
 
 @pytest.fixture(scope="session")
