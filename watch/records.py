@@ -7,6 +7,7 @@ table (Parquet), and what the data collector of Azure Machine Learning writes (J
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import mlflow
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from support.table import bad, is_url
 
@@ -70,11 +71,7 @@ def read_records(record: str, endpoint: str, start: datetime, end: datetime) -> 
 def _files(record: str, endpoint: str, start: datetime, end: datetime, folder: Path) -> list[Path]:
     """The files that may hold rows of that time, on this machine. folder: for those of a URI."""
     if is_url(record):
-        under = f"{record.rstrip('/')}/{endpoint}"
-        for day in mlflow.artifacts.list_artifacts(artifact_uri=under) or []:
-            if _may_hold(Path(day.path).name, start, end):
-                uri = f"{under}/{Path(day.path).name}"
-                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+        _fetch(record, endpoint, start, end, folder)
         root = folder
     else:
         root = Path(record).expanduser()
@@ -87,6 +84,22 @@ def _files(record: str, endpoint: str, start: datetime, end: datetime, folder: P
         return [root]
     found = sorted(path for ending in ("parquet", "jsonl") for path in root.rglob(f"*.{ending}"))
     return [path for path in found if all(_may_hold(part, start, end) for part in path.relative_to(root).parts)]
+
+
+def _fetch(record: str, endpoint: str, start: datetime, end: datetime, folder: Path) -> None:
+    """Copy an endpoint's files that may hold rows of that time from an object store, reached as the recorder does."""
+    if "MLFLOW_S3_ENDPOINT_URL" in os.environ:  # what MLflow calls the address of an object store that is not Amazon's
+        os.environ.setdefault("AWS_ENDPOINT_URL", os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    try:
+        system, path = fs.FileSystem.from_uri(record)
+        under = f"{path.rstrip('/')}/{endpoint}"
+        for each in system.get_file_info(fs.FileSelector(under, allow_not_found=True, recursive=True)):
+            place = Path(each.path).relative_to(under)
+            if each.is_file and all(_may_hold(part, start, end) for part in place.parts):
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                fs.copy_files(each.path, str(folder / place), source_filesystem=system)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds too
+        raise bad("record", record, f"cannot be read: {str(error).splitlines()[0][:200]}") from None
 
 
 def _may_hold(name: str, start: datetime, end: datetime) -> bool:

@@ -48,6 +48,16 @@ def test_what_registry_deploy_records_is_read_of_its_endpoint_and_window(tmp_pat
     assert found["output"].tolist() == ["No", "No"]
 
 
+def test_a_record_is_read_by_its_uri_and_one_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Of an object store the same way: that the recorder writes to one, and this reads it, was tried on SeaweedFS."""
+    write(tmp_path / "churn" / "date=2026-03-02", ours("one", 2))
+    write(tmp_path / "other" / "date=2026-03-02", ours("other", 2))
+    found = records.read_records(tmp_path.as_uri(), "churn", START, END)
+    assert found["request_id"].tolist() == ["one", "one"]
+    with pytest.raises(click.BadParameter, match="'ftp://host/record' cannot be read: Unrecognized filesystem type"):
+        records.read_records("ftp://host/record", "churn", START, END)
+
+
 def test_rows_recorded_twice_and_broken_files_are_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
