@@ -43,7 +43,7 @@ LONG = (
     "tests/registry_deploy/test_azure_target.py",
     "tests/test_pictures.py",
     "tests/registry_deploy/test_story.py",
-    "tests/watch/test_story.py",
+    "tests/team_server/test_watch.py",
     "tests/registry_deploy/test_deploy.py",
     "tests/registry_deploy/test_registry.py",
     "tests/git_project/test_reproduce_foreign.py",
