@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -24,6 +25,8 @@ from urllib.parse import urlparse
 import boto3
 import click
 import psycopg
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import BotoCoreError, ClientError
 
 # Each run as one line of text: what was logged, in an order of its own.
 RUNS = """
@@ -89,6 +92,15 @@ def postgresql(program: str, *arguments: str) -> None:
         raise click.ClickException(f"{program}: {' '.join(done.stderr.split())[-300:]}")
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """End on one line where a store is away or refuses."""
+    try:
+        yield
+    except (psycopg.Error, BotoCoreError, ClientError, S3UploadFailedError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
+
+
 @click.group()
 def backup() -> None:
     """Save and restore what a team's server holds."""
@@ -98,7 +110,14 @@ def backup() -> None:
 @click.argument("folder", type=click.Path(exists=False, path_type=Path))
 def save(folder: Path) -> None:
     """Save the database and all files into a new folder."""
-    stores = Stores()
+    if folder.exists():
+        raise click.UsageError(f"{folder} is there already: name a new folder.")
+    with explained():
+        save_to(folder, Stores())
+
+
+def save_to(folder: Path, stores: Stores) -> None:
+    """Save both stores; what names the contents is written last, so a backup that was cut off is none."""
     files = folder / "files"
     files.mkdir(parents=True)
     folder.chmod(0o700)  # the accounts' password hashes are in it
@@ -121,8 +140,23 @@ def save(folder: Path) -> None:
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 def restore(folder: Path) -> None:
     """Restore into an empty database and an empty bucket, and compare."""
-    stores = Stores()
+    if not (folder / "contents.json").exists():
+        raise click.UsageError(f"{folder} is no backup, or one that was cut off: it has no contents.json.")
     contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
+    paths = {folder / "files" / str(number): expected for number, expected in enumerate(contents["files"].values())}
+    if broken := [path for path, expected in paths.items() if not path.exists() or digest(path) != expected]:
+        raise click.UsageError(f"{broken[0]} is not as it was saved: nothing is restored.")
+    with explained():
+        restore_from(folder, Stores(), contents)
+
+
+def restore_from(folder: Path, stores: Stores, contents: dict[str, Any]) -> None:
+    """Restore both stores, read them, and compare run by run and file by file with what was saved.
+
+    Raises:
+        click.UsageError: if a store is not empty.
+        click.ClickException: if something differs.
+    """
     with psycopg.connect(stores.database) as connection:
         if connection.execute(TABLES).fetchone() != (0,) or next(stores.keys(), None):
             raise click.UsageError(f"The database or s3://{stores.bucket} is not empty: nothing is restored.")
