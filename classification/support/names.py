@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 
 import click
@@ -23,12 +24,18 @@ def split_list(parameter: str, value: str) -> list[str]:
     return [str(text) for text in given]
 
 
+def look(text: str) -> str:
+    """What a reader sees of a text: accents composed, blanks as one, no characters that are invisible."""
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(letter for letter in composed if unicodedata.category(letter) != "Cf").split())
+
+
 def find_name(name: str, names: Iterable[str]) -> str | None:
-    """The column that is meant by a name: the one of exactly this name, else the one that differs in outer spaces."""
+    """The column that is meant by a name: the one of exactly this name, else the only one that looks like it."""
     have = list(names)
     if name in have:
         return name
-    alike = [other for other in have if other.strip() == name.strip()]
+    alike = [other for other in have if look(other) == look(name)]
     return alike[0] if len(alike) == 1 else None
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from operator import itemgetter
@@ -32,7 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from support.evidence import FEW_ROWS, MOST_CATEGORIES, Column, Seen
-from support.names import pick_names, split_list
+from support.names import look, pick_names, split_list
 from support.table import OpenedTable, bad
 from support.texts import short, shown
 from support.written import POINT, WAYS, WHOLE, Shape, fits, shape_of, to_floats
@@ -187,11 +186,10 @@ class Evidence:
 
     def _kind(self, name: str, column: Column, hint: str) -> Kind:
         said = self.overruled.get(name, "")
-        if column.type == "nested":
+        if column.type in ("nested", "bytes"):
             seen = column.shapes[Shape()]
-            raise bad(
-                "data", seen.text, f"in column {name!r}{_row(seen)}, is a list or an object: give -P drop={name}."
-            )
+            what = "bytes (a picture, say)" if column.type == "bytes" else "a list or an object"
+            raise bad("data", seen.text, f"in column {name!r}{_row(seen)}, is {what}: give -P drop={name}.")
         if said in ("number", "decimal_point", "decimal_comma"):
             kind, wrong = self.number(column, hint, said)
             if wrong:
@@ -405,12 +403,6 @@ def _row(seen: Seen) -> str:
 def named(name: str, word: str) -> str:
     """How a user gives a kind on the command line."""
     return json.dumps({name: word}) if set(name) & set(",: ") else f"{name}:{word}"
-
-
-def look(text: str) -> str:
-    """What a reader sees of a text: accents composed, blanks as one, no characters that are invisible."""
-    composed = unicodedata.normalize("NFC", text)
-    return " ".join("".join(letter for letter in composed if unicodedata.category(letter) != "Cf").split())
 
 
 def spelling(texts: dict[str, int]) -> dict[str, str]:

@@ -101,7 +101,7 @@ class Column:
         self.texts: dict[str, int] = {}  # how often each occurs
         self.many = False  # more different texts than `MOST_CATEGORIES`
         self.unread = False  # some batches were numbers only, and their texts are not in `texts`
-        self.type = ""  # "date", "nested" or "category", where the file has types
+        self.type = ""  # "date", "nested", "bytes" or "category", where the file has types
         self.whole: list[np.ndarray] | None = []  # the whole numbers, as long as no two are the same
         self.least, self.most = math.inf, -math.inf
         self.compact_dates = True  # all are like 20240131
@@ -117,8 +117,9 @@ class Column:
         kind = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
         if not again:
             self.rows += len(cells)
-        if typed == "nested" or pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            self._nested(cells, first_row)
+        of_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        if typed == "nested" or pa.types.is_nested(kind) or of_bytes:
+            self._unreadable(cells, first_row, "bytes" if of_bytes else "nested")
             return
         self.type = "date" if pa.types.is_temporal(kind) else typed or self.type
         batch = Batch(cells, self.missing)
@@ -146,11 +147,11 @@ class Column:
         self.bare = self.bare or not pc.all(pc.or_(spaced, batch.absent)).as_py()
         self.spaced = self.spaced or batch.written[pc.index(spaced, True).as_py()].as_py()
 
-    def _nested(self, cells: pa.Array, first_row: int) -> None:
+    def _unreadable(self, cells: pa.Array, first_row: int, what: str) -> None:
         filled = cells.drop_null()
-        if len(filled) and self.type != "nested":
+        if len(filled) and self.type != what:
             row = first_row + int(np.argmax(cells.is_valid().to_numpy(zero_copy_only=False)))
-            self.type, self.shapes = "nested", {Shape(): Seen(1, row, str(filled[0])[:40])}
+            self.type, self.shapes = what, {Shape(): Seen(1, row, str(filled[0])[:40])}
         self.present += len(filled)
 
     def _add_numbers(self, batch: Batch, first_row: int, *, typed: bool) -> bool:

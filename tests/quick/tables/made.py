@@ -278,6 +278,10 @@ TEXTS = {
     "a character that nobody sees": column(
         lambda i: ["Paris", "Paris\u200b", "Nice"][i % 3], "category", r"'Paris' and 'Paris\u200b', which look alike"
     ),
+    "names with characters that nobody sees": Made(
+        text("\ufeff\ufeffage,sp\u200bend,left", 60, lambda i: i % 7 * 1.5, lambda i: f"T{i % 5}", answer).encode(),
+        {"\ufeffage": "number", "sp\u200bend": "category", "left": "category"},
+    ),
     "times of a form": column(lambda i: f"2024/03/{1 + i % 28} 3:00:00 PM GMT+1", "date", "holds dates"),
     "48 articles in 48 rows": column(lambda i: f"article {i}", "identifier", "no two the same", rows=48),
     "free text": column(lambda i: f"He said {i // 1.5}, and left", "text", "free text"),
@@ -562,6 +566,10 @@ TYPED = {
     ),
     "Parquet, lists": refused(
         binary(FRAME.assign(age=LISTS), "parquet"), "column 'age', row 1, is a list", "drop=age",
+        name="table.parquet",
+    ),
+    "Parquet, bytes": refused(
+        binary(FRAME.assign(age=[b"\x89PNG"] * 30), "parquet"), "column 'age', row 1, is bytes", "drop=age",
         name="table.parquet",
     ),
     "Parquet, lists left out": Made(

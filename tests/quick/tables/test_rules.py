@@ -79,6 +79,7 @@ def test_names_with_commas_and_blanks_can_be_given() -> None:
     assert pick_names("drop", '["age, years"]', have) == ["age, years"]
     assert pick_names("drop", "spend, left", have) == ["spend ", "left"]
     assert pick_names("target", ["age, years"], have) == ["age, years"]
+    assert pick_names("target", "age", ["\ufeffage", "ages"]) == ["\ufeffage"], "what looks like it is meant"
     with pytest.raises(click.BadParameter, match="'age' is not a column of the table"):
         pick_names("drop", "age, years", ["age in years"])
 
