@@ -119,11 +119,12 @@ class Bundle:
         """Put the files there that Git would commit and `sync` does not exclude."""
         listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).split("\n")
         left_out = tuple(each.removesuffix("**") for each in self.said["sync"]["exclude"])
-        for name in listed:
-            if Path(name).is_file() and not name.startswith(left_out):
-                place = f"{self.root}/files/{name}"
-                self.sdk.workspace.mkdirs(place.rpartition("/")[0])
-                self.sdk.workspace.upload(place, Path(name).read_bytes(), format=ImportFormat.AUTO, overwrite=True)
+        files = [name for name in listed if Path(name).is_file() and not name.startswith(left_out)]
+        for folder in {Path(name).parent.as_posix() for name in files}:
+            self.sdk.workspace.mkdirs(f"{self.root}/files/{folder}")
+        for name in files:
+            content, place = Path(name).read_bytes(), f"{self.root}/files/{name}"
+            self.sdk.workspace.upload(place, content, format=ImportFormat.AUTO, overwrite=True)
 
     def create(self, kind: str, key: str, resource: Fields) -> None:
         """Create a resource, or change the job that is there, and keep its number."""

@@ -70,16 +70,13 @@ class JobsBackend(AbstractBackend):
 
         run_id, place, job, good = "", "", None, True
         try:
+            place = place_of(client, config)
+            upload(client, place, pack(folder, ready.command), ready.requirements)
+            name = f"{project.name or folder.name} {entry_point}"
             with uninterrupted():  # otherwise there might be a run, or a job, of which nobody knows
                 run_id = create_run(project_uri, ready.experiment_id, folder, version, entry_point, params)
-            own = {"MLFLOW_TRACKING_URI": "databricks", "MLFLOW_RUN_ID": run_id}
-            own["MLFLOW_EXPERIMENT_ID"] = ready.experiment_id
-            packed = pack(folder, {**ready.command, "environment": own})
-            place = place_of(client, config, run_id)
-            upload(client, place, packed, ready.requirements)
-            name = f"{project.name or folder.name} {entry_point}"
-            with uninterrupted():
-                job = submit(client, config, name, run_id, place, ready.requirements)
+                words = [place, run_id, ready.experiment_id]
+                job = submit(client, config, name, words, ready.requirements)
             describe(client, job, config)
             if waits(config):
                 good = job.wait()
@@ -185,11 +182,12 @@ def create_run(
         raise
 
 
-def place_of(client: WorkspaceClient, config: JobConfig, run_id: str) -> str:
-    """The folder of a run's project, as a job sees it: in a Volume, or in your own folder of the workspace."""
+def place_of(client: WorkspaceClient, config: JobConfig) -> str:
+    """A new folder for a project, as a job sees it: in a Volume, or in your own folder of the workspace."""
+    own = uuid.uuid4().hex
     if config.volume:
-        return f"{config.volume.rstrip('/')}/mlflow-projects/{run_id}"
-    return f"/Workspace/Users/{client.current_user.me().user_name}/.mlflow-projects/{run_id}"
+        return f"{config.volume.rstrip('/')}/mlflow-projects/{own}"
+    return f"/Workspace/Users/{client.current_user.me().user_name}/.mlflow-projects/{own}"
 
 
 def upload(client: WorkspaceClient, place: str, packed: bytes, requirements: list[str]) -> None:
@@ -215,12 +213,16 @@ def upload(client: WorkspaceClient, place: str, packed: bytes, requirements: lis
 
 
 def submit(
-    client: WorkspaceClient, config: JobConfig, name: str, run_id: str, place: str, requirements: list[str]
+    client: WorkspaceClient, config: JobConfig, name: str, words: list[str], requirements: list[str]
 ) -> SubmittedJob:
-    """Begin the job; a request that the SDK repeats carries the same token, so that there is one job and not two."""
+    """Begin the job; a request that the SDK repeats carries the same token, so that there is one job and not two.
+
+    words: for run_entry_point.py: the folder of the project, the ids of its run and of the experiment.
+    """
+    place, run_id, _ = words
     task = SubmitTask(
         task_key="project",
-        spark_python_task=SparkPythonTask(python_file=f"{place}/{RUNNER.name}", parameters=[place]),
+        spark_python_task=SparkPythonTask(python_file=f"{place}/{RUNNER.name}", parameters=words),
         max_retries=config.max_retries,
     )
     environments = None

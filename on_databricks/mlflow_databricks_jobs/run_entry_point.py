@@ -1,6 +1,6 @@
 """Run an entry point as a task of a Databricks job, in the process to which Spark and the credentials belong.
 
-    run_entry_point.py FOLDER                           the backend: what FOLDER/project.tar.gz holds, as job.json says
+    run_entry_point.py FOLDER RUN_ID EXPERIMENT_ID      the backend: what FOLDER/project.tar.gz holds, as job.json says
     run_entry_point.py task EXPERIMENT_ID SCRIPT ...    the bundle: a script with its arguments, from its own folder
     run_entry_point.py unknown NAME KNOWN ...           the bundle: the parameter `entry_point` names none
     run_entry_point.py twin FILE ...                    the twin: a file of the working directory, quoted for a shell
@@ -80,16 +80,16 @@ def run_and_end(job: "dict[str, Any]", run_id: str) -> None:
     end_run(run_id, "FINISHED")
 
 
-def run_packed(folder: str) -> None:
+def run_packed(folder: str, run_id: str, experiment_id: str) -> None:
     """Run the entry point that the backend has uploaded."""
     place = tempfile.mkdtemp()
     with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
         archive.extractall(place, filter="data")
     with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
         job = json.load(file)
-    os.environ.update(job["environment"])
+    os.environ.update(MLFLOW_TRACKING_URI="databricks", MLFLOW_RUN_ID=run_id, MLFLOW_EXPERIMENT_ID=experiment_id)
     os.chdir(os.path.join(place, "project"))
-    run_and_end(job, job["environment"]["MLFLOW_RUN_ID"])
+    run_and_end(job, run_id)
 
 
 def run_task(experiment_id: str, script: str, *arguments: str) -> None:
@@ -113,4 +113,4 @@ def unknown(name: str, *known: str) -> None:
 if __name__ == "__main__":
     first, *rest = sys.argv[1:]
     ways: "dict[str, Any]" = {"task": run_task, "twin": run_twin, "unknown": unknown}
-    ways[first](*rest) if first in ways else run_packed(first)
+    ways[first](*rest) if first in ways else run_packed(first, *rest)

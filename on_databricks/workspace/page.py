@@ -39,7 +39,7 @@ PAGE = """<!doctype html>
 ROW = """<tr id="run-{number}"><td>{number}</td><td><div>{state}</div></td><td>{start}</td><td>{seconds}</td>
 <td><div>{name}<br><code>{commands}</code></div></td>
 <td><a href="/local/runs/{number}/log">log</a><br>{run}</td></tr>"""
-OF_BACKEND = re.compile(r"/\.?mlflow-projects/([0-9a-f]{32})/")
+OF_BACKEND = re.compile(r"/\.?mlflow-projects/")
 
 
 class Page:
@@ -71,10 +71,11 @@ class Page:
         )
 
     def _mlflow_run(self, run: dict[str, Any]) -> str | None:
-        """The page of the MLflow run that a job of `-b databricks-jobs` fills: its upload is called by the run's id."""
+        """The page of the MLflow run that a job of `-b databricks-jobs` fills."""
         for task in run["tasks"]:
-            if found := OF_BACKEND.search((task.get("spark_python_task") or {}).get("python_file", "")):
-                return f"{self.jobs.url}/ml/experiments/0/runs/{found[1]}"
+            said = task.get("spark_python_task") or {}
+            if OF_BACKEND.search(said.get("python_file", "")):
+                return f"{self.jobs.url}/ml/experiments/0/runs/{said['parameters'][1]}"
         return None
 
     def routes(self) -> list[Route]:

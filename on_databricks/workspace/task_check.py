@@ -25,8 +25,6 @@ CLUSTERS = {"0101-120000-local001": {"cluster_name": "local", "spark_version": "
 CONDITIONS = {
     "EQUAL_TO": lambda left, right: left == right,
     "NOT_EQUAL": lambda left, right: left != right,
-    "GREATER_THAN": lambda left, right: float(left) > float(right),
-    "LESS_THAN": lambda left, right: float(left) < float(right),
 }
 
 

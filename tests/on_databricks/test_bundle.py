@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import databricks_stand_in
 import mlflow
@@ -16,12 +17,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.service.jobs import RunResultState
+from databricks.sdk.service.jobs import JobSettings, PauseStatus, RunResultState
 from git_server import copy_collection
 from local_workspace import Workspace
 from mlflow import MlflowClient
-from mlflow.pyfunc import PythonModel
 from running import COLLECTION
+from sklearn.linear_model import LinearRegression
 
 PAGE = (COLLECTION / "on_databricks" / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| `(databricks bundle .*?)` \|", PAGE, re.MULTILINE)
@@ -42,26 +43,26 @@ def typed(command: str) -> Result:
     return CliRunner().invoke(databricks_stand_in.cli, shlex.split(command)[1:], input="y\n")
 
 
+def settings_of(target: str, example: str) -> JobSettings:
+    """The deployed job of an example."""
+    numbers = json.loads(Path(".databricks", "bundle", target, "resources.json").read_text())
+    settings = WorkspaceClient().jobs.get(numbers[f"jobs.{example}"]).settings
+    assert settings
+    return settings
+
+
 def register(name: str) -> None:
     """A first version of a model."""
     with mlflow.start_run(experiment_id=mlflow.create_experiment("/Shared/first version")):
-        example = np.zeros((1, 1))
-        mlflow.pyfunc.log_model(
-            name="model", python_model=Echo(), input_example=example, pip_requirements=[], registered_model_name=name
-        )
-
-
-class Echo(PythonModel):
-    """Answers what it is asked."""
-
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        return model_input
+        rows = np.arange(4.0).reshape(2, 2)
+        model = LinearRegression().fit(rows, [0.0, 1.0])
+        given: dict[str, Any] = {"input_example": rows, "pip_requirements": [], "registered_model_name": name}
+        mlflow.sklearn.log_model(model, name="model", **given)
 
 
 def test_the_commands_of_the_page(bundle: Path, connected: Workspace) -> None:
     deploy, run, on_a_cluster, production, destroy = COMMANDS
     production = production.replace("<application id>", "0a1b-2c3d")
-    sdk = WorkspaceClient()
     assert typed(deploy).exit_code == 0
     experiment = MlflowClient().get_experiment_by_name(PLACE.format(user="you@example.test", target="serverless"))
     assert experiment
@@ -76,19 +77,26 @@ def test_the_commands_of_the_page(bundle: Path, connected: Workspace) -> None:
     assert "'kmean' is no value of entry_point; choose from: main, kmeans, predict" in connected.log(job["run_id"])
 
     assert typed(on_a_cluster).exit_code == 0
-    numbers = json.loads((bundle / ".databricks" / "bundle" / "cluster" / "resources.json").read_text())
-    settings = sdk.jobs.get(int(numbers["jobs.clustering"])).settings
-    assert settings
+    settings = settings_of("cluster", "clustering")
     [cluster] = settings.job_clusters or []
     assert cluster.new_cluster
     assert cluster.new_cluster.node_type_id == "m5d.xlarge"
+
+    assert "'n_cluster' is not defined" in str(typed("databricks bundle run clustering -- --n_cluster=3").exception)
 
     # The endpoint needs a version, which a job of the first deployment registers.
     assert "does not exist" in str(typed(production).exception)
     register("production.default.churn")
     again = typed(production)
     assert again.exit_code == 0, again.output
-    assert sdk.serving_endpoints.get("mlproject-collection-churn").name
+    endpoint = WorkspaceClient().serving_endpoints.wait_get_serving_endpoint_not_updating("mlproject-collection-churn")
+    entity = endpoint.as_dict()["config"]["served_entities"][0]
+    assert (entity["entity_name"], entity["scale_to_zero_enabled"]) == ("production.default.churn", True)
+    weekly = settings_of("prod", "classification")
+    assert weekly.schedule
+    assert weekly.run_as
+    assert (weekly.schedule.pause_status, weekly.max_concurrent_runs) == (PauseStatus.PAUSED, 1)
+    assert weekly.run_as.service_principal_name == "0a1b-2c3d"
     assert typed(destroy).exit_code == 0
     assert not list((connected.folder / "workspace").glob("Users/*/.bundle/*/serverless"))
 

@@ -58,21 +58,14 @@ def sources(*examples: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_the_archive_of_an_example(example: str, archives: Path, client: WorkspaceClient) -> None:
-    folder = f"/Shared/imported {example}"
-    import_archive(client, archives / f"{example}.dbc", folder)
-    found = notebooks_below(client, folder)
-    assert {path.rpartition("/")[2]: text for path, text in found.items()} == sources(example)
-    with pytest.raises(ResourceAlreadyExists):
-        import_archive(client, archives / f"{example}.dbc", folder)
-
-
 def test_the_archive_of_all(archives: Path, client: WorkspaceClient) -> None:
-    import_archive(client, archives / "mlproject-collection.dbc", "/Shared/imported collection")
-    found = notebooks_below(client, "/Shared/imported collection")
+    folder = "/Shared/imported collection"
+    import_archive(client, archives / "mlproject-collection.dbc", folder)
+    found = notebooks_below(client, folder)
     assert {path.rpartition("/")[2]: text for path, text in found.items()} == sources(*EXAMPLES)
     assert {path.split("/")[-2] for path in found} == set(EXAMPLES)
+    with pytest.raises(ResourceAlreadyExists):
+        import_archive(client, archives / "mlproject-collection.dbc", folder)
 
 
 # The keys of a command in notebooks/LearningSparkv2.dbc of github.com/databricks/LearningSparkV2, 65 notebooks that

@@ -19,16 +19,6 @@ import requests
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError, NotFound, ResourceAlreadyExists
-from databricks.sdk.service.jobs import (
-    ConditionTask,
-    ConditionTaskOp,
-    JobParameterDefinition,
-    JobSettings,
-    RunResultState,
-    SparkPythonTask,
-    Task,
-    TaskDependency,
-)
 from databricks.sdk.service.workspace import ImportFormat, Language, ObjectType
 from local_workspace import EXISTING, SERVE, Workspace
 
@@ -159,31 +149,6 @@ def test_a_job_has_its_own_machine_and_says_why_it_failed(workspace: Workspace) 
     assert f'id="run-{job["run_id"]}"' in page
     assert "<&>" not in page
     assert workspace.token not in page
-
-
-def test_a_job_is_created_and_run_with_parameters_by_the_condition_that_holds(
-    sdk: WorkspaceClient, workspace: Workspace
-) -> None:
-    program = "import sys; print('SAID', sys.argv[1:])"
-    (workspace.folder / "workspace" / "Shared" / "say.py").write_text(program)
-    choice = ConditionTask(ConditionTaskOp.EQUAL_TO, "{{job.parameters.choice}}", "yes")
-    tasks = [Task("is_yes", condition_task=choice)]
-    for outcome in ("true", "false"):
-        python = SparkPythonTask("/Workspace/Shared/say.py", parameters=["{{job.parameters.word}}", outcome])
-        depends = [TaskDependency("is_yes", outcome=outcome)]
-        tasks.append(Task(outcome, depends_on=depends, spark_python_task=python, existing_cluster_id=EXISTING))
-    defaults = [JobParameterDefinition("choice", "yes"), JobParameterDefinition("word", "a b")]
-    job_id = sdk.jobs.create(name="choose", tasks=tasks, parameters=defaults).job_id
-    assert job_id
-    with pytest.raises(DatabricksError, match="Job parameter 'wrd' is not defined"):
-        sdk.jobs.run_now(job_id, job_parameters={"wrd": "1"})
-    run = sdk.jobs.run_now(job_id, job_parameters={"choice": "no"}).result()
-    assert run.state
-    assert (run.job_id, run.state.result_state) == (job_id, RunResultState.SUCCESS)
-    results = {task["task_key"]: task["state"]["result_state"] for task in workspace.runs()[0]["tasks"]}
-    assert results == {"is_yes": "SUCCESS", "true": "EXCLUDED", "false": "SUCCESS"}
-    assert "SAID ['a b', 'false']" in workspace.log(run.run_id or 0)
-    assert (sdk.jobs.get(job_id).settings or JobSettings()).name == "choose"
 
 
 def test_a_token_of_an_earlier_submission_begins_no_second_job(workspace: Workspace) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from databricks.bundles.model_serving_endpoints import ModelServingEndpoint
-from databricks.bundles.registered_models import RegisteredModel
 from examples import COLLECTION, module
 
 bundle = module("on_databricks", "bundle")
@@ -42,27 +40,6 @@ def test_what_is_committed_is_what_is_generated() -> None:
     for example in bundle.EXAMPLES:
         path = bundle.RESOURCES / f"{example}.job.yml"
         assert path.read_text(encoding="utf-8") == bundle.generated(example), "run python on_databricks/bundle.py"
-
-
-def test_every_variable_exists_and_production_is_described() -> None:
-    said = file("databricks.yml")
-    assert set(said["targets"]) == set(TARGETS)
-    for example in bundle.EXAMPLES:
-        text = (COLLECTION / "on_databricks" / "resources" / f"{example}.job.yml").read_text(encoding="utf-8")
-        assert set(re.findall(r"\$\{var\.(\w+)\}", text)) <= set(said["variables"])
-        assert job(example, "prod")["max_concurrent_runs"] == 1
-        assert job(example, "prod")["permissions"]
-    production = said["targets"]["prod"]
-    assert production["mode"] == "production"
-    assert production["run_as"]
-    model = RegisteredModel.from_dict(production["resources"]["registered_models"]["churn"])
-    endpoint = production["resources"]["model_serving_endpoints"]["churn"]
-    assert ModelServingEndpoint.from_dict(endpoint).as_dict() == endpoint
-    [served] = endpoint["config"]["served_entities"]
-    assert (served["entity_name"], served["scale_to_zero_enabled"]) == ("${var.catalog}.${var.schema}.churn", True)
-    assert f"{model.catalog_name}.{model.schema_name}.{model.name}" == served["entity_name"]
-    assert [f"on_databricks/resources/{example}.job.yml" for example in bundle.EXAMPLES] == said["include"]
-    assert job("classification", "prod")["schedule"]["pause_status"] == "PAUSED"
 
 
 def test_registered_models_have_three_levels_throughout() -> None:
