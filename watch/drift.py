@@ -135,8 +135,15 @@ def drift_figure(found: Drift) -> Figure:
 
 
 def pick_version(rows: pd.DataFrame, version: str) -> pd.DataFrame:
-    """The rows that one version answered: the given one, or the one with the most; others are said to be left out."""
-    counts = rows["version"].value_counts()
+    """The rows that one version answered: the given one, or the one with the most; others are said to be left out.
+
+    Raises click.BadParameter for a version that answered none, and where neither it nor the recording names one.
+    """
+    if rows["version"].eq("").all():
+        if not version:
+            raise bad("version", version, "is needed: the recording does not say which version answered.")
+        return rows.assign(version=version)
+    counts = rows.loc[rows["version"] != "", "version"].value_counts()
     chosen = version or str(counts.index[0])
     if chosen not in counts:
         raise bad("version", chosen, f"answered no row of the window; these did: {', '.join(counts.index)}.")

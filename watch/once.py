@@ -64,8 +64,8 @@ def _others(name: str, own: str) -> dict[str, str]:
 
 
 def key_of(name: str, rows: pd.DataFrame) -> str:
-    """What makes a retraining the same: the registered model, and the labelled rows with their truths."""
-    told = rows[["request_id", "row", "truth"]].sort_values(["request_id", "row"]).to_csv(index=False)
+    """What makes a retraining the same: the registered model, and the labelled rows with their inputs and truths."""
+    told = rows[["request_id", "row", "truth", "inputs"]].sort_values(["request_id", "row"]).to_csv(index=False)
     return hashlib.sha256(f"{name}\n{told}".encode()).hexdigest()[:32]
 
 

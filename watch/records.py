@@ -41,7 +41,10 @@ def window_of(window: float, until: str) -> tuple[datetime, datetime]:
     except ValueError:
         raise bad("until", until, "is no date: write for instance 2026-03-31.") from None
     end = end.astimezone(UTC) if end.tzinfo else end.replace(tzinfo=UTC)
-    return end - timedelta(days=window), end
+    try:
+        return end - timedelta(days=window), end
+    except OverflowError:
+        raise bad("window", window, "days begin before the year 1.") from None
 
 
 def read_records(record: str, endpoint: str, start: datetime, end: datetime) -> pd.DataFrame:
@@ -58,6 +61,7 @@ def read_records(record: str, endpoint: str, start: datetime, end: datetime) -> 
     if "kind" in found:  # the data collector writes inputs and outputs apart
         found = _joined(found)
     found["time"] = pd.to_datetime(found["time"], utc=True)
+    found["version"] = found["version"].fillna("").astype(str)
     found = found[(found["time"] >= start) & (found["time"] < end)]
     if found.empty:
         between = f"between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M} (UTC)"
@@ -118,10 +122,13 @@ def _read(path: Path) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame([row for each in table.to_pylist() for row in _databricks(each)])
             return
         frame = table.select(COLUMNS).to_pandas()
+        frame = frame.assign(inputs=frame["inputs"].map(json.loads), output=frame["output"].map(json.loads))
+        if not frame["inputs"].map(lambda each: isinstance(each, dict)).all():
+            raise ValueError("inputs of a row are not an object")
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
         click.echo(f"{path}: left out, as it cannot be read: {str(error).splitlines()[0][:200]}", err=True)
         return
-    yield frame.assign(inputs=frame["inputs"].map(json.loads), output=frame["output"].map(json.loads))
+    yield frame
 
 
 def _databricks(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -63,7 +63,7 @@ def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
     parts = [batch.to_pandas() for batch in table.batches(columns=[*wanted, target])]
     given = pd.concat(parts, ignore_index=True).rename(columns={target: "truth"})
     given["request_id"] = given["request_id"].astype(str)
-    given["row"] = pd.to_numeric(given["row"]).astype(int) if "row" in given else 0
+    given["row"] = _positions(given["row"], labels) if "row" in given else 0
     given["truth"] = given["truth"].map(lambda each: None if pd.isna(each) or not str(each).strip() else str(each))
     empty, given = int(given["truth"].isna().sum()), given.dropna(subset=["truth"])
     given = given.drop_duplicates([*KEY, "truth"])
@@ -76,6 +76,14 @@ def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
         click.echo(f"Labels that are not used: {told}.")
     joined = rows.drop(columns="truth", errors="ignore").merge(usable[[*KEY, "truth"]], on=KEY, how="left")
     return joined.assign(truth=joined["truth"].astype(object))
+
+
+def _positions(given: pd.Series, labels: str) -> pd.Series:
+    """The positions of rows in their requests, as whole numbers. Raises click.BadParameter for what is none."""
+    numbers = pd.to_numeric(given, errors="coerce")
+    if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
+        raise bad("labels", labels, f"has {given[wrong].iloc[0]!r} in 'row', which is no position: 0, 1, 2 ...")
+    return numbers.astype(int)
 
 
 @dataclass(frozen=True)
@@ -149,8 +157,8 @@ def answered(served: Served, rows: pd.DataFrame) -> Answered:
 
     Raises click.BadParameter for a truth that is none of its classes.
     """
-    X, metadata = served.inputs(rows["inputs"]), served.info.metadata or {}
-    chances, labels = _probabilities(served, X)
+    metadata = served.info.metadata or {}
+    chances, labels = _probabilities(served, rows["inputs"])
     classes = [str(label) for label in metadata.get("classes") or labels or sorted(set(rows["truth"].map(plain)))]
     places = {plain(label): place for place, label in enumerate(classes)}
     sides = []
@@ -158,7 +166,11 @@ def answered(served: Served, rows: pd.DataFrame) -> Answered:
         found = rows[side].map(plain).map(places)
         if found.isna().any():
             strange = rows[side][found.isna()].iloc[0]
-            raise bad("labels", strange, f"is no class of {served.uri}; it has: {', '.join(classes)}.")
+            raise bad(
+                "labels" if side == "truth" else "record",
+                str(strange),
+                f"is no class of {served.uri}; it has: {', '.join(classes)}.",
+            )
         sides.append(found.to_numpy(dtype=int))
     return Answered(classes, sides[0], sides[1], chances, _counted(classes, str(metadata.get("positive", ""))))
 
@@ -177,9 +189,16 @@ def _counted(classes: list[str], positive: str) -> list[int]:
     return found[:1] or [1]
 
 
-def _probabilities(served: Served, X: pd.DataFrame) -> tuple[np.ndarray | None, list[object]]:
-    """The probability of each class (rows, classes) and the classes; None where the model gives none here."""
+def _probabilities(served: Served, inputs: pd.Series) -> tuple[np.ndarray | None, list[object]]:
+    """The probability of each class (rows, classes) and the classes; None where the model gives none here.
+
+    inputs: recorded rows. Where a column was not recorded, the model cannot be asked what it was asked then.
+    """
+    recorded = set().union(*inputs)
     try:
+        if left_out := [name for name in served.columns if name not in recorded]:
+            raise LookupError(f"column {left_out[0]!r} was not recorded")
+        X = served.inputs(inputs)
         model = mlflow.pyfunc.load_model(served.uri)
         if served.info.signature.params and "predict_method" in str(served.info.signature.params):
             return np.asarray(model.predict(X, params={"predict_method": "predict_proba"})), []

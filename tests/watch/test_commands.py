@@ -120,6 +120,19 @@ def test_the_rows_of_a_model_below_a_run_that_split_the_table_are_verified(folde
     assert (found.doubt, len(found.X), len(found.held_out)) == ("", len(learnt), len(held_out))
 
 
+def test_a_model_is_not_asked_for_probabilities_of_rows_without_one_of_its_columns(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_parquet(next((folder / "record" / "churn").glob("*.parquet")))
+    rows["inputs"] = [json.dumps({"x": json.loads(each)["x"]}) for each in rows["inputs"]]
+    (tmp_path / "churn").mkdir()
+    rows.to_parquet(tmp_path / "churn" / "rows.parquet", index=False)
+    assert typed(COMMANDS["labels"], folder, record=str(tmp_path)) == 0
+    told = capsys.readouterr()
+    assert "gives no probabilities here (column 'z' was not recorded): metrics of its answers alone" in told.err
+    assert " accuracy" in told.out
+
+
 @pytest.mark.parametrize("entry_point", ["labels", "retrain", "conclude"])
 def test_a_model_that_answers_amounts_is_refused_in_one_line(entry_point: str, folder: Path) -> None:
     model = LinearRegression()

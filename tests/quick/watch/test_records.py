@@ -65,10 +65,34 @@ def test_rows_recorded_twice_and_broken_files_are_left_out_and_said(
     write(folder, ours("one", 2), "a.parquet")
     write(folder, ours("one", 2), "b.parquet")
     (folder / "c.parquet").write_bytes(b"PAR1 broken off")
+    write(folder, ours("two", 2).assign(inputs="{broken off"), "d.parquet")
+    write(folder, ours("three", 2).assign(inputs="[1.5, 2]"), "e.parquet")
     assert len(read(tmp_path)) == 2
     said = capsys.readouterr().err
     assert "2 rows were recorded twice" in said
-    assert "c.parquet: left out" in said
+    for name in "cde":
+        assert f"{name}.parquet: left out" in said
+
+
+def test_rows_without_a_version_are_those_of_the_version_that_is_given(tmp_path: Path) -> None:
+    write(tmp_path / "churn", ours("one", 2).assign(version=None))
+    drift = module("watch", "drift")
+    with pytest.raises(click.BadParameter, match="is needed: the recording does not say which version answered"):
+        drift.pick_version(read(tmp_path), "")
+    assert set(drift.pick_version(read(tmp_path), "3")["version"]) == {"3"}
+
+
+@pytest.mark.parametrize("row", ["a", "", "0.5"])
+def test_a_label_of_no_position_in_a_request_is_refused_in_one_line(row: str, tmp_path: Path) -> None:
+    write(tmp_path / "churn", ours("one", 2))
+    (tmp_path / "labels.csv").write_text(f"request_id,row,churn\none,0,Yes\none,{row},No\n")
+    with pytest.raises(click.BadParameter, match=f"has {row!r} in 'row', which is no position: 0, 1, 2"):
+        truth.with_truth(read(tmp_path), str(tmp_path / "labels.csv"), "churn")
+
+
+def test_a_window_that_is_longer_than_time_is_refused_in_one_line() -> None:
+    with pytest.raises(click.BadParameter, match="days begin before the year 1"):
+        records.window_of(1e9, "")
 
 
 def test_an_inference_table_of_databricks(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_what_asks_for_a_retraining_is_read() -> None:
 
 
 def labelled(truths: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"request_id": "a", "row": range(len(truths)), "truth": truths})
+    return pd.DataFrame(
+        {"request_id": "a", "row": range(len(truths)), "truth": truths, "inputs": [{"x": 1.0}] * len(truths)}
+    )
 
 
 def test_the_same_rows_have_one_key_in_any_order_and_others_another() -> None:
@@ -112,6 +114,7 @@ def test_the_same_rows_have_one_key_in_any_order_and_others_another() -> None:
     assert once.key_of("churn", rows[::-1]) == key
     assert once.key_of("other", rows) != key
     assert once.key_of("churn", labelled(["Yes", "Yes"])) != key
+    assert once.key_of("churn", rows.assign(inputs=rows["inputs"].map(str).str.replace("1", "2"))) != key  # put right
 
 
 def test_numbers_far_from_those_of_training_are_broken_data() -> None:
