@@ -46,11 +46,6 @@ def users(server: Any) -> dict[str, User]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def environment_of_this_process(server: Any) -> Iterator[None]:
-    """This server is that of the process; afterwards all is as it was, for the files that this worker tests next."""
-    before, uri = dict(os.environ), mlflow.get_tracking_uri()
+def tracking_uri(server: Any) -> None:
+    """This server is that of the process, until another file is tested."""
     mlflow.set_tracking_uri(server.uri)
-    yield
-    mlflow.set_tracking_uri(uri)
-    os.environ.clear()
-    os.environ.update(before)

@@ -145,9 +145,17 @@ def test_all_read_what_the_gate_registered(users: dict[str, User], registered: s
     assert "The tag dossier of churn 1 is not set: it needs the right EDIT on the registered model." in outcome.output
 
 
-def test_segments_are_found_on_it(users: dict[str, User]) -> None:
-    [found] = users["bob"].run("clustering", ("sweep", {"k_max": 3}))
-    assert found.code == 0, found.output
+def test_two_users_work_on_it_at_the_same_time(users: dict[str, User]) -> None:
+    alice, bob, since = users["alice"], users["bob"], time.time()
+    both = [
+        begun(alice, "classification", "train.py", "decision_tree"),
+        begun(bob, "clustering", "sweep.py", "--k_max=3"),
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert [run.info.run_name for run in runs_of(alice, since)] == ["decision_tree"]
+    assert "sweep" in {run.info.run_name for run in runs_of(bob, since)}
+    assert {run.info.status for user in (alice, bob) for run in runs_of(user, since)} == {"FINISHED"}
 
 
 def test_a_project_from_git_runs_on_it_and_is_reproduced(users: dict[str, User], tmp_path: Path) -> None:
