@@ -8,6 +8,7 @@ from contextlib import suppress
 import click
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
@@ -16,6 +17,8 @@ from model_files import reason
 from support.entry_point import run_command
 from support.table import bad
 from versions import CHALLENGER, exclusive, explained, quiet, tag_key, tags_of, versions, who
+
+UNFINISHED = (LoggedModelStatus.PENDING, LoggedModelStatus.FAILED)  # as where the store was full or away meanwhile
 
 
 def best_model(experiment: str, metric: str, greater_is_better: bool) -> str:
@@ -28,6 +31,7 @@ def best_model(experiment: str, metric: str, greater_is_better: bool) -> str:
         raise bad("experiment", experiment, "is not there: give the name that the Tracking UI shows.")
     best = [{"field_name": f"metrics.{metric}", "ascending": not greater_is_better}]
     models = mlflow.search_logged_models([found.experiment_id], order_by=best, output_format="list")
+    models = [model for model in models if model.status not in UNFINISHED]
     if not models:
         raise bad("experiment", experiment, "holds no logged model.")
     if metric not in [each.key for each in models[0].metrics or []]:  # without the metric they come last
@@ -47,12 +51,14 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
     Tags of the version: `source_run`, `git_commit`, `git_dirty`, `dataset` (name and digest), `metric.<name>`,
     `registered_by`, `model_uuid`.
 
-    Raises click.BadParameter where there is no such model or the name cannot be one.
+    Raises click.BadParameter where there is no such model, it was not logged to its end, or the name cannot be one.
     """
     try:
         info = mlflow.models.get_model_info(model_uri)
     except (MlflowException, OSError) as error:
         raise bad("model_uri", model_uri, f"is no logged model: {reason(error)}") from None
+    if info.model_id and MlflowClient().get_logged_model(info.model_id).status in UNFINISHED:
+        raise bad("model_uri", model_uri, "was not logged to its end: files may be missing. Log it again.")
     # MLflow leaves ModelVersion.model_id empty, and the source names the model; in Unity Catalog it may be the reverse.
     source = f"models:/{info.model_id}" if info.model_id else model_uri
     client = MlflowClient()

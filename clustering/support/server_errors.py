@@ -25,6 +25,8 @@ def refused_by_server(error: BaseException) -> str | None:
         if request.startswith("runs/log-"):
             resource += " of the run, or of a model that it uses"
         right = "READ" if re.search("/(get|search|list)", request) else "MANAGE" if "/delete" in request else "EDIT"
+        if request == "registered-models/alias":  # to set one, or to remove one: the text does not tell
+            right = "EDIT (MANAGE to remove an alias)"
         return f"{server} refuses {request}: user {user!r} lacks the right {right} on the {resource}."
     if re.search(r"\b50[0-9]\b|Max retries", text):
         reason = re.search(r"(?<=\d\] )[\w ]+|too many \d+ error responses", text)

@@ -22,7 +22,7 @@ def alice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "right"),
     [
-        ("registered-models/alias", "EDIT on the registered model"),
+        ("registered-models/alias", "EDIT (MANAGE to remove an alias) on the registered model"),
         ("model-versions/create", "EDIT on the registered model"),
         ("registered-models/delete", "MANAGE on the registered model"),
         ("runs/create", "EDIT on the experiment"),

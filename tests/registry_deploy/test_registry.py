@@ -103,6 +103,20 @@ def test_the_best_model_of_an_experiment(store: Store, run: Callable[..., Outcom
     assert str(store.client.get_model_version_by_alias("best", "challenger").version) == "1"
 
 
+def test_a_model_that_was_not_logged_to_its_end_is_not_registered(
+    store: Store, run: Callable[..., Outcome], log: Callable[..., str]
+) -> None:
+    whole, half = (log("good", experiment="cut off", roc_auc=auc).split("/")[1] for auc in (0.6, 0.9))
+    model_id = model_logged(store.client.get_run(half))
+    store.client.finalize_logged_model(model_id, "FAILED")
+    for uri in (f"runs:/{half}/model", f"models:/{model_id}"):
+        outcome = run("register.py", model_uri=uri, name="cut")
+        assert outcome.code == 2
+        assert "was not logged to its end" in outcome.error
+    run("register.py", experiment="cut off", name="cut")
+    assert store.client.get_model_version("cut", "1").tags["source_run"] == whole
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
