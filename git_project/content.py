@@ -111,14 +111,14 @@ def _text(text: str, kind: str) -> Any:
         if kind in (".csv", ".tsv"):
             head, *rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
             columns = [[_cell(row[number]) for row in rows] for number in range(len(head))]
-            return _columns(head, columns) if all(len(row) == len(head) for row in rows) else lines
+            return _mapping(zip(head, columns, strict=True)) if all(len(row) == len(head) for row in rows) else lines
     except (ValueError, IndexError, csv.Error, yaml.YAMLError):
         pass
     return lines
 
 
 def _mapping(pairs: Iterable[tuple[Any, Any]]) -> Any:
-    """Keys and values as a dict; where two keys read the same, as pairs."""
+    """Keys and values, or the names and values of columns, as a dict; where two read the same, as pairs."""
     pairs = [(str(key), value) for key, value in pairs]
     found = dict(pairs)
     return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
@@ -128,13 +128,6 @@ def _cell(text: str) -> int | float | str:
     if not NUMBER.fullmatch(text):
         return text
     return float(text) if set(text) & set(".eE") else int(text)
-
-
-def _columns(names: list[str], columns: list[list[Any]]) -> Any:
-    """A table by column; where two columns have one name, as pairs."""
-    if len(set(names)) == len(names):
-        return dict(zip(names, columns, strict=True))
-    return [[name, column] for name, column in zip(names, columns, strict=True)]
 
 
 def _numbers(path: Path, kind: str) -> Any:
@@ -201,8 +194,7 @@ def _table(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, pd.DataFrame | pd.Series) and not value.index.equals(pd.RangeIndex(len(value))):
         return {"index": plain(value.index, above), "values": plain(value.reset_index(drop=True), above)}
     if isinstance(value, pd.DataFrame):
-        columns = [plain(value.iloc[:, number], above) for number in range(value.shape[1])]
-        return _columns([str(name) for name in value.columns], columns)
+        return _mapping((name, plain(column, above)) for name, column in value.items())
     if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         numbers = isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufc"
         return np.asarray(value) if numbers else [plain(each, above) for each in np.asarray(value, dtype=object)]
