@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.jobs import RunResultState, RunState
 from git_server import copy_collection
 from mlflow import MlflowClient
 from pages import steps
@@ -45,12 +47,10 @@ def installed(command: str, folder: Path, environment: dict[str, str]) -> str:
     return typed(f'{venv}/bin/python -c "{asked}"', folder, alone).strip()
 
 
-def states(environment: dict[str, str]) -> list[dict[str, str]]:
+def states(environment: dict[str, str]) -> list[RunState]:
     """The states of all jobs of the workspace."""
-    address = f"{environment['DATABRICKS_HOST']}/api/2.1/jobs/runs/list"
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {environment['DATABRICKS_TOKEN']}"})
-    with urllib.request.urlopen(request) as answer:
-        return [run["state"] for run in json.load(answer).get("runs", [])]
+    client = WorkspaceClient(host=environment["DATABRICKS_HOST"], token=environment["DATABRICKS_TOKEN"])
+    return [run.state for run in client.jobs.list_runs() if run.state]
 
 
 def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
             tuple((tmp_path / "classification" / "data" / "churn.csv").read_text().splitlines()[0].split(","))
         }
         deadline = time.monotonic() + DONE
-        while {state["life_cycle_state"] for state in states(second)} != {"TERMINATED"}:
+        while not all(state.result_state for state in states(second)):
             assert time.monotonic() < deadline, states(second)
             time.sleep(1)
-        assert [state["result_state"] for state in states(second)] == ["SUCCESS", "SUCCESS"]
+        assert [state.result_state for state in states(second)] == [RunResultState.SUCCESS] * 2
         with urllib.request.urlopen(exports["DATABRICKS_HOST"]) as page:
             assert "clustering" in page.read().decode()
     finally:

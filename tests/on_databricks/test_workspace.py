@@ -40,19 +40,13 @@ def refused(workspace: Workspace, method: str, path: str, **arguments: Any) -> t
 # Starting.
 
 
-def test_the_start_says_what_it_is_and_what_to_export(workspace: Workspace) -> None:
-    assert "It is not Databricks." in workspace.printed.splitlines()[0]
-    assert f"export DATABRICKS_HOST=http://127.0.0.1:{workspace.port}" in workspace.printed
-    assert "export MLFLOW_TRACKING_URI=databricks" in workspace.printed
-    assert f"Jobs: {workspace.url}" in workspace.printed
-
-
 def test_the_token_is_random_and_for_its_owner_alone(workspace: Workspace) -> None:
     path = workspace.folder / "token"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text() == workspace.token
     assert len(workspace.token) > 32
     assert workspace.printed.count(workspace.token) == 1
+    assert "It is not Databricks." in workspace.printed.splitlines()[0]
 
 
 def test_a_machine_without_bubblewrap_is_told_so_in_one_line(tmp_path: Path) -> None:

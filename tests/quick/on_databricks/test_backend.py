@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import pytest
-from examples import COLLECTION
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.utils import load_project
 from mlflow_databricks_jobs.backend import waits
@@ -54,14 +53,6 @@ def test_no_configuration_means_serverless_and_mlflows_own_keys_are_passed_over(
 
 def test_a_flat_configuration_is_the_cluster() -> None:
     assert read_config({**CLUSTER, "timeout_seconds": 60}) == JobConfig(new_cluster=CLUSTER, timeout_seconds=60)
-
-
-@pytest.mark.parametrize("example", sorted(path.parent.name for path in COLLECTION.glob("*/cluster.json")))
-@pytest.mark.parametrize("name", ["cluster.json", "cluster-aws.json", "cluster-oneline.json"])
-def test_every_cluster_file_of_the_examples_is_accepted(example: str, name: str) -> None:
-    import json
-
-    assert not read_config(json.loads((COLLECTION / example / name).read_text(encoding="utf-8"))).serverless
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,6 @@ def test_a_task_that_a_workspace_refuses(task: dict[str, Any], line: str) -> Non
     assert line in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("left", "op", "right", "holds"),
-    [("a", "EQUAL_TO", "a", True), ("a", "NOT_EQUAL", "a", False)],
-)
-def test_a_condition(left: str, op: str, right: str, holds: bool) -> None:
-    assert task_check.condition_holds({"left": left, "op": op, "right": right}) is holds
-
-
 def test_parameters_are_filled_in_and_what_is_unknown_stays() -> None:
     said = {"a": ["--x={{job.parameters.x}}", "{{ job.run_id }}", "{{tasks.a.values.b}}"]}
     filled = task_check.fill_in(said, {"job.parameters.x": "1 2", "job.run_id": "7"})
