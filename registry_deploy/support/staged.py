@@ -230,9 +230,9 @@ def excel(path: Path, folder: Path) -> TextFile:
     rows = [[_excel_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
     while rows and not any(rows[-1]):
         rows.pop()
-    if not rows:
+    if not rows or (len(rows) == 1 and len(workbook.sheetnames) > 1):
         raise NotATableError(
-            f"has nothing on its first sheet, {sheet.title!r}: move the sheet with the table to the front."
+            f"has no table on its first sheet, {sheet.title!r}: move the sheet with the table to the front."
         )
     width = max(len(row) - next(i for i, cell in enumerate([*reversed(row), "x"]) if cell) for row in rows)
     with open(folder / "sheet.csv", "w", encoding="utf-8", newline="") as file:

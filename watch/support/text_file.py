@@ -160,21 +160,20 @@ class TextFile:
         if not names:
             raise NotATableError("is empty: it needs a header and rows.")
         self._refuse_headless(names, following)
-        quoted = all(line.startswith('"') for line in head[start:].splitlines())
-        names = self._complete(names, width, following, quoted=quoted)
+        names = self._complete(names, width, following, head[start:])
         for name, times in Counter(names).items():
             if times > 1:
                 raise NotATableError(f"has {times} columns called {name!r}: give each its own name.")
         return start, names
 
-    def _complete(self, names: list[str], width: int, rows: list[list[str]], *, quoted: bool) -> list[str]:
-        """Names for a header that is one name short, or has empty ones. quoted: each row begins with a quote."""
+    def _complete(self, names: list[str], width: int, rows: list[list[str]], below: str) -> list[str]:
+        """Names for a header that is one name short, or has empty ones. below: what stands below it."""
         if rows and len(names) == width + 1 and not names[-1]:
             names = names[:-1]
         if rows and len(names) == width - 1:
             if all(not row[-1] for row in rows if len(row) == width):
                 names = [*names, ""]  # each row ends in a separator
-            elif _have_names([row for row in rows if len(row) == width], quoted=quoted):
+            elif _have_names(below, self.separator, width):
                 names = ["", *names]
                 self.notes.append(
                     f"The header is one name short: the first column is taken for names of the rows, and "
@@ -284,16 +283,19 @@ def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
         raise NotATableError(f"is not a table: {error}.") from None
 
 
-def _have_names(rows: list[list[str]], *, quoted: bool) -> bool:
+def _have_names(below: str, separator: str, width: int) -> bool:
     """Whether rows begin with names, as R writes them: all different; if numbers, in quotes or ascending wholes.
 
     If one column alone has a blank before each value, it is the rest of a value such as `Paris, France`.
     """
+    rows = [row for row in csv.reader(io.StringIO(below, newline=""), delimiter=separator) if len(row) == width]
     names = [row[0] for row in rows]
-    blank = [all(row[at].startswith(" ") for row in rows) for at in range(1, len(rows[0]))]
+    blank = [all(row[at].startswith(" ") for row in rows) for at in range(1, width)]
     if len(set(names)) < len(names) or (any(blank) and not all(blank)):
         return False
-    if quoted or not all(shape_of(name.strip()).ways for name in names):
+    if all(line.startswith('"') for line in below.splitlines()) or not all(
+        shape_of(name.strip()).ways for name in names
+    ):
         return True
     return all(name.strip().isdecimal() for name in names) and names == sorted(names, key=int)
 

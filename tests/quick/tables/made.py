@@ -358,6 +358,28 @@ HEADERS = {
         said=("one name short", "'Unnamed: 0' holds the names of the rows: left out"),
         first=("1", 7.0, 1.0, "yes"),
     ),
+    "a header one name short, and row numbers in no order": Made(
+        ('"spend" "left"\n' + "".join(f'"{97 * i % 101}" {i % 9 * 7} "{answer(i)}"\n' for i in range(1, 30))).encode(),
+        {"Unnamed: 0": "identifier", "spend": "number", "left": "category"},
+        said=("one name short", "holds the names of the rows"),
+    ),
+    "a comma in places": refused(
+        "customer,place,left\n" + "".join(f"c{i},Paris, {'FU'[i % 2]},{answer(i)}\n" for i in range(30)),
+        "3 names in its header and 4 values in its rows",
+        "quote values that hold a comma",
+    ),
+    "a comma in positions": refused(
+        "lat,geo,left\n" + "".join(f"{48 + i * 0.013:.3f},({i},2),{answer(i)}\n" for i in range(30)),
+        "3 names in its header and 4 values in its rows",
+    ),
+    "a decimal comma that is the separator too": refused(
+        "price,left\n" + "".join(f"{97 * i % 101},{i % 9},{answer(i)}\n" for i in range(30)),
+        "2 names in its header and 3 values in its rows",
+    ),
+    "a comma in the first column": refused(
+        "place,spend,left\n" + "".join(f"Paris,{i % 4},{i % 9 * 7},{answer(i)}\n" for i in range(30)),
+        "3 names in its header and 4 values in its rows",
+    ),
     "R's write.table, with blanks": Made(
         ('"spend" "left"\n' + "".join(f'"{i}" {i % 9 * 7} "{answer(i)} or so"\n' for i in range(1, 30))).encode(),
         {"Unnamed: 0": "identifier", "spend": "number", "left": "category"},
