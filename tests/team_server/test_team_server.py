@@ -377,6 +377,9 @@ def test_a_store_that_fills_up_while_a_model_is_logged_registers_no_half_model(
     assert [run.info.status for run in runs_of(bob, since)] == ["FAILED"] * 2
     half = model_logged(bob.client.get_run(run.info.run_id))
     assert 0 < len(bob.client.list_logged_model_artifacts(half, "artifacts")) < len(parts)
+    [registering] = bob.run("registry_deploy", ("register", {"model_uri": f"models:/{half}", "name": "large"}))
+    assert registering.code == 2, registering.output
+    assert "was not logged to its end" in registering.error
     assert "large" not in {model.name for model in bob.client.search_registered_models()}
 
 
