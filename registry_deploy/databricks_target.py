@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy
-import pandas
 
-from candidate import Candidate, fetch, payload, shares
+from candidate import Candidate, fetch, serving_input, shares
 from model_files import reason
 from target import Colour, DeploymentError, Status, check_canary
 
@@ -140,7 +138,7 @@ class DatabricksTarget:
                 if not ready:
                     self._say_cost(model, colour, entities.keys() - {colour})
                     now = self._configure(_Endpoint(entities, traffic or {colour: 100}), before)
-                model.check(self._request(model.example, colour), f"{colour} of {self.name}")
+                model.check(self.score(model.example, colour), f"{colour} of {self.name}")
                 self._say(f"{model.title}: {colour} answers the model's input example as it should")
                 # The one that was live stays for a rollback; the one that was kept for it before goes.
                 live = {name: each for name, each in entities.items() if name in (*traffic, colour)}
@@ -186,10 +184,6 @@ class DatabricksTarget:
         with _explained(f"deleting endpoint {self.name}"):
             self._client.serving_endpoints.delete(self.name)
         self._say(f"{self.name}: deleted; it is billed no more")
-
-    def score(self, instances: pandas.DataFrame | dict[str, numpy.ndarray]) -> list[Any]:
-        """Predictions of the versions that have traffic, one for each row."""
-        return self._request(instances)
 
     def _read(self) -> _Endpoint | None:
         """What the endpoint serves, or None when there is no such endpoint."""
@@ -295,13 +289,11 @@ class DatabricksTarget:
             return f"and cleaning up failed ({reason(error)}): look at endpoint {self.name}, what runs there is billed"
         return ""
 
-    def _request(self, instances: Any, colour: str = "") -> list[Any]:
-        """Send instances to the endpoint, or to one of its colours whatever its traffic."""
-        rows = json.loads(json.dumps(payload(instances), default=str))
-        body = {"dataframe_split" if isinstance(instances, pandas.DataFrame) else "inputs": rows}
+    def score(self, instances: Any, colour: str = "") -> list[Any]:
+        """Predictions of the versions that have traffic, one for each row, or of one colour whatever its traffic."""
         path = f"/serving-endpoints/{self.name}{f'/served-models/{colour}' if colour else ''}/invocations"
         with _explained(f"asking {self.name}{f' ({colour})' if colour else ''}"):
-            answer: Any = self._client.api_client.do("POST", path, body=body)
+            answer: Any = self._client.api_client.do("POST", path, body=json.loads(serving_input(instances)))
         return list(answer["predictions"])
 
 

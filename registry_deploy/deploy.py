@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, Schema
 
 import owners
+from answers import as_input
 from instances import all_rows, instances
 from local_target import LocalTarget
 from processes import Recording
@@ -301,8 +302,7 @@ def _as_asked(table: OpenedTable, rows: pa.Table, status: Status) -> pd.DataFram
     columns: list[Any] = [
         ColSpec("double" if each.type.kind in "fiu" else "string", each.name) for each in inputs.inputs
     ]
-    X = instances(table, rows, Schema(columns), info.metadata)
-    return {each.name: X[each.name].to_numpy(each.type).reshape(-1, *each.shape[1:]) for each in inputs.inputs}
+    return as_input(instances(table, rows, Schema(columns), info.metadata), inputs)
 
 
 if __name__ == "__main__":
