@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,11 +46,13 @@ class TableWriter:
         """
         if isinstance(rows, pd.DataFrame):
             rows = pa.Table.from_pandas(rows, preserve_index=False)
-        metadata = rows.schema.metadata  # names the index of pandas
+        metadata = dict(rows.schema.metadata or {})  # names the index of pandas
         if added is not None:
             beside = pa.Table.from_pandas(added, preserve_index=False)
             for name in beside.column_names:
                 rows = rows.append_column(name, beside[name])
+            if b"pandas" in metadata:  # it may say that names are numbers, or dates: those added are not
+                metadata[b"pandas"] = json.dumps(json.loads(metadata[b"pandas"]) | {"column_indexes": []}).encode()
         if self.file.suffix == ".parquet":
             self._write_parquet(rows.replace_schema_metadata(metadata))
         else:

@@ -101,3 +101,14 @@ def test_objects_of_json_keep_their_numbers_as_they_were_written(tmp_path: Path)
     path.write_text('{"x": 1, "beside": {"price": 1.50, "sizes": [1, null, "é"]}}\n', encoding="utf-8")
     [batch] = open_table(str(path)).batches()
     assert batch["beside"].to_pylist() == ['{"price": 1.50, "sizes": [1, null, "é"]}']
+
+
+def test_pandas_reads_predictions_beside_columns_whose_names_were_numbers(tmp_path: Path) -> None:
+    new, output = tmp_path / "new.parquet", tmp_path / "out.parquet"
+    pd.DataFrame({0: [1, 2], 1: ["a", "b"]}, index=pd.Index([7, 9], name="customer")).to_parquet(new)
+    with TableWriter(output) as writer:
+        for batch in open_table(str(new)).batches():
+            writer.write(batch, pd.DataFrame({"prediction": ["yes", "no"]}))
+    written = pd.read_parquet(output)
+    assert list(written) == ["0", "1", "prediction"]
+    assert written.index.tolist() == [7, 9]
