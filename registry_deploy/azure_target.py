@@ -164,7 +164,9 @@ class AzureTarget:
         check_canary(canary)
         with tempfile.TemporaryDirectory() as folder:
             model = fetch(model_uri, Path(folder))
-            self._check_workspace()
+            # More than its name a role in the workspace may not read.
+            with _explained(f"looking for workspace {self._config.workspace_name}"):
+                self._client.workspaces.get(self._config.workspace_name)
             before = self._read()
             traffic = before.traffic if before else {}
             colour, ready = self._place(model, before)
@@ -243,11 +245,6 @@ class AzureTarget:
         if found is None:
             raise DeploymentError(f"{self.name}: no such endpoint in {self._config.workspace_name}; deploy one first")
         return found
-
-    def _check_workspace(self) -> None:
-        """Raise unless subscription, group and workspace exist; more than that a role in the workspace may not read."""
-        with _explained(f"looking for workspace {self._config.workspace_name}"):
-            self._client.workspaces.get(self._config.workspace_name)
 
     def _machines_of(self, held: "OnlineDeployment") -> bool:
         """Whether a deployment stands on the machines of the configuration."""
