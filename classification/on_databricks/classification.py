@@ -133,7 +133,8 @@ with mlflow.start_run(run_name="by hand") as by_hand:
     scores = classifier.predict_proba(X_test)[:, 1]
     mlflow.log_param("C", 0.5)
     mlflow.log_metric("roc_auc", roc_auc_score(y_test == "Yes", scores))
-    mlflow.log_figure(RocCurveDisplay.from_predictions(y_test == "Yes", scores).figure_, "roc_curve.png")
+    curve = RocCurveDisplay.from_predictions(y_test, scores, pos_label="Yes", plot_chance_level=True)
+    mlflow.log_figure(curve.figure_, "roc_curve.png")
     mlflow.sklearn.log_model(
         classifier,
         name="model",
