@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import pandas as pd
 import pyarrow as pa
 from mlflow.types import Schema
@@ -23,7 +24,13 @@ def instances(table: OpenedTable, rows: pa.Table, schema: Schema, metadata: Mapp
 
     rows: what `all_rows` gives. schema: the input schema of its signature, with columns. metadata: the model's own.
 
+    What the notes of the table say is printed.
+
     Raises click.BadParameter for a column that is lacking, and with its row for a value that is missing where it must
     not be, is of the wrong kind, or would be changed by the type that the model asks for.
     """
-    return model_inputs(rows, schema, kinds_of(metadata, schema, table), parameter=table.parameter)
+    kinds = kinds_of(metadata, schema, table)
+    for note in dict.fromkeys(table.notes):
+        click.echo(note, err=True)
+    table.notes.clear()
+    return model_inputs(rows, schema, kinds, parameter=table.parameter)

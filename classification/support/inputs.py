@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -42,15 +42,28 @@ def values_of(rows: pa.Table, kinds: Mapping[str, Kind], first_row: int = 1, par
     return pd.DataFrame(columns, copy=False)
 
 
+def absent_notes(schema: Any, names: Iterable[str]) -> list[str]:
+    """What to say of columns that a model takes, may do without, and that new instances lack: one note each.
+
+    schema: the input schema of the model's signature. names: the columns of the new instances.
+    """
+    have = list(names)
+    absent = [each.name for each in schema.inputs if not each.required and find_name(each.name, have) is None]
+    return [f"There is no column {name!r}: its values are taken as missing." for name in absent]
+
+
 def kinds_of(metadata: Mapping[str, Any] | None, schema: Any, table: OpenedTable | None = None) -> dict[str, Kind]:
     """The decision on the columns of a model: the one that is stored with it, or else one made from its signature.
 
     metadata, schema: the metadata of the model and the input schema of its signature.
-    table: new instances; a model that stores no decision reads numbers as they are written there.
+    table: new instances; a model that stores no decision reads numbers as they are written there. A column that they
+    lack and that may be missing is noted.
 
     Raises click.UsageError for a model without a decision that knows a category with outer spaces: it would never
     meet it again.
     """
+    if table is not None:
+        table.notes += absent_notes(schema, table.names)
     stored = (metadata or {}).get("kinds")
     if stored:
         return from_metadata(stored)

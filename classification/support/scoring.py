@@ -16,7 +16,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models.model import ModelInfo
 from threadpoolctl import threadpool_limits
 
-from support.inputs import kinds_of, model_inputs, unseen
+from support.inputs import absent_notes, kinds_of, model_inputs, unseen
 from support.language import tr
 from support.names import free_names
 from support.server_errors import note_models_used
@@ -112,6 +112,8 @@ def score_on_spark(
     head = on_spark.first_rows(frame, data, rows=5)
     schema, metadata = model.info.signature.inputs, model.info.metadata or {}
     kinds = kinds_of(metadata, schema)
+    for note in absent_notes(schema, frame.columns):
+        click.echo(note, err=True)
     added = model.add(model_inputs(head, schema, kinds))
     names = names_of([name for name in added.columns.tolist() if name not in sums], called, [*frame.columns, *sums])
     first = added.rename(columns=names)

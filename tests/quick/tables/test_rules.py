@@ -11,7 +11,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 import support.text_file
 from support.inputs import kinds_of, model_inputs, to_frame
-from support.kinds import decide, to_metadata
+from support.kinds import Kind, decide, to_metadata
 from support.names import free_names, pick_names
 from support.table import open_table
 from support.table_writer import TableWriter
@@ -44,6 +44,16 @@ def test_numbers_of_json_have_one_way_to_be_written(tmp_path: Path) -> None:
     [batch] = open_table(str(new)).batches()
     with pytest.raises(click.BadParameter, match=r"'12\.5' in column 'price', row 1, .* written as in training"):
         model_inputs(batch, schema, kinds)
+
+
+def test_a_column_that_may_be_missing_and_is_absent_or_renamed_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("power in hp,weight\n100,2.5\n", encoding="utf-8")
+    schema = Schema([ColSpec("double", "power", required=False), ColSpec("double", "weight", required=False)])
+    for metadata in ({}, {"kinds": to_metadata({name: Kind("number") for name in ("power", "weight")})}):
+        table = open_table(str(path))
+        kinds_of(metadata, schema, table)
+        assert table.notes == ["There is no column 'power': its values are taken as missing."]
 
 
 def test_a_model_that_learned_categories_with_outer_spaces_is_refused() -> None:
