@@ -61,7 +61,9 @@ run: $(UV) store .venv/classification.installed
 tour: $(UV) store .venv/tour.installed
 	mlflow run . --env-manager local
 
+TAKEN := Port 5000 is taken: end the other program (another make ui?), or type mlflow ui --workers 1 --port 5002
 ui: .venv/classification.installed
+	@python -c "import socket; socket.create_server(('127.0.0.1', 5000))" 2> /dev/null || { echo "$(TAKEN)"; exit 1; }
 	@echo "Once it says that Uvicorn is running: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning"
 	mlflow ui --workers 1
 

@@ -106,7 +106,8 @@ def _get(run_id: str) -> Run:
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException:
-        raise bad("run_id", run_id, f"is no run of {mlflow.get_tracking_uri()}.") from None
+        where = f"{mlflow.get_tracking_uri()}, the store of this folder or of MLFLOW_TRACKING_URI"
+        raise bad("run_id", run_id, f"is no run of {where}.") from None
 
 
 def _described(line: list[Run]) -> Past:

@@ -142,7 +142,7 @@ def test_runs_that_cannot_be_reproduced(store: Store, plain: Run, tmp_path: Path
     store.client.delete_run(deleted)
     dirty = made(**here, mlflow__source__git__repoURL="https://x.test/y.git", mlflow__source__git__dirty="true")
     cases = [
-        (UNKNOWN, f"Invalid value for '--run_id': '{UNKNOWN}' is no run of {store.uri}."),
+        (UNKNOWN, f"Invalid value for '--run_id': '{UNKNOWN}' is no run of {store.uri}, the store of "),
         (alone, f"'{alone}' is no run of an MLflow Project, nor lies below one."),
         (deleted, f"'{deleted}' is a deleted run: mlflow runs restore brings it back."),
         (running, f"'{running}' is still RUNNING: wait until it ends."),
