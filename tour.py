@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -150,8 +149,8 @@ def watch(tour: Tour) -> None:
 
 
 def recorded(tour: Tour) -> str:
-    """The folder of what the endpoint was asked and has answered."""
-    return str(Path(tempfile.gettempdir()) / f"tour-{tour.parent.info.run_id[:8]}")
+    """The folder of what the endpoint was asked and has answered: named alike on all machines, for `reproduce`."""
+    return f"~/.cache/tour-{tour.parent.info.run_id[:8]}"
 
 
 class Step(NamedTuple):
@@ -343,7 +342,7 @@ def main(only: str, env_manager: str) -> None:
             end_below(parent)
             raise
         finally:
-            shutil.rmtree(recorded(tour), ignore_errors=True)
+            shutil.rmtree(Path(recorded(tour)).expanduser(), ignore_errors=True)
         if failed:
             raise click.ClickException(f"{len(failed)} of {len(asked)} steps failed: {', '.join(failed)}.")
         say_what_next(tour, asked, time.monotonic() - started)
