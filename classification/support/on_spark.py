@@ -300,20 +300,13 @@ def score(
     """
     from pyspark.sql import Observation, functions
 
-    found_names = {name: find_name(name, frame.columns) for name in inputs}
-    present = {name: column for name, column in found_names.items() if column is not None}
+    present = {name: column for name in inputs if (column := find_name(name, frame.columns)) is not None}
     categories = {name: _category(_column(present[name]), (kinds or {}).get(name)) for name in known if name in present}
     strange = {name: text.isNotNull() & ~text.isin(known[name]) for name, text in categories.items()}
-
     columns = {name: functions.col(f"`scored `.{_quoted(name)}") for name in example.columns}
     added = [column.alias(name) for name, column in columns.items() if name not in sums]
     observation = Observation()
-    observed = {
-        "rows": functions.count(functions.lit(1)),
-        "hash": functions.sum(functions.xxhash64(*map(_column, present.values())).cast("decimal(38,0)")),
-        **{f"unseen {name}": functions.count_if(condition) for name, condition in strange.items()},
-        **{f"sum {name}": functions.sum(columns[name].cast("long")) for name in sums},
-    }
+    observed = _observed(present.values(), strange, {name: columns[name] for name in sums})
     with tempfile.TemporaryDirectory() as folder, one_line("data", "scoring"):
         scorer = _scorer(frame.sparkSession, f"{folder}/scorer", model_uri, example)
         scored = frame.withColumn("scored ", scorer(functions.struct(*_asked(frame, present, known))))
@@ -321,13 +314,22 @@ def score(
         written = _write(scored.select(*map(_column, frame.columns), *added), output)
         counts = _counts(written, _column(example.columns[0]))
         found = observation.get
-        unseen = {
-            name: _counts(frame.where(condition), categories[name])
-            for name, condition in strange.items()
-            if found[f"unseen {name}"]
-        }
+        met = {name: condition for name, condition in strange.items() if found[f"unseen {name}"]}
+        unseen = {name: _counts(frame.where(condition), categories[name]) for name, condition in met.items()}
     totals = {name: found[f"sum {name}"] for name in sums}
     return found["rows"], counts, unseen, totals, f"{int(found['hash']) % 2**32:08x}"
+
+
+def _observed(inputs: Iterable[str], strange: dict[str, Column], sums: dict[str, Column]) -> dict[str, Column]:
+    """What is counted while rows are written. strange: where a category is unseen. sums: columns to add up."""
+    from pyspark.sql import functions
+
+    return {
+        "rows": functions.count(functions.lit(1)),
+        "hash": functions.sum(functions.xxhash64(*map(_column, inputs)).cast("decimal(38,0)")),
+        **{f"unseen {name}": functions.count_if(condition) for name, condition in strange.items()},
+        **{f"sum {name}": functions.sum(column.cast("long")) for name, column in sums.items()},
+    }
 
 
 def _asked(frame: DataFrame, present: dict[str, str], known: Iterable[str]) -> list[Column]:

@@ -81,19 +81,24 @@ class JobsBackend(AbstractBackend):
             if waits(config):
                 good = job.wait()
         except BaseException as error:  # Ctrl-C too
-            with uninterrupted():
-                if job:
-                    job.cancel()
-                elif place:
-                    remove_upload(client, place)
-                if run_id:
-                    close_runs(run_id, "FAILED")
+            undo(client, job, place, run_id)
             if isinstance(error, FAILURES):
                 raise ExecutionException(one_line(error)) from None
             raise
         if not good:
             raise ExecutionException(f"The run {run_id} failed.")
         return job
+
+
+def undo(client: WorkspaceClient, job: SubmittedJob | None, place: str, run_id: str) -> None:
+    """Cancel the job, or remove the upload where there is none, and end the run; empty texts where there is nothing."""
+    with uninterrupted():
+        if job:
+            job.cancel()
+        elif place:
+            remove_upload(client, place)
+        if run_id:
+            close_runs(run_id, "FAILED")
 
 
 @dataclass(frozen=True)
