@@ -310,8 +310,8 @@ def test_a_server_that_waits_for_a_processor_is_not_taken_for_one_that_hangs() -
         loops[0].nice(19)
         time.sleep(1)
         assert local_proxy.processor_seconds(loops[0].pid)[1]
-        loops[0].suspend()
-        time.sleep(0.5)
+        loops[0].suspend()  # a signal reaches a process when it gets the processor, which may take its time here
+        wait_until(lambda: loops[0].status() == psutil.STATUS_STOPPED)
         seconds, wants = local_proxy.processor_seconds(loops[0].pid)
         assert not wants
         assert local_proxy.processor_seconds(loops[0].pid) == (seconds, False)
