@@ -27,7 +27,7 @@ endif
 
 # What the tests need and pip cannot install: for pictures of the Tracking UI, jobs of the local workspace, Spark.
 lacks = $(shell command -v $(1) > /dev/null || echo $(2))
-LACKING = $(strip $(call lacks,chromium,chromium fonts-dejavu-core) $(call lacks,bwrap,bubblewrap) \
+LACKING = $(strip $(call lacks,curl,curl) $(call lacks,chromium,chromium fonts-dejavu-core) $(call lacks,bwrap,bubblewrap) \
 	$(call lacks,java,openjdk-17-jre-headless))
 
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
