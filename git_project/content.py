@@ -14,19 +14,23 @@ import sys
 import tarfile
 import types
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image, ImageSequence
 
 LARGE = 200_000_000  # bytes from which on a file is compared by its digest alone
 DEEP = 100  # levels below which nothing is looked at
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+Plain = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -45,83 +49,45 @@ class Picture:
     drawn: str
 
 
-def content(path: Path) -> Any:
-    """What a file says: text, a table, JSON, numbers, a picture; of every other kind its digest."""
-    kind = path.suffix.lower()
-    try:
-        if path.stat().st_size > LARGE:
-            return digest(path)
-        if kind in PICTURES:
-            return _picture(path)
-        if kind in (".svg", ".pdf", ".html", ".htm"):  # times, ids made by chance and seconds are drawn into them
-            return Picture(kind, (), digest(path))
-        if kind in (".parquet", ".npy", ".npz", ".pkl", ".pickle", ".joblib"):
-            return _numbers(path, kind)
-        if ".tfevents." in path.name:
-            return Unseen("TensorBoard's events, which hold the time of each")
-        if zipfile.is_zipfile(path):  # as .xlsx is; it holds the times of its members, as .tar does
-            with zipfile.ZipFile(path) as archive:
-                return _mapping((name, _unzipped(archive.read(name), name)) for name in archive.namelist())
-        if ".tar" in path.suffixes or kind == ".tgz":
-            return _members(path)
-        if kind == ".gz":  # which holds the time at which it was written
-            return _unzipped(gzip.decompress(path.read_bytes()), path.stem)
-        return _text(path.read_text(encoding="utf-8-sig"), kind)
-    except Exception:  # no text, malformed, or of a library that is not here
-        return digest(path)
-
-
 def digest(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unzipped(said: bytes, name: str) -> Any:
-    try:
-        return _text(said.decode("utf-8-sig"), Path(name).suffix.lower())
-    except UnicodeDecodeError:
-        return hashlib.sha256(said).hexdigest()
+def content(path: Path) -> Any:
+    """What a file says: text, a table, JSON, numbers, a picture; of every other kind its digest."""
+    return digest(path) if path.stat().st_size > LARGE else _read(path.read_bytes(), path.name)
 
 
-def _members(path: Path) -> Any:
-    """The files of a tar archive, packed or not; of links and folders their kind."""
-    with tarfile.open(path) as archive:
-        files = ((each, archive.extractfile(each)) for each in archive)
-        return _mapping((e.name, _unzipped(file.read(), e.name) if file else repr(e.type)) for e, file in files)
+def _read(data: bytes, name: str) -> Any:
+    """What a file says by the ending of its name; where it is not what its name says, its lines or its digest."""
+    if ".tfevents." in name:
+        return Unseen("TensorBoard's events, which hold the time of each")
+    read = next((read for endings, read in READERS.items() if name.lower().endswith(endings)), None)
+    if read is None and zipfile.is_zipfile(io.BytesIO(data)):  # as .xlsx is
+        read = _zipped
+    with suppress(Exception):  # malformed, or of a library that is not here
+        return read(data, name) if read else _lines(data)
+    with suppress(UnicodeDecodeError):
+        return _lines(data)
+    return hashlib.sha256(data).hexdigest()
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a mapping keeps every key, also one that is there twice."""
+def _lines(data: bytes) -> list[str]:
+    # splitlines() would take other characters for the end of a line
+    return data.decode("utf-8-sig").removesuffix("\n").split("\n")
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _mapping(loader.construct_pairs(node, deep=True)))
+def _json(text: str | bytes) -> Any:
+    return json.loads(text, object_pairs_hook=_mapping)
 
 
-def _text(text: str, kind: str) -> Any:
-    """What a text says, by the suffix of its file; its lines where it says something else."""
-    lines = text.removesuffix("\n").split("\n")  # splitlines() would take other characters for the end of a line
-    try:
-        if kind in (".json", ".ipynb"):
-            return json.loads(text, object_pairs_hook=_mapping)
-        if kind in (".yaml", ".yml"):
-            return plain(yaml.load(text, _Loader))
-        if kind in (".jsonl", ".ndjson"):
-            return [json.loads(line, object_pairs_hook=_mapping) for line in lines if line.strip()]
-        if kind in (".csv", ".tsv"):
-            head, *rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
-            columns = [[_cell(row[number]) for row in rows] for number in range(len(head))]
-            return _mapping(zip(head, columns, strict=True)) if all(len(row) == len(head) for row in rows) else lines
-    except (ValueError, IndexError, csv.Error, yaml.YAMLError):
-        pass
-    return lines
-
-
-def _mapping(pairs: Iterable[tuple[Any, Any]]) -> Any:
-    """Keys and values, or the names and values of columns, as a dict; where two read the same, as pairs."""
-    pairs = [(str(key), value) for key, value in pairs]
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
+def _columns(data: bytes, name: str) -> Any:
+    """A table as its columns. Raises ValueError where a row is longer or shorter than the first."""
+    text = io.StringIO(data.decode("utf-8-sig"), newline="")
+    rows = list(csv.reader(text, delimiter="\t" if name.lower().endswith(".tsv") else ","))
+    return _mapping((head, [_cell(each) for each in cells]) for head, *cells in zip(*rows, strict=True))
 
 
 def _cell(text: str) -> int | float | str:
@@ -130,31 +96,59 @@ def _cell(text: str) -> int | float | str:
     return float(text) if set(text) & set(".eE") else int(text)
 
 
-def _numbers(path: Path, kind: str) -> Any:
-    if kind == ".parquet":
-        return plain(pd.read_parquet(path))
-    if kind == ".npy":
-        return plain(np.load(path))
-    if kind == ".npz":
-        with np.load(path) as archive:
-            return {name: plain(archive[name]) for name in archive.files}
-    if kind == ".joblib":
-        import joblib
-
-        return plain(joblib.load(path))
-    with path.open("rb") as file:
-        return plain(pickle.load(file))
-
-
-def _picture(path: Path) -> Picture:
-    from PIL import Image, ImageSequence  # late: few runs have pictures whose bytes differ
-
-    with Image.open(path) as image:
+def _picture(data: bytes, name: str) -> Picture:
+    with Image.open(io.BytesIO(data)) as image:
         pixels = hashlib.sha256()
         for frame in ImageSequence.Iterator(image):  # a film has several, and not all are of eight bits
             shown = frame.convert("RGBA") if frame.mode == "P" else frame
             pixels.update(f"{shown.mode} {shown.size}".encode() + shown.tobytes())
         return Picture(str(image.format), image.size, pixels.hexdigest())
+
+
+def _zipped(data: bytes, name: str) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return _mapping((each, _read(archive.read(each), each)) for each in archive.namelist())
+
+
+def _tarred(data: bytes, name: str) -> Any:
+    """The files of a tar archive, packed or not; of links and folders their kind."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = [(each, archive.extractfile(each)) for each in archive]
+        return _mapping(
+            (each.name, _read(file.read(), each.name) if file else repr(each.type)) for each, file in members
+        )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a mapping keeps every key, also one that is there twice."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _mapping(loader.construct_pairs(node, deep=True)))
+
+# How each kind of file is read, by the ending of its name; the first that fits.
+READERS: dict[tuple[str, ...], Callable[[bytes, str], Any]] = {
+    (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"): _picture,
+    # Times, ids made by chance and seconds are drawn into these.
+    (".svg", ".pdf", ".html", ".htm"): lambda data, name: Picture(name[-4:], (), hashlib.sha256(data).hexdigest()),
+    (".json", ".ipynb"): lambda data, name: _json(data.decode("utf-8-sig")),
+    (".jsonl", ".ndjson"): lambda data, name: [_json(line) for line in _lines(data) if line.strip()],
+    (".yaml", ".yml"): lambda data, name: plain(yaml.load(data.decode("utf-8-sig"), _Loader)),
+    (".csv", ".tsv"): _columns,
+    (".parquet",): lambda data, name: plain(pd.read_parquet(io.BytesIO(data))),
+    (".npy", ".npz"): lambda data, name: plain(np.load(io.BytesIO(data))),
+    (".pkl", ".pickle"): lambda data, name: plain(pickle.loads(data)),
+    (".joblib",): lambda data, name: plain(joblib.load(io.BytesIO(data))),
+    # Archives hold the time at which they were written, and their members'.
+    (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz"): _tarred,
+    (".gz",): lambda data, name: _read(gzip.decompress(data), name[:-3]),
+}
+
+
+def _mapping(pairs: Iterable[tuple[Any, Any]]) -> Any:
+    """Keys and values, or the names and values of columns, as a dict; where two read the same, as pairs."""
+    pairs = [(str(key), value) for key, value in pairs]
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
 
 
 def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
@@ -170,71 +164,69 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
         return f"(again, {len(above) - above.index(id(value))} levels up)"
     if len(above) > DEEP:
         return Unseen(f"what lies deeper than {DEEP} levels")
-    above = (*above, id(value))
+    inner = partial(plain, above=(*above, id(value)))
     if isinstance(value, bytes | bytearray | memoryview):
         return hashlib.sha256(value).hexdigest()
-    if isinstance(value, dict):
-        return _mapping((key, plain(each, above)) for key, each in value.items())
+    if isinstance(value, dict | np.lib.npyio.NpzFile):
+        return _mapping((key, inner(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return [inner(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((inner(each) for each in value), key=repr)
     if isinstance(value, types.ModuleType):
         return value.__name__
     if isinstance(value, type | types.FunctionType):
-        return _programmed(value, above)
-    if isinstance(value, list | tuple):
-        return [plain(each, above) for each in value]
-    if isinstance(value, set | frozenset):
-        return sorted((plain(each, above) for each in value), key=repr)
+        return _programmed(value, inner)
     if hasattr(value, "a_name_that_nothing_has"):  # it stands for an object of another process, as those of Java do
         return Unseen(type(value).__qualname__)
-    table = _table(value, above)
-    return _pickled(value, above) if table is None else table
+    table = _table(value, inner)
+    return _pickled(value, inner) if table is None else table
 
 
-def _table(value: Any, above: tuple[int, ...]) -> Any:
-    """An array or table as lists and dicts; None for anything else."""
+def _table(value: Any, inner: Plain) -> Any:
+    """A table, an array or one of its cells as lists and dicts; None for anything else."""
     if isinstance(value, pd.DataFrame | pd.Series) and not value.index.equals(pd.RangeIndex(len(value))):
-        return {"index": plain(value.index, above), "values": plain(value.reset_index(drop=True), above)}
+        return {"index": inner(value.index), "values": inner(value.reset_index(drop=True))}
     if isinstance(value, pd.DataFrame):
-        return _mapping((name, plain(column, above)) for name, column in value.items())
+        return _mapping((name, inner(column)) for name, column in value.items())
     if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         numbers = isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufc"
-        return np.asarray(value) if numbers else [plain(each, above) for each in np.asarray(value, dtype=object)]
-    if isinstance(value, np.generic):
-        return value.isoformat() if hasattr(value, "isoformat") else plain(value.item(), above)
-    if isinstance(value, np.ma.MaskedArray):
-        return plain(value.tolist(), above)
-    if isinstance(value, np.ndarray):
-        if value.dtype.names:
-            return {name: plain(value[name], above) for name in value.dtype.names}
-        return value if value.dtype.kind in "biufc" else plain(value.tolist(), above)
+        return np.asarray(value) if numbers else [inner(each) for each in np.asarray(value, dtype=object)]
     if hasattr(value, "isoformat"):  # dates and times
         return value.isoformat()
+    if isinstance(value, np.generic):
+        scalar = value.item()
+        return np.asarray(value) if isinstance(scalar, np.generic) else inner(scalar)
+    if isinstance(value, np.ndarray):
+        if value.dtype.names:
+            return {name: inner(value[name]) for name in value.dtype.names}
+        numbers = value.dtype.kind in "biufc" and not isinstance(value, np.ma.MaskedArray)
+        return value if numbers else inner(value.tolist())
     if hasattr(value, "tocoo"):  # sparse matrices
-        coordinates = value.tocoo(copy=True)
-        coordinates.sum_duplicates()
-        return {"shape": list(value.shape), "cells": [plain(part) for part in (*coordinates.coords, coordinates.data)]}
-    if hasattr(value, "detach") and hasattr(value, "numpy"):  # tensors
-        return plain(value.detach().cpu().numpy(), above)
-    if hasattr(value, "numpy") and hasattr(value, "dtype"):
-        return plain(value.numpy(), above)
+        cells = value.tocoo(copy=True)
+        cells.sum_duplicates()
+        return {"shape": list(value.shape), "cells": [inner(part) for part in (*cells.coords, cells.data)]}
+    if hasattr(value, "numpy") and (hasattr(value, "detach") or hasattr(value, "dtype")):  # tensors
+        return inner(value.detach().cpu().numpy() if hasattr(value, "detach") else value.numpy())
     return None
 
 
-def _pickled(value: Any, above: tuple[int, ...]) -> Any:
+def _pickled(value: Any, inner: Plain) -> Any:
     """An object by what it would be pickled from; networks by their weights."""
     if hasattr(value, "get_weights") and hasattr(value, "layers"):
-        return [plain(each, above) for each in value.get_weights()]
+        return [inner(each) for each in value.get_weights()]
     if hasattr(value, "state_dict"):
-        return plain(value.state_dict(), above)
+        return inner(value.state_dict())
     try:
         reduce = copyreg.dispatch_table.get(type(value))
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
-        parts = reduced if isinstance(reduced, str) else [_listed(part) for part in reduced]
+        parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
     except Exception:  # a foreign object may raise anything; what cannot be looked into counts as not compared
         return Unseen(type(value).__qualname__)
-    return plain(parts, above)
+    return reduced if isinstance(reduced, str) else inner(parts)
 
 
-def _programmed(value: Any, above: tuple[int, ...]) -> Any:
+def _programmed(value: Any, inner: Plain) -> Any:
     """A function or class by name; where no module has it, as in a notebook, by the values that it brings along."""
     found: Any = sys.modules.get(value.__module__)
     for name in value.__qualname__.split("."):
@@ -244,13 +236,9 @@ def _programmed(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, type):
         members = {name: getattr(each, "__func__", getattr(each, "fget", each)) for name, each in vars(value).items()}
         own = {name: each for name, each in members.items() if isinstance(each, types.FunctionType) or name[0] != "_"}
-        return [value.__qualname__, plain(own, above)]
+        return [value.__qualname__, inner(own)]
     code, known = value.__code__, value.__globals__
     constants = [each for each in code.co_consts if not isinstance(each, types.CodeType)]
     reached = {name: known[name] for name in code.co_names if name in known}
     closed = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
-    return [value.__qualname__, plain([constants, reached, closed, value.__defaults__, value.__kwdefaults__], above)]
-
-
-def _listed(part: Any) -> Any:
-    return list(part) if isinstance(part, Iterator) else part
+    return [value.__qualname__, inner([constants, reached, closed, value.__defaults__, value.__kwdefaults__])]

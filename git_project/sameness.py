@@ -31,31 +31,26 @@ DURATION = re.compile(
     re.IGNORECASE,
 )
 MARGIN = 5.0  # seconds before and after a run in which its own clock may have been read
+TIMES = "times at which the runs were made"
 
 
 @dataclass(frozen=True)
 class Own:
-    """What no other run can have: when it ran, its ids and the folder that its files lay in.
+    """What no other run can have: when it ran, its ids and the folder that its files lay in."""
 
-    start, end: seconds since 1970.
-    ids: of the run, the runs below it and their models; each leads to a word that its counterpart's id leads to.
-    folder: that of a run that was started from a folder of the user.
-    """
-
-    start: float
+    start: float  # seconds since 1970
     end: float
-    ids: Mapping[str, str] = field(default_factory=dict)
-    folder: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)  # each leads to a word that its counterpart's id leads to
+    folder: str = ""  # the user's, from which the run was started
 
     def general(self, text: str, rules: set[str]) -> str:
         """A text without what is the run's own; `rules` takes up the names of what was found."""
-        said = text.replace(self.folder, "<clone>") if self.folder else text
-        said = TEMPORARY.sub("<clone>", said)
-        rules |= {"paths inside the clone or a temporary folder"} if said != text else set()
+        said = TEMPORARY.sub("<clone>", text.replace(self.folder, "<clone>") if self.folder else text)
         known = ID.sub(lambda found: self._known(found[0]), said)
-        rules |= {"ids of the runs and their models"} if known != said else set()
         timeless = TIME.sub(lambda found: "<time>" if self.was_at(found[0]) else found[0], known)
-        rules |= {"times at which the runs were made"} if timeless != known else set()
+        rules |= {"paths inside the clone or a temporary folder"} if said != text else set()
+        rules |= {"ids of the runs and their models"} if known != said else set()
+        rules |= {TIMES} if timeless != known else set()
         return timeless
 
     def _known(self, word: str) -> str:
@@ -68,24 +63,21 @@ class Own:
         """Whether a time, as text or in seconds or milliseconds since 1970, is one at which the run was at work."""
         early, late = self.start - MARGIN, self.end + MARGIN
         if isinstance(moment, str):
-            if re.fullmatch(r"[\d.]{10,}", moment) and moment.startswith("1"):
-                return self.was_at(float(moment))
-            return _overlaps(moment, early, late)
+            if not re.fullmatch(r"1[\d.]{9,}", moment):
+                return _overlaps(moment, early, late)
+            moment = float(moment)
         return early <= moment <= late or early * 1000 <= moment <= late * 1000
 
 
 def _overlaps(text: str, early: float, late: float) -> bool:
     """Whether a written time lies between two, in the zone that it names, else here or in UTC; a day does by a part."""
-    written = re.sub(r"\s+", " ", text)
     zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", text) if len(text) > 14 else None
-    digits = re.sub(r"\D", "", text[: zone.start()] if zone else text)
+    digits = re.sub(r"\D", "", text[: zone.start()] if zone else text)[:14]
     try:
-        if written[:1].isalpha():
-            moment = datetime.strptime(written, "%a %b %d %H:%M:%S %Y")
-        elif len(digits) == 8:
-            moment = datetime.strptime(digits, "%Y%m%d")
+        if text[:1].isalpha():
+            moment = datetime.strptime(" ".join(text.split()), "%a %b %d %H:%M:%S %Y")
         else:
-            moment = datetime.strptime(digits[:14].ljust(14, "0"), "%Y%m%d%H%M%S")
+            moment = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S")
     except ValueError:
         return False
     span = {8: 86400, 10: 3600, 12: 60}.get(len(digits), 1)
@@ -97,86 +89,81 @@ def _overlaps(text: str, early: float, late: float) -> bool:
 
 @dataclass
 class Sameness:
-    """Compares values of an original with those of the run that was made again.
-
-    rtol, atol: relative and absolute tolerance for numbers; with both 0 they must be equal.
-    ignore: patterns of names of metrics, parameters, artifacts, and of columns and keys within them.
-    rules: takes up what was taken as the same although it is not equal.
-    unseen: takes up the kinds of objects that nobody can look into.
-    ignored: takes up the names of columns and keys that were left out.
-    """
+    """Compares values of an original with those of the run that was made again."""
 
     original: Own
     again: Own
-    rtol: float = 0.0
+    rtol: float = 0.0  # relative tolerance for numbers; with this and `atol` 0 they must be equal
     atol: float = 0.0
-    ignore: tuple[str, ...] = tuple(IGNORE.split(","))
-    rules: set[str] = field(default_factory=set)
-    unseen: set[str] = field(default_factory=set)
-    ignored: set[str] = field(default_factory=set)
-    where: list[str] = field(default_factory=list)
-    what: tuple[Any, Any] | None = None
+    ignore: tuple[str, ...] = tuple(IGNORE.split(","))  # names of metrics, parameters, artifacts, and keys within them
+    rules: set[str] = field(default_factory=set)  # takes up what was taken as the same although it is not equal
+    # Of the last two values that were compared:
+    unseen: set[str] = field(default_factory=set)  # the kinds of objects that nobody can look into
+    ignored: set[str] = field(default_factory=set)  # columns and keys that were left out
+    where: tuple[str, ...] = ()  # the keys that lead to the first difference
+    what: tuple[Any, Any] | None = None  # both its sides; None where there is none
 
     def is_ignored(self, name: str) -> bool:
         """Whether a name is one of those that are not compared; scikit-learn's `refit_time_` is `refit_time`."""
-        return any(
-            fnmatch.fnmatchcase(name, each) or fnmatch.fnmatchcase(name.rstrip("_"), each) for each in self.ignore
-        )
+        return any(fnmatch.fnmatchcase(each, like) for like in self.ignore for each in (name, name.rstrip("_")))
 
     def alike(self, one: Any, other: Any, name: str = "") -> bool:
-        """Whether two values, as `content.plain` gives them, are the same. `name`: what they are the value of.
+        """Whether two values, as `content.plain` gives them, are the same. `name`: what they are the value of."""
+        self.unseen, self.ignored, self.where, self.what = set(), set(), (), None
+        return self._alike(one, other, name, ())
 
-        Where they differ, `where` leads to the first difference and `what` holds both its sides.
-        """
-        self.unseen, self.ignored, self.where, self.what = set(), set(), [], None
-        return self._alike(one, other, name)
-
-    def _alike(self, one: Any, other: Any, name: str) -> bool:
-        same = self._same(one, other, name)
+    def _alike(self, one: Any, other: Any, name: str, where: tuple[str, ...]) -> bool:
+        same = self._same(one, other, name, where)
         if not same and self.what is None:
-            self.what = (one, other)
+            self.where, self.what = where, (one, other)
         return same
 
-    def _same(self, one: Any, other: Any, name: str) -> bool:
-        if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-            return self._arrays(one, other, name)
+    def _same(self, one: Any, other: Any, name: str, where: tuple[str, ...]) -> bool:
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+            return self._arrays(one, other)
+        one, other = (each.tolist() if isinstance(each, np.ndarray) else each for each in (one, other))
         if isinstance(one, dict) and isinstance(other, dict):
-            return self._mappings(one, other)
+            one, other = self._without_own(one, self.original), self._without_own(other, self.again)
+            return one.keys() == other.keys() and all(
+                self._alike(each, other[key], key, (*where, key)) for key, each in one.items()
+            )
         if isinstance(one, list) and isinstance(other, list):
             return len(one) == len(other) and all(
-                self._part(*each, name, f"[{number}]") for number, each in enumerate(zip(one, other, strict=True))
+                self._alike(*each, name, (*where, f"[{at}]")) for at, each in enumerate(zip(one, other, strict=True))
             )
         if isinstance(one, bool) or isinstance(other, bool):
             return one is other
         if isinstance(one, float | int) and isinstance(other, float | int):
             return self._numbers(one, other)
         if isinstance(one, str) and isinstance(other, str):
-            return self._texts(one, other, name)
+            return one == other or self._texts(one, other, name)
         if isinstance(one, Unseen) and one == other:
             self.unseen.add(one.what)
             return True
         if isinstance(one, Picture) and isinstance(other, Picture):
-            if one.drawn != other.drawn:
-                self.unseen.add("drawn otherwise, of the same kind and size")
+            self.unseen |= {"drawn otherwise, of the same kind and size"} if one.drawn != other.drawn else set()
             return (one.kind, one.size) == (other.kind, other.size)
         return bool(type(one) is type(other) and one == other)
 
     def _numbers(self, one: float, other: float) -> bool:
-        if one != one or other != other:  # NaN
-            return one != one and other != other
-        if one == other:
+        if one == other or (one != one and other != other):  # NaN is NaN
             return True
         # Without a tolerance whole numbers are compared as such: as floats, those beyond 2**53 are too coarse.
         if (self.rtol or self.atol) and math.isclose(one, other, rel_tol=self.rtol, abs_tol=self.atol):
             return True
-        if self.original.was_at(one) and self.again.was_at(other):
-            self.rules.add("times at which the runs were made")
-            return True
-        return False
+        times = self.original.was_at(one) and self.again.was_at(other)
+        self.rules |= {TIMES} if times else set()
+        return times
+
+    def _arrays(self, one: Any, other: Any) -> bool:
+        if one.shape != other.shape:
+            return False
+        equal = (one == other) | ((one != one) & (other != other))
+        if self.rtol or self.atol:
+            equal |= np.isclose(one, other, rtol=self.rtol, atol=self.atol)
+        return bool(equal.all())
 
     def _texts(self, one: str, other: str, name: str) -> bool:
-        if one == other:
-            return True
         if other == platform.node() and MACHINE.search(name):
             self.rules.add("the name of the machine")
             return True
@@ -185,39 +172,18 @@ class Sameness:
         self.rules |= rules if same else set()
         return same
 
-    def _arrays(self, one: Any, other: Any, name: str) -> bool:
-        if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
-            one, other = (each.tolist() if isinstance(each, np.ndarray) else each for each in (one, other))
-            return self._alike(one, other, name)
-        if one.shape != other.shape:
-            return False
-        equal = (one == other) | ((one != one) & (other != other))  # NaN is NaN
-        if self.rtol or self.atol:
-            equal |= np.isclose(one, other, rtol=self.rtol, atol=self.atol)
-        return bool(equal.all())
-
-    def _mappings(self, one: dict[str, Any], other: dict[str, Any]) -> bool:
-        one, other = self._without_own(one, self.original), self._without_own(other, self.again)
-        return one.keys() == other.keys() and all(self._part(one[key], other[key], key, key) for key in one)
-
-    def _part(self, one: Any, other: Any, name: str, place: str) -> bool:
-        same = self._alike(one, other, name)
-        if not same:
-            self.where.insert(0, place)
-        return same
-
     def _without_own(self, mapping: dict[str, Any], own: Own) -> dict[str, Any]:
         """A mapping without what is ignored, its keys without what is the run's own; equal ones are counted."""
-        left_out = {str(key) for key in mapping if self.is_ignored(str(key))}
-        self.ignored |= left_out
-        kept = {key: value for key, value in mapping.items() if str(key) not in left_out}
         found: dict[str, Any] = {}
-        for key, value in kept.items():
-            general, seen = own.general(key, self.rules), 1
-            name = general
+        for key, value in mapping.items():
+            if self.is_ignored(key):
+                self.ignored.add(key)
+                continue
+            name = general = own.general(key, self.rules)
+            count = 1
             while name in found:
-                seen += 1
-                name = f"{general} ({seen})"
+                count += 1
+                name = f"{general} ({count})"
             found[name] = value
         return found
 
