@@ -6,10 +6,8 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +16,9 @@ from urllib.parse import urlsplit
 
 import requests
 from mlflow import MlflowClient
-from running import COLLECTION, Outcome
+from running import COLLECTION, PATIENCE, Outcome, free_port, wait_until
 
 SERVE = COLLECTION / "on_databricks" / "workspace" / "serve.py"
-READY = 120.0
 
 
 @dataclass
@@ -52,12 +49,14 @@ class Workspace:
             self.process = subprocess.Popen(
                 [*command, "--folder", str(self.folder)], env=kept, stdout=file, stderr=file, text=True
             )
-        deadline = time.monotonic() + READY
-        while "Ctrl-C" not in self.printed:
-            assert self.process.poll() is None, self.printed
-            assert time.monotonic() < deadline, self.printed
-            time.sleep(0.2)
+        process = self.process
+
+        def ready() -> bool:
             self.printed = log.read_text()
+            assert process.poll() is None, self.printed
+            return "Ctrl-C" in self.printed
+
+        wait_until(ready)
         exports = dict(re.findall(r"^export (\w+)=(.*)$", self.printed, re.MULTILINE))
         self.url, self.token = exports["DATABRICKS_HOST"], exports["DATABRICKS_TOKEN"]
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
@@ -67,7 +66,7 @@ class Workspace:
         """Ctrl-C; returns the exit code."""
         assert self.process
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(30)
+        code = self.process.wait(PATIENCE)
         self.printed = ""
         return code
 
@@ -75,7 +74,7 @@ class Workspace:
         """One request, with the token of the workspace unless another is given; the empty one is none."""
         token = self.token if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.request(method, self.url + path, headers=headers, timeout=60, **arguments)
+        return requests.request(method, self.url + path, headers=headers, timeout=PATIENCE, **arguments)
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs of jobs, the last one first."""
@@ -85,15 +84,14 @@ class Workspace:
         """What a job has printed."""
         return self.call("GET", f"/local/runs/{run_id}/log").text
 
-    def wait(self, run_id: int, timeout: float = 300) -> dict[str, Any]:
+    def wait(self, run_id: int) -> dict[str, Any]:
         """A run of a job, once it has ended."""
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def ended() -> dict[str, Any] | None:
             run = self.call("GET", "/api/2.1/jobs/runs/get", params={"run_id": run_id}).json()
-            if "result_state" in run["state"]:
-                return run
-            assert time.monotonic() < deadline, self.log(run_id)
-            time.sleep(0.5)
+            return run if "result_state" in run["state"] else None
+
+        return wait_until(ended) or {}
 
     def submit(self, program: str, **more: Any) -> int:
         """Run a Python program as a job; returns its run id."""
@@ -111,7 +109,7 @@ class Workspace:
         server = f"http://127.0.0.1:{self.ui_port}"
         return MlflowClient(server, server)
 
-    def run(self, command: list[str], cwd: Path, timeout: float = 300) -> Outcome:
+    def run(self, command: list[str], cwd: Path) -> Outcome:
         """A command of a person who has exported the three variables."""
         done = subprocess.run(
             command,
@@ -121,7 +119,6 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
         )
         return Outcome(done.returncode, done.stdout, None)
 
@@ -155,9 +152,3 @@ class Fault:
 # What a cluster needs at least.
 CLUSTER = {"spark_version": "17.3.x-cpu-ml-scala2.13", "node_type_id": "Standard_DS3_v2", "num_workers": 0}
 EXISTING = "0101-120000-local001"  # a cluster that the workspace has from the beginning
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

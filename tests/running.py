@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import chdir
+import time
+from collections.abc import Callable, Mapping
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fork_server import forks
 from mlflow import MlflowClient
@@ -21,6 +23,10 @@ from mlflow.entities import Dataset, LoggedModel, Run
 COLLECTION = Path(__file__).resolve().parent.parent
 
 PROGRAMS = COLLECTION / "tests" / "programs"
+
+PATIENCE = 900.0  # s until a test gives up; no test passes or fails by how fast the machine is
+Truth = TypeVar("Truth")
+_PORTS = itertools.count()
 
 # Java's quick compiler alone: Spark's sessions of a few seconds take half the time.
 SHORT_SPARK = '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" --conf spark.sql.shuffle.partitions=2'
@@ -106,7 +112,6 @@ class Store:
         *arguments: str,
         env_manager: str | None = "local",
         environment: Mapping[str, str] | None = None,
-        timeout: float = 600,
     ) -> Outcome:
         """`mlflow run PROJECT -e ENTRY_POINT -P NAME=VALUE ...`, from the store's folder."""
         command = ["run", str(project), "-e", entry_point, *arguments]
@@ -114,7 +119,7 @@ class Store:
             command += ["-P", f"{name}={value}"]
         if env_manager:
             command += ["--env-manager", env_manager]
-        return self.mlflow(command, environment={**self.environment, **(environment or {})}, timeout=timeout)
+        return self.mlflow(command, environment={**self.environment, **(environment or {})})
 
     def mlflow(
         self,
@@ -122,20 +127,19 @@ class Store:
         *,
         environment: Mapping[str, str],
         folder: Path | None = None,
-        timeout: float = 600,
     ) -> Outcome:
         """`mlflow ARGUMENT ...` from a folder, that of the store where none is named; the programs start at once.
 
         What a newcomer types, Ctrl-C and `-b databricks` start real ones, as a user does: see `run`.
         """
         environment = {**environment, "PATH": f"{forks()}{os.pathsep}{environment['PATH']}"}
-        return self._outcome(["mlflow", *arguments], environment, folder or self.folder, timeout)
+        return self._outcome(["mlflow", *arguments], environment, folder or self.folder)
 
-    def run(self, command: list[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600) -> Outcome:
+    def run(self, command: list[str], *, environment: Mapping[str, str] | None = None) -> Outcome:
         """Any command, from the store's folder; the run is the one that `mlflow run` announces, if it does."""
-        return self._outcome(command, {**self.environment, **(environment or {})}, self.folder, timeout)
+        return self._outcome(command, {**self.environment, **(environment or {})}, self.folder)
 
-    def _outcome(self, command: list[str], environment: Mapping[str, str], folder: Path, timeout: float) -> Outcome:
+    def _outcome(self, command: list[str], environment: Mapping[str, str], folder: Path) -> Outcome:
         done = subprocess.run(
             command,
             cwd=folder,
@@ -144,7 +148,6 @@ class Store:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
         )
         announced = re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout)
         return Outcome(done.returncode, done.stdout, self.client.get_run(announced[1]) if announced else None)
@@ -163,11 +166,26 @@ class Store:
         return [Outcome(code, output, None) for code, output in json.loads(done.stdout.splitlines()[-1])]
 
 
+def wait_until(condition: Callable[[], Truth]) -> Truth:
+    """Wait until something is so, and return it."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nothing listens on.
+
+    Not one of those that the system gives to connections, or to who asks for any port: it would give this one away
+    before a server has started to listen on it. Each process of the tests has a hundred of its own.
+    """
+    while True:
+        port = 10_000 + 100 * (os.getpid() % 100) + next(_PORTS) % 100
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def datasets(run: Run) -> list[Dataset]:

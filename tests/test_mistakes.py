@@ -118,7 +118,7 @@ def test_a_mistake_ends_in_one_line(command: str, error: str, own_store: Store, 
     example, *words = command.format(**places).split()
     words = ["run", str(COLLECTION / example), *words, "--env-manager", "local"]
     environment = {**own_store.environment, "XDG_STATE_HOME": str(own_store.folder)}
-    outcome = own_store.mlflow(words, environment=environment, timeout=120)
+    outcome = own_store.mlflow(words, environment=environment)
     assert outcome.code == 1
     assert outcome.error.startswith(error.format(**places))
     assert outcome.run.info.status == "FAILED"
@@ -145,7 +145,7 @@ def test_what_mlflow_says_itself_is_explained(
 ) -> None:
     environment = {**own_store.environment, **HERMETIC}
     words = command.format(**places).split()
-    outcome = own_store.mlflow(words, environment=environment, folder=tmp_path, timeout=120)
+    outcome = own_store.mlflow(words, environment=environment, folder=tmp_path)
     assert outcome.code
     assert error in outcome.output
     assert error.strip("[") in INSTALL.read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def test_what_mlflow_says_itself_is_explained(
 
 def test_without_conda_mlflow_says_so_and_the_page_says_what_becomes_of_the_run(own_store: Store) -> None:
     environment = {**own_store.environment, "MLFLOW_CONDA_HOME": "/nowhere"}
-    outcome = own_store.mlflow(["run", str(COLLECTION / "clustering")], environment=environment, timeout=120)
+    outcome = own_store.mlflow(["run", str(COLLECTION / "clustering")], environment=environment)
     assert outcome.code
     page = INSTALL.read_text(encoding="utf-8")
     for said in ("Could not find Conda executable at ", "MLflow leaves the run RUNNING; delete it in the UI"):
@@ -171,6 +171,6 @@ def test_a_server_that_is_away_is_named_at_once(tmp_path: Path) -> None:
     own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}  # of `make test`
     environment = {**own, "MLFLOW_TRACKING_URI": away}
     command = ["make", "store", f"PYTHON={sys.executable}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == f"MLFLOW_TRACKING_URI={away} does not answer: start that server, or unset the variable.\n"

@@ -26,7 +26,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import ExecutionException
 from mlflow.projects import SubmittedRun
-from running import COLLECTION, Store, metrics_without_times
+from running import COLLECTION, PATIENCE, Store, metrics_without_times, wait_until
 from same_model import files_of, models_of
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def clean(connected: Workspace, faults: list[Fault], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """After the test no job is active and no run is RUNNING."""
-    monkeypatch.setattr("mlflow_databricks_jobs.backend.PATIENCE", 3)  # looked up now: the plugin as it is loaded
+    monkeypatch.setattr("mlflow_databricks_jobs.backend.PATIENCE", 30)  # looked up now: the plugin as it is loaded
     yield
     faults.clear()
     nothing_left(connected)
@@ -78,7 +78,7 @@ def typed(clean: None, small: Path) -> Typed:
 
 
 def nothing_left(workspace: Workspace) -> None:
-    assert [run["run_id"] for run in workspace.runs() if "result_state" not in run["state"]] == []
+    wait_until(lambda: all("result_state" in run["state"] for run in workspace.runs()))
     assert [run.info.run_id for run in all_runs() if run.info.status == "RUNNING"] == []
 
 
@@ -454,9 +454,9 @@ def test_the_command_waits_and_ctrl_c_cancels_once_and_for_all(connected: Worksp
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)  # while the first is answered, or, on a fast machine, after it
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0, printed
-    assert connected.runs()[0]["state"]["result_state"] == "CANCELED"
+    assert connected.wait(connected.runs()[0]["run_id"])["state"]["result_state"] == "CANCELED"
     assert connected.token not in printed
     nothing_left(connected)
 

@@ -60,7 +60,7 @@ def logs(
         begun[example] = sdk.jobs.run_now(job_id or 0, job_parameters=widgets).bind()["run_id"]
     found = {}
     for example, run_id in begun.items():
-        state = workspace.wait(run_id, timeout=500)["state"]
+        state = workspace.wait(run_id)["state"]
         found[example] = workspace.log(run_id)
         assert state["result_state"] == "SUCCESS", found[example]
     return found

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from databricks.sdk.service.jobs import RunResultState, RunState
 from git_server import copy_collection
 from mlflow import MlflowClient
 from pages import steps
-
-READY, DONE = 120.0, 300.0  # seconds
+from running import PATIENCE, wait_until
 
 
 def typed(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -71,11 +69,8 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
         first = subprocess.Popen(serve.split(), cwd=tmp_path, env=terminal, stdout=file, stderr=subprocess.STDOUT)
     try:
         assert installed(install, tmp_path, terminal) == "databricks-jobs"
-        deadline = time.monotonic() + READY
-        while "Ctrl-C" not in log.read_text():
-            assert first.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        wait_until(lambda: "Ctrl-C" in log.read_text() or first.poll() is not None)
+        assert first.poll() is None, log.read_text()
         exports = dict(re.findall(r"^export (\w+)=(.*)$", log.read_text(), re.MULTILINE))
         assert set(exports) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"}
         second = {**terminal, **exports}
@@ -92,16 +87,13 @@ def test_a_newcomer_without_an_account(tmp_path: Path) -> None:
         assert {tuple(json.loads(line)) for line in (tmp_path / "churn.jsonl").read_text().splitlines()} == {
             tuple((tmp_path / "classification" / "data" / "churn.csv").read_text().splitlines()[0].split(","))
         }
-        deadline = time.monotonic() + DONE
-        while not all(state.result_state for state in states(second)):
-            assert time.monotonic() < deadline, states(second)
-            time.sleep(1)
+        wait_until(lambda: all(state.result_state for state in states(second)))
         assert [state.result_state for state in states(second)] == [RunResultState.SUCCESS] * 2
         with urllib.request.urlopen(exports["DATABRICKS_HOST"]) as page:
             assert "clustering" in page.read().decode()
     finally:
         first.send_signal(signal.SIGINT)
-        first.wait(60)
+        first.wait(PATIENCE)
 
     store = f"sqlite:///{tmp_path}/databricks-workspace/tracking/mlflow.db"
     client = MlflowClient(store, store)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from examples import module
 from fork_server import forks
 from local_workspace import Fault, Workspace
 from mlflow.models import infer_signature
-from running import COLLECTION, PROGRAMS
+from running import COLLECTION, PATIENCE, PROGRAMS, wait_until
 from sklearn.tree import DecisionTreeRegressor
 
 databricks_target: Any = module("registry_deploy", "databricks_target")
@@ -103,7 +102,7 @@ def test_no_request_is_lost_over_five_switches_and_two_rollbacks(
         with requests.Session() as session:
             session.headers["Authorization"] = f"Bearer {connected.token}"
             while not stop.is_set():
-                answer = session.post(uri, json=body, timeout=60)
+                answer = session.post(uri, json=body, timeout=PATIENCE)
                 said = answer.json().get("predictions", answer.text) if answer.ok else answer.text
                 whole = answer.ok and len(said) == 2 and len(set(said)) == 1
                 counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
@@ -111,21 +110,19 @@ def test_no_request_is_lost_over_five_switches_and_two_rollbacks(
     threads = [threading.Thread(target=send) for _ in range(3)]
     for thread in threads:
         thread.start()
-    start = time.monotonic()
     try:
         for number, canary in ((2, 20), (2, 100), (3, 50), (3, 100)):
             busy.deploy(f"{NUMBERS}/{number}", canary=canary)
         busy.rollback()
         busy.deploy(f"{NUMBERS}/3")
         busy.rollback()
+        wait_until(lambda: sum(counts.values()) > 200)
     finally:
-        seconds = time.monotonic() - start
         stop.set()
         for thread in threads:
             thread.join()
-    print(f"5 switches and 2 rollbacks in {seconds:.0f} s under load: {dict(counts)}")
+    print(f"5 switches and 2 rollbacks under load: {dict(counts)}")
     assert set(counts) == {"version 1", "version 2", "version 3"}
-    assert sum(counts.values()) > 200
 
 
 def test_the_life_of_an_endpoint(target: Callable[..., Any], said: list[str], connected: Workspace) -> None:

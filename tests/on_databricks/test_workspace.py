@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError, NotFound, ResourceAlreadyExists
 from databricks.sdk.service.workspace import ImportFormat, Language, ObjectType
 from local_workspace import EXISTING, SERVE, Workspace
+from running import PATIENCE, wait_until
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 
 
 @pytest.fixture
 def sdk(connected: Workspace) -> WorkspaceClient:
-    return WorkspaceClient(config=Config(retry_timeout_seconds=20))
+    return WorkspaceClient(config=Config(retry_timeout_seconds=300))
 
 
 def refused(workspace: Workspace, method: str, path: str, **arguments: Any) -> tuple[int, str, str]:
@@ -163,18 +163,13 @@ def test_a_machine_gets_a_token_by_oauth(connected: Workspace, monkeypatch: pyte
 
 
 def test_cancelling_ends_every_process_of_a_job(workspace: Workspace) -> None:
-    mark = "61.25"
+    mark = f"3600.{os.getpid()}"
     script = f"trap '' TERM; (setsid sleep {mark} &) ; sleep {mark}; sleep {mark}"
     run_id = workspace.submit(f"import subprocess; subprocess.run(['bash', '-c', {script!r}])")
-    deadline = time.monotonic() + 30
-    while len(sleeping(mark)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len(sleeping(mark)) == 2)
     workspace.call("POST", "/api/2.1/jobs/runs/cancel", json={"run_id": run_id}).raise_for_status()
     assert workspace.wait(run_id)["state"]["result_state"] == "CANCELED"
-    while sleeping(mark):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not sleeping(mark))
 
 
 def sleeping(seconds: str) -> list[int]:
@@ -264,25 +259,23 @@ def test_models_in_unity_catalog_have_three_names_and_aliases(connected: Workspa
 
 # Ending.
 
-SLEEP = "import subprocess; subprocess.run(['sleep', '62.5'])"
+SLEEP = "import subprocess; subprocess.run(['sleep', '{mark}'])"
 
 
 def test_what_it_holds_survives_a_restart_and_a_job_does_not(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     workspace.start()
     assert workspace.process
+    mark = f"7200.{os.getpid()}"
     try:
         first = workspace.token
         created = workspace.call("POST", "/api/2.0/mlflow/experiments/create", json={"name": "/Shared/kept"}).json()
-        done, going = workspace.submit("print('kept')"), workspace.submit(SLEEP)
+        done, going = workspace.submit("print('kept')"), workspace.submit(SLEEP.format(mark=mark))
         workspace.wait(done)
-        deadline = time.monotonic() + 30
-        while not sleeping("62.5"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: sleeping(mark))
         mine = psutil.Process(workspace.process.pid).children(recursive=True)
         assert workspace.stop() == 0
-        assert psutil.wait_procs(mine, timeout=10)[1] == []
+        assert psutil.wait_procs(mine, timeout=PATIENCE)[1] == []
 
         workspace.start()
         assert workspace.token == first
@@ -293,6 +286,6 @@ def test_what_it_holds_survives_a_restart_and_a_job_does_not(tmp_path: Path) -> 
 
         mine = psutil.Process(workspace.process.pid).children(recursive=True)
         workspace.process.send_signal(signal.SIGKILL)
-        assert psutil.wait_procs(mine, timeout=10)[1] == []
+        assert psutil.wait_procs(mine, timeout=PATIENCE)[1] == []
     finally:
         workspace.process.kill()

@@ -1,5 +1,6 @@
 """A process that sends requests to an endpoint until SIGTERM, then prints as JSON what became of them.
 
+It is `ready` when some are answered, and sends some more after the SIGTERM: it meets each state of the endpoint.
 `load.py URL MINIMUM again` sends a request again when its connection breaks, as HTTP clients do, and counts that.
 """
 
@@ -14,15 +15,18 @@ import aiohttp
 CLIENTS = 6
 BODY = {"dataframe_split": {"columns": ["x"], "data": [[1.0]] * 3}}
 AGAIN = sys.argv[3:] == ["again"]
+SOME = 20  # requests
 PAUSE = 0.02 if AGAIN else 0.05  # s between the answer to one request and the next request of the same client
 
 
 async def send(
-    session: aiohttp.ClientSession, url: str, minimum: int, stop: asyncio.Event, counts: collections.Counter[str]
+    session: aiohttp.ClientSession, url: str, until: dict[str, float], counts: collections.Counter[str]
 ) -> None:
-    """One client: request after request over a kept connection."""
-    while not stop.is_set() or counts["sent"] < minimum:
+    """One client: request after request over a kept connection, until so many are sent."""
+    while counts["sent"] < until["sent"]:
         counts["sent"] += 1
+        if counts["sent"] == SOME:
+            print("ready", flush=True)
         try:
             while True:
                 try:
@@ -49,12 +53,15 @@ async def send(
 
 async def main(url: str, minimum: int) -> None:
     """Run the clients until SIGTERM and until `minimum` requests are sent."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     counts: collections.Counter[str] = collections.Counter()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session:
-        print("ready", flush=True)
-        await asyncio.gather(*(send(session, url, minimum, stop, counts) for _ in range(CLIENTS)))
+    until = {"sent": float("inf")}
+
+    def stop() -> None:
+        until["sent"] = max(minimum, counts["sent"] + SOME)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900)) as session:
+        await asyncio.gather(*(send(session, url, until, counts) for _ in range(CLIENTS)))
     print(json.dumps(counts))
 
 
