@@ -107,7 +107,9 @@ def retrained(champion: Any, months: list[pd.DataFrame], learnt: pd.DataFrame, h
     places = retrain.once_each(labelled, reference)["place"]
     new, times = new.loc[places].reset_index(drop=True), datetime(2026, 1, 5, tzinfo=UTC) + spread * places
     given = answered(champion, new)
-    wrong = checks.broken_features(SERVED, reference, new[list(KINDS)], times) or checks.broken_labels(given, times)
+    known = learnt[TARGET].value_counts(normalize=True)[given.classes].to_numpy()
+    wrong = checks.broken_features(SERVED, reference, new[list(KINDS)], times)
+    wrong = wrong or checks.broken_labels(given, times, known)
     newest = np.arange(len(new)) >= 0.7 * (len(new) - 1)
     # Its project keeps a quarter for its own test.
     candidate = fitted(pd.concat([learnt, new[~newest]]).sample(frac=0.75, random_state=0), "hist_gradient_boosting")

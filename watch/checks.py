@@ -20,6 +20,7 @@ MISSING = 0.5  # how much more of a column is missing, as a share of all rows
 FEW_ROWS = 50  # of a week: fewer are looked at with the whole window only
 FEW_LABELS = 100  # the same, of labelled rows
 FEW_OF_CLASS = 20  # labelled rows of each class, for the same
+ONE_VALUE = 0.4  # how many more rows, as a share, have one and the same number: a default, a stuck sensor, a limit
 SURE = 1e-4  # chance that rows as in training hide the link between two columns: a weaker link is not looked at
 
 
@@ -97,10 +98,12 @@ def _broken(kind: str, old: pd.Series, new: pd.Series) -> str:
     if old.empty or new.empty:
         return ""
     if kind == "number" and old.nunique() > FEW_VALUES:
+        value, share = new.mode()[0], (new == new.mode()[0]).mean()
+        if share - (old == value).mean() > ONE_VALUE:
+            return f"{share:.0%} of its values are {value:.4g}, {(old == value).mean():.0%} in training"
         ratio = _size(new) / _size(old)
-        told = f"its values are {ratio:.3g} times as large as in training, as in another unit"
         if not 1 / SCALE < ratio < SCALE:
-            return told
+            return f"its values are {ratio:.3g} times as large as in training, as in another unit"
         low, high = old.min(), old.max()
         far = ((new < low - FAR * (high - low)) | (new > high + FAR * (high - low))).mean()
         return f"{far:.0%} are far from those of training, {low:.4g} to {high:.4g}" if far > UNSEEN else ""
@@ -118,20 +121,23 @@ def _size(values: pd.Series) -> float:
     return float(sizes.median()) if len(sizes) else 1e-300
 
 
-def broken_labels(given: Answered, times: pd.Series) -> list[str]:
-    """Where labels have nothing to do with the answers of the champion, which is what shuffled labels look like.
+def broken_labels(given: Answered, times: pd.Series, known: np.ndarray) -> list[str]:
+    """Labels that lack a class, or have nothing to do with the answers of the champion: what shuffled ones look like.
 
-    given: the labelled rows. times: when they were asked (rows,).
+    given: the labelled rows. times: when they were asked (rows,). known: shares of the classes in training (classes,).
     """
-    found = []
-    for when, member in weeks_of(times, FEW_LABELS):
+    for when, member in weeks_of(times, FEW_ROWS):
         part = given.of(member)
-        if len(part.truth) < FEW_LABELS or np.bincount(part.truth, minlength=len(part.classes)).min() < FEW_OF_CLASS:
+        counts = np.bincount(part.truth, minlength=len(part.classes))
+        for label, share, count in zip(part.classes, known, counts, strict=True):
+            if not count and share * len(part.truth) >= GONE:
+                return [f"labels in {when}: none is {label!r}, {share:.0%} in training"]
+        if len(part.truth) < FEW_LABELS or counts.min() < FEW_OF_CLASS:
             continue
         metrics = part.metrics()
         name, chance = ("roc_auc", 0.5) if "roc_auc" in metrics else ("balanced_accuracy", 1 / len(part.classes))
         value, low, high = metrics[name]
         if low <= chance:
-            known = f"{name} {value:.3f} [{low:.3f}, {high:.3f}], and chance has {chance:.3g}"
-            found.append(f"labels in {when}: the champion is no better than chance on them ({known})")
-    return found[:1]
+            found = f"{name} {value:.3f} [{low:.3f}, {high:.3f}], and chance has {chance:.3g}"
+            return [f"labels in {when}: the champion is no better than chance on them ({found})"]
+    return []

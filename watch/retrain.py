@@ -173,9 +173,10 @@ def broken(looked: Looked) -> list[str]:
         return [f"column {left_out[0]!r} was not recorded"]
     X = looked.served.inputs(looked.labelled["inputs"])
     times = looked.labelled["time"]
-    return broken_features(looked.served, looked.reference, X, times) or broken_labels(
-        answered(looked.served, looked.labelled), times
-    )
+    given = answered(looked.served, looked.labelled)
+    known = looked.reference.y.map(plain).value_counts(normalize=True)
+    shares = known.reindex([plain(label) for label in given.classes], fill_value=0).to_numpy()
+    return broken_features(looked.served, looked.reference, X, times) or broken_labels(given, times, shares)
 
 
 def act(settings: Settings, looked: Looked, why: str) -> tuple[str, str]:

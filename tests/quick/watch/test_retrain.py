@@ -18,6 +18,7 @@ retrain: Any = module("watch", "retrain")
 truth: Any = module("watch", "truth")
 GENERATOR = np.random.default_rng(0)
 ROWS = 400
+HALVES = np.array([0.5, 0.5])  # the share of each class in training
 SERVED = SimpleNamespace(columns=["x", "c"], kind=lambda name: "number" if name == "x" else "category")
 
 
@@ -66,13 +67,31 @@ def answers(truths: np.ndarray, chances: np.ndarray) -> Any:
 def test_labels_on_which_the_champion_is_no_better_than_chance_are_broken() -> None:
     truths = GENERATOR.integers(2, size=ROWS)
     chances = np.clip(0.3 + 0.4 * truths + GENERATOR.normal(0, 0.2, size=ROWS), 0.01, 0.99)
-    assert checks.broken_labels(answers(truths, chances), times(ROWS)) == []
-    [told] = checks.broken_labels(answers(GENERATOR.permutation(truths), chances), times(ROWS))
+    assert checks.broken_labels(answers(truths, chances), times(ROWS), HALVES) == []
+    [told] = checks.broken_labels(answers(GENERATOR.permutation(truths), chances), times(ROWS), HALVES)
     assert "no better than chance" in told
     part = truths.copy()
     part[168:336] = GENERATOR.permutation(part[168:336])  # one week of three
-    [told] = checks.broken_labels(answers(part, chances), times(ROWS))
+    [told] = checks.broken_labels(answers(part, chances), times(ROWS), HALVES)
     assert "in the week from 2026-03-09" in told
+
+
+def test_labels_of_which_a_class_is_lacking_in_a_week_are_broken() -> None:
+    """Those who left are known late, say: until then all labels are of those who stayed."""
+    truths = np.array([0, 1] * (ROWS // 2))
+    chances = 0.2 + 0.6 * truths
+    truths[168:336] = 0
+    [told] = checks.broken_labels(answers(truths, chances), times(ROWS), HALVES)
+    assert told == "labels in the week from 2026-03-09: none is 'Yes', 50% in training"
+
+
+@pytest.mark.parametrize("stuck", [1.0, 0.5])
+def test_a_number_that_many_rows_have_in_common_is_broken_data(stuck: float) -> None:
+    """A stuck sensor, a default value, a limit: within the range of training, and not of another size."""
+    new = table(ROWS)
+    at = new.index < 168 + 168 * stuck
+    [told] = wrong(new.assign(x=new["x"].where((new.index < 168) | ~at, 20.0)))
+    assert "of its values are 20, 0% in training" in told
 
 
 def test_metrics_without_probabilities_are_those_of_the_answers() -> None:
