@@ -69,7 +69,9 @@ class User:
 
 def free_ports() -> int:
     """A port that is free with the five after it, these plus 10,000 too, as the server needs them."""
-    for port in range(20_000 + os.getpid() % 5_000, 30_000, 10):
+    mine = os.getpid() % 250
+    for block in (*range(mine, 250), *range(mine)):
+        port = 20_000 + 10 * block  # these too are none that the system gives away: see running.free_port
         wanted = [port, *(port + step + more for step in range(1, 6) for more in (0, 10_000))]
         try:
             for each in wanted:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from running import COLLECTION, PROGRAMS, Store
+from running import COLLECTION, PATIENCE, PROGRAMS, Store
 
 INTERRUPTING = PROGRAMS / "interrupting.py"
 
@@ -20,7 +20,6 @@ def interrupted(store: Store, moment: str) -> tuple[int, str]:
         env={**store.environment, "PYTHONPATH": str(COLLECTION)},
         capture_output=True,
         text=True,
-        timeout=60,
     )
     return done.returncode, done.stderr
 
@@ -56,5 +55,5 @@ def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer(store: Sto
         connection, _ = silent.accept()  # it asks
         with connection:
             process.send_signal(signal.SIGINT)
-            _, error = process.communicate(timeout=30)  # MLflow itself would wait for 2 minutes, and ask again
+            _, error = process.communicate(timeout=PATIENCE)  # MLflow itself would ask again and again
     assert (process.returncode, error.splitlines()[-1]) == (130, "Interrupted."), error

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from pages import steps
 from PIL import Image
-from running import COLLECTION, Outcome, Store, free_port
+from running import COLLECTION, PATIENCE, Outcome, Store, free_port
 
 DOCS = COLLECTION / "docs"
 
@@ -71,4 +71,4 @@ def test_the_ui_opens_in_the_folder_of_the_runs_as_the_guide_says(filled: Store)
         assert {"ann", "decision_tree", "k = 4"} <= {run.info.run_name for run in found}
     finally:
         process.send_signal(signal.SIGINT)  # Ctrl-C
-    process.wait(timeout=60)
+    process.wait(PATIENCE)

@@ -11,15 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, PATIENCE, Outcome, Store, wait_until
 
 STEPS = ["classification", "register", "reproduce"]
 RUNS = ["classification", "register", "first gate", "reproduce"]
@@ -105,8 +104,8 @@ STAND_INS = {
         "register": "true",
         "promote": "true",
         "deploy": "touch ../deployed #",
-        "score": "touch ../scoring; sleep 60 #",
-        "undeploy": "sleep 1; rm ../deployed #",
+        "score": "touch ../scoring; sleep 3600 #",
+        "undeploy": "touch ../cleaning; while ! [ -e ../impatient ]; do sleep 0.1; done; rm ../deployed #",
     },
 }
 
@@ -149,17 +148,10 @@ def test_ctrl_c_takes_the_deployment_down(stand_ins: Path, tmp_path_factory: pyt
     process = subprocess.Popen(command, cwd=store.folder, env=store.environment, process_group=0)
     wait_until((stand_ins / "scoring").exists)
     assert (stand_ins / "deployed").exists()
-    for _ in range(2):  # the second from an impatient user; it ends `mlflow run`, not the clean-up
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(1)
-    assert process.wait(60) != 0
+    os.killpg(process.pid, signal.SIGINT)
+    wait_until((stand_ins / "cleaning").exists)
+    os.killpg(process.pid, signal.SIGINT)  # from an impatient user; it ends `mlflow run`, not the clean-up
+    (stand_ins / "impatient").touch()
+    assert process.wait(PATIENCE) != 0
     wait_until(lambda: not (stand_ins / "deployed").exists())
     wait_until(lambda: not store.client.search_runs(["0"], "attributes.status = 'RUNNING'"))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until something is so; fails when it is not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

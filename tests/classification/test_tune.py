@@ -9,13 +9,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from running import COLLECTION, PROGRAMS, Outcome, Store, metrics_without_times
+from running import COLLECTION, PROGRAMS, Outcome, Store, metrics_without_times, wait_until
 
 CLASSIFICATION = COLLECTION / "classification"
 SMALL = ["--model", "decision_tree", "--cv", "3"]
@@ -157,11 +156,7 @@ def test_a_killed_search_goes_on_with_every_finished_trial(table: list[str], tmp
     store = Store(tmp_path)  # the killed run stays RUNNING: nobody is there to end it
     arguments = [*table, *SMALL, "--study", "killed", "--n_trials", "1000"]
     with subprocess.Popen([sys.executable, "tune.py", *arguments], cwd=CLASSIFICATION, env=store.environment) as script:
-        deadline = time.monotonic() + 120
-        while len(runs_of(store, "killed")[1]) < 5:
-            assert script.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: len(runs_of(store, "killed")[1]) >= 5 or script.poll() is not None)
         script.send_signal(signal.SIGKILL)
     _, kept = runs_of(store, "killed")
     parameters = {"data": table[1], "target": table[3], "model": "decision_tree", "cv": 3, "study": "killed"}

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from git_server import GitServer
-from running import COLLECTION, Outcome, Store
+from running import COLLECTION, PATIENCE, Outcome, Store, wait_until
 
 GIT_PROJECT = COLLECTION / "git_project"
 Left = Callable[[], list[object]]
@@ -188,27 +187,22 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def await_process(pid: int, *words: str) -> psutil.Process:
     """The first process below one in whose command line all the words stand, as soon as there is one."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+
+    def found() -> psutil.Process | None:
         for process in descendants(pid):
-            try:
-                line = process.cmdline()
-            except psutil.Error:
-                continue
-            if all(word in line for word in words):
-                return process
-        time.sleep(0.2)
-    raise AssertionError(f"no process with {words}")
+            with suppress(psutil.Error):
+                if set(words) <= set(process.cmdline()):
+                    return process
+        return None
+
+    process = wait_until(found)
+    assert process
+    return process
 
 
 def await_running(store: Store, number: int) -> None:
     """Wait until at least so many runs are RUNNING."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if len(store.client.search_runs(["0"], "attributes.status = 'RUNNING'")) >= number:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"not {number} runs are running")
+    wait_until(lambda: len(store.client.search_runs(["0"], "attributes.status = 'RUNNING'")) >= number)
 
 
 def test_children_that_are_killed(
@@ -220,7 +214,7 @@ def test_children_that_are_killed(
     users: dict[str, str],
 ) -> None:
     """A killed script, and a killed `mlflow run` whose script would live on: their runs fail, the third is kept."""
-    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "3600"}
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
     parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 3}
     with started(store, "main", parameters, environment) as process:
@@ -228,7 +222,7 @@ def test_children_that_are_killed(
         await_running(store, 5)  # the parent, its two slow children, and a run that each of these has begun
         script.send_signal(signal.SIGKILL)
         await_process(process.pid, "run", "number=2").send_signal(signal.SIGKILL)
-        assert process.wait(timeout=180) == 1
+        assert process.wait(PATIENCE) == 1
         assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert not left_behind()
     (parent,) = store.client.search_runs(["0"], f"tags.repo = '{foreign.url}'")
@@ -254,12 +248,12 @@ def test_a_reproduction_that_is_killed_is_not_tried(
     left_behind: Left,
     users: dict[str, str],
 ) -> None:
-    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "3600"}
     with started(store, "reproduce", slow, environment) as process:
         script = await_process(process.pid, "train.py", "1")
         await_running(store, 3)  # the reproduction, its child, and a run that this has begun
         script.send_signal(signal.SIGKILL)
-        assert process.wait(timeout=180) == 1
+        assert process.wait(PATIENCE) == 1
     assert not left_behind()
     (reproduction,) = store.client.search_runs(["0"], f"tags.reproduces = '{slow['run_id']}'")
     assert (reproduction.info.status, reproduction.data.tags["reproduced"]) == ("FAILED", "not tried")
@@ -277,7 +271,7 @@ def test_ctrl_c(
     left_behind: Left,
     users: dict[str, str],
 ) -> None:
-    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "300"}
+    environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "3600"}
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
     two: dict[str, object] = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 2}
     parameters, numbers = (two, ("1", "2")) if entry_point == "main" else (slow, ("1",))
@@ -285,7 +279,6 @@ def test_ctrl_c(
         scripts = [await_process(process.pid, "train.py", number) for number in numbers]
         await_running(store, 1 + 2 * len(numbers))  # the parent, its children, and a run that each of these has begun
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) != 0
-        psutil.wait_procs(scripts, timeout=10)
-        assert not [script for script in scripts if script.is_running()]
+        assert process.wait(PATIENCE) != 0
+        assert not psutil.wait_procs(scripts, timeout=PATIENCE)[1]
     assert not left_behind()

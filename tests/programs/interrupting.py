@@ -42,7 +42,7 @@ def command(moment: str) -> None:
             Swallowing()
             os.kill(os.getpid(), signal.SIGINT)
         mlflow.log_metric("during", 1)
-        time.sleep(5)
+        time.sleep(3600)
         mlflow.log_metric("long after", 1)
 
 

@@ -26,11 +26,11 @@ def send() -> None:
             if counts["sent"] >= 2000:
                 enough.touch()
             try:
-                answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
+                answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=900)
                 while answer.status_code == 503:  # the container is being started again
                     counts["sent again"] += 1
                     time.sleep(0.25)
-                    answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=60)
+                    answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=900)
                 said = answer.json()
                 whole = answer.ok and len(said) == 3 and len(set(said)) == 1
                 counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import requests
 from fork_server import forks
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.models import infer_signature
-from running import COLLECTION, PROGRAMS, Outcome, Store, free_port
+from running import COLLECTION, PATIENCE, PROGRAMS, Outcome, Store, free_port, wait_until
 from sklearn.linear_model import LogisticRegression
 
 EXAMPLE = COLLECTION / "registry_deploy"
@@ -130,19 +130,20 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            try:
-                if requests.get(f"{self.uri}/health", timeout=5).status_code == 200:
-                    return
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError((self.folder / "server.log").read_text())
+        process = self.process
+
+        def healthy() -> bool:
+            assert process.poll() is None, (self.folder / "server.log").read_text()
+            with suppress(requests.RequestException):
+                return requests.get(f"{self.uri}/health", timeout=PATIENCE).ok
+            return False
+
+        wait_until(healthy)
 
     def stop(self) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, 15)
-            self.process.wait(30)
+            self.process.wait(PATIENCE)
             self.process = None
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import requests
 from mlflow import MlflowClient
-from running import Outcome, Store, free_port
+from running import PATIENCE, Outcome, Store, free_port
 
 
 @pytest.fixture
@@ -78,13 +78,13 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     # The tracking server away: the endpoint goes on, a deploy is refused in one line, an undeploy is done all the same.
     body = {"dataframe_records": [{"x": 2.0, "z": 0.0}]}
     server.stop()
-    assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).json() == {
+    assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=PATIENCE).json() == {
         "predictions": ["yes"]
     }
     line = endpoint("deploy", endpoint="e", model_uri="models:/served/2").error
     assert line == f"{server.uri} could not do model-versions/get: Connection refused."
     assert "100 % healthy" in endpoint("status", endpoint="e").output
-    assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).status_code == 200
+    assert requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=PATIENCE).status_code == 200
     outcome = endpoint("undeploy", endpoint="e")
     assert outcome.code == 0
     assert "e: stopped; nothing is deployed any more." in outcome.output
@@ -93,7 +93,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     assert "e: nothing was deployed." in endpoint("undeploy", endpoint="e").output  # and the registry is told
     assert not [key for key in client.get_model_version("served", "1").tags if key.startswith("deployed.")]
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}/ping", timeout=5)
+        requests.get(f"http://127.0.0.1:{port}/ping", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

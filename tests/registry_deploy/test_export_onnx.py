@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
@@ -15,7 +14,7 @@ import pytest
 import requests
 import skops.io
 from mlflow.models import infer_signature
-from running import COLLECTION, PROGRAMS, Outcome, Store
+from running import COLLECTION, PATIENCE, PROGRAMS, Outcome, Store, free_port
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
@@ -127,9 +126,7 @@ def test_the_exported_model_answers_as_the_original_does(forest: Pipeline, rows:
 
 @pytest.fixture
 def endpoint(forest: Pipeline, run: Run) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     outcome = run("deploy.py", "deploy", endpoint="onnx", port=port, model_uri="models:/leavers@onnx")
     assert outcome.code == 0, outcome.output
     yield f"http://127.0.0.1:{port}/invocations"
@@ -152,15 +149,15 @@ def test_the_exported_model_is_deployed_and_served_like_any_other(
         {"inputs": {name: [value] for name, value in one.items()}},
         {"dataframe_records": [one]},  # what those send who called the original
     ):
-        answer = requests.post(endpoint, json=body, timeout=30)
+        answer = requests.post(endpoint, json=body, timeout=PATIENCE)
         assert answer.json() == {"predictions": right}, answer.text
     chances = requests.post(
         endpoint,
         json={"inputs": {name: [value] for name, value in one.items()}, "params": {"predict_method": "predict_proba"}},
-        timeout=30,
+        timeout=PATIENCE,
     ).json()["predictions"]
     assert set(chances[0]) == {"no", "yes"}
-    refused = requests.post(endpoint, json={"inputs": {"months": [3.0]}}, timeout=30)
+    refused = requests.post(endpoint, json={"inputs": {"months": [3.0]}}, timeout=PATIENCE)
     assert refused.status_code == 400
     assert "missing inputs ['charges', 'contract', 'online']" in refused.text
 

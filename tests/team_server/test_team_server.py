@@ -32,7 +32,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server.auth.client import AuthServiceClient
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
-from running import COLLECTION, Outcome, model_logged
+from running import COLLECTION, PATIENCE, Outcome, model_logged, wait_until
 from team import FEW_RETRIES, TEAM_SERVER, Command, User, free_ports
 
 SMALL = {"models": "logistic_regression,decision_tree"}
@@ -58,7 +58,7 @@ def registered(server: Any, users: dict[str, User], tmp_path_factory: pytest.Tem
         environment = {name: value for name, value in users[user].in_experiment().items() if "MLFLOW_" not in name}
         environment |= {"HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
         done = subprocess.run(
-            ["bash", "-ec", commands], cwd=COLLECTION, env=environment, capture_output=True, text=True, timeout=600
+            ["bash", "-ec", commands], cwd=COLLECTION, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "churn version 1 is the champion now" in done.stdout + done.stderr
@@ -151,7 +151,7 @@ def test_two_users_work_on_it_at_the_same_time(users: dict[str, User]) -> None:
         begun(alice, "classification", "train.py", "decision_tree"),
         begun(bob, "clustering", "sweep.py", "--k_max=3"),
     ]
-    printed = [process.communicate(timeout=300)[0] for process in both]
+    printed = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     assert [run.info.run_name for run in runs_of(alice, since)] == ["decision_tree"]
     assert "sweep" in {run.info.run_name for run in runs_of(bob, since)}
@@ -288,7 +288,7 @@ def crash(server: Any) -> None:
     """Have PostgreSQL end at once, as in a crash: it writes nothing down and closes no connection."""
     pid = int((server.folder / "postgresql" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGQUIT)
-    psutil.Process(pid).wait(30)
+    psutil.Process(pid).wait(PATIENCE)
 
 
 def begun(user: User, example: str, *arguments: str) -> subprocess.Popen[str]:
@@ -324,7 +324,7 @@ def test_a_training_outlives_a_crash_of_postgresql(server: Any, users: dict[str,
     crash(server)
     time.sleep(1)
     server.start_postgresql()
-    printed += training.communicate(timeout=300)[0]
+    printed += training.communicate(timeout=PATIENCE)[0]
     assert training.returncode == 0, printed
     newest = {run.info.run_name: run for run in runs_of(alice, since)}
     assert [run.info.status for run in newest.values()] == ["FINISHED"] * 3
@@ -392,7 +392,7 @@ def test_promote_outlives_a_restart_of_the_server(server: Any, users: dict[str, 
     time.sleep(1)
     server.stop("mlflow")
     server.start_mlflow()
-    printed = promoting.communicate(timeout=300)[0]
+    printed = promoting.communicate(timeout=PATIENCE)[0]
     assert promoting.returncode == 0, printed
     aliases = gate.client.get_registered_model("churn").aliases
     assert {alias: str(version) for alias, version in aliases.items()}["champion"] == again
@@ -420,13 +420,11 @@ def test_ctrl_c_ends_all_of_it_even_while_it_starts(tmp_path: Path) -> None:
 
     command = [sys.executable, str(TEAM_SERVER / "server.py"), f"--folder={folder}", f"--port={port}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    last = time.monotonic() + 180
-    while not (folder / "mlflow.log").exists() and time.monotonic() < last:
-        time.sleep(0.2)
-    assert len(left()) >= 4  # PostgreSQL, SeaweedFS and MLflow besides it
+    wait_until((folder / "mlflow.log").exists)
+    wait_until(lambda: len(left()) >= 4)  # PostgreSQL, SeaweedFS and MLflow besides it
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 0
-    assert left() == []
+    assert process.wait(PATIENCE) == 0
+    wait_until(lambda: left() == [])
 
 
 @pytest.fixture

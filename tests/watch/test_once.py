@@ -11,7 +11,7 @@ import click
 import mlflow
 import pytest
 from examples import module
-from running import Store
+from running import PATIENCE, Store
 
 once: Any = module("watch", "once")
 
@@ -39,7 +39,10 @@ def test_a_second_one_gives_way_and_names_the_first(store: Store, name: str, mon
     assert locks(store, name) == []
 
 
-def test_of_four_that_begin_together_no_two_act_at_once(store: Store, name: str) -> None:
+def test_of_four_that_begin_together_no_two_act_at_once(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "WAIT", PATIENCE)
     acting, most, refused = [0], [0], []
     runs = [store.client.create_run("0").info.run_id for _ in range(4)]
 
