@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ class Answers:
 
     def of(self, member: np.ndarray) -> Answers:
         """The answers to some of the rows: member (rows,) says which."""
-        some = np.flatnonzero(member)
-        probabilities = [self.probabilities[place] for place in some] if self.probabilities else []
-        return Answers([self.predictions[place] for place in some], self.classes, probabilities)
+        chosen = list(compress(self.probabilities, member))
+        return Answers(list(compress(self.predictions, member)), self.classes, chosen)
 
 
 class Asked:
@@ -60,7 +60,7 @@ class Asked:
 
     def answer(self, X: pd.DataFrame) -> Answers:
         """What it says to a table."""
-        return _ask(self.loaded, as_input(X, self.schema), len(X), self.labels)
+        return answers_of(self.loaded, as_input(X, self.schema), len(X), self.labels)
 
     def milliseconds(self, row: int) -> float:
         """The time that it takes to answer one row, without the network."""
@@ -83,15 +83,9 @@ class AskedElsewhere:
         X.to_parquet(folder / "rows.parquet", index=False)
         (folder / "asked.json").write_text(json.dumps({"model": str(model), "labels": labels}))
         self.log = folder / "log.txt"
+        command, pipes = [*python, __file__, str(folder)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                [*python, __file__, str(folder)],
-                env=without_credentials(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+            self.process = subprocess.Popen(command, env=without_credentials(), stderr=log, text=True, **pipes)
         self._read()
         self.answers = Answers(**json.loads((folder / "answers.json").read_text()))
 
@@ -123,69 +117,55 @@ def as_input(X: pd.DataFrame, schema: Any) -> Any:
     return X.to_numpy(tensor.type).reshape(-1, *tensor.shape[1:])
 
 
-def _ask(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answers:
+def answers_of(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> Answers:
+    """What a loaded pyfunc model says to rows, whatever the form of its output. labels: as of `Asked`."""
     output = loaded.predict(given)
     if labels is None:
-        return Answers(_one_a_row(output, rows).tolist(), [], [])
+        return Answers(_one_a_row(output, rows), [], [])
     truth = {str(label): label for label in labels}  # a model may write 1 as "1"
-
-    def as_in_truth(answered: Any) -> list[Any]:
-        return [truth.get(str(each), each) for each in answered]
-
-    def predicted() -> list[Any]:
-        values = _one_a_row(output, rows).tolist()
-        names = _classes(loaded, values)[1]
-        return as_in_truth(names.get(each, each) for each in values)
-
-    named, probabilities = _probabilities(loaded, given, rows, output)
-    if probabilities is None:
-        return Answers(predicted(), [], [])
-    if probabilities.shape[1] == 1:  # of the second of two classes
-        probabilities = np.hstack([1 - probabilities, probabilities])
-    classes = as_in_truth(named or range(probabilities.shape[1]))
-    if len(classes) != probabilities.shape[1]:
-        raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
-    if _is_probability(np.asarray(_values(output), dtype=object).reshape(rows, -1), loaded):
-        predictions = [classes[place] for place in probabilities.argmax(axis=1)]
-    else:
-        predictions = predicted()
-    return Answers(predictions, classes, probabilities.astype(float).tolist())
-
-
-def _classes(loaded: Any, predictions: list[Any] | None = None) -> tuple[list[Any], dict[Any, Any]]:
-    """The classes of a model, in the order of its probabilities, and their names by what it answers where that differs.
-
-    A model that learned the numbers of the classes has their names in its metadata.
-    """
-    known = (loaded.metadata.metadata or {}).get("classes") or []
+    # A model that learned the numbers of the classes has their names in its metadata.
+    named = (loaded.metadata.metadata or {}).get("classes") or []
     own = np.asarray(getattr(raw_model(loaded), "classes_", [])).tolist()
-    if own and (len(own) != len(known) or set(map(str, own)) == set(map(str, known))):
-        return own, {}
-    if not own and set(map(str, predictions or [])) <= set(map(str, known)):
-        return known, {}  # they are the classes themselves, as far as anybody can tell
-    return known, dict(zip(own or range(len(known)), known, strict=True))
+    renamed = len(own) == len(named) and set(map(str, own)) != set(map(str, named))
+    beside, probabilities = _probabilities(loaded, given, rows, output)
+    ordered = beside if not named or set(map(str, beside)) == set(map(str, named)) else named
+    classes = own if own and not renamed else ordered
+    if probabilities is not None and probabilities.shape[1] == 1:  # of the second of two classes
+        probabilities = np.hstack([1 - probabilities, probabilities])
+    if probabilities is not None:
+        classes = [truth.get(str(each), each) for each in classes or range(probabilities.shape[1])]
+        if len(classes) != probabilities.shape[1]:
+            raise ValueError(f"gives {probabilities.shape[1]} probabilities a row and names {len(classes)} classes")
+        chances = probabilities.astype(float).tolist()
+        if _is_probability(output, rows, loaded):
+            return Answers([classes[place] for place in probabilities.argmax(axis=1)], classes, chances)
+    predictions = _one_a_row(output, rows)
+    if renamed or (not own and not set(map(str, predictions)) <= set(map(str, named))):
+        names = dict(zip(own or range(len(named)), named, strict=True))
+        predictions = [names.get(each, each) for each in predictions]
+    predictions = [truth.get(str(each), each) for each in predictions]
+    return Answers(predictions, *([], []) if probabilities is None else (classes, chances))
 
 
 def _probabilities(loaded: Any, given: Any, rows: int, output: Any) -> tuple[list[Any], np.ndarray | None]:
-    """The names of the classes and the probabilities (rows, classes or 1) of a classifier, None where it has none."""
-    known = (loaded.metadata.metadata or {}).get("classes") or []
+    """The names that stand with probabilities, and these (rows, classes or 1); None where a classifier has none."""
     # The models of this collection give probabilities when asked by this inference parameter.
     params = loaded.metadata.get_params_schema()
     if params is not None and "predict_method" in [param.name for param in params.params]:
         found = loaded.predict(given, params={"predict_method": "predict_proba"})
-        return known or list(getattr(found, "columns", [])), np.asarray(found, dtype=float)
+        return list(getattr(found, "columns", [])), np.asarray(found, dtype=float)
     raw = raw_model(loaded)
     if hasattr(raw, "predict_proba"):  # scikit-learn, XGBoost, LightGBM, CatBoost
-        return _classes(loaded)[0], np.asarray(raw.predict_proba(given), dtype=float)
+        return [], np.asarray(raw.predict_proba(given), dtype=float)
     if isinstance(output, pd.DataFrame) and "prediction" in output:
         beside = output.drop(columns="prediction").select_dtypes("number")
         found = beside.to_numpy(dtype=float)
         return list(beside), found if _sums_to_one(found) else None
-    values = np.asarray(_values(output), dtype=object).reshape(rows, -1)
-    if not _is_probability(values, loaded):
+    if not _is_probability(output, rows, loaded):
         return [], None
+    values = np.asarray(_values(output), dtype=float).reshape(rows, -1)
     names = list(output) if isinstance(output, pd.DataFrame) and len(output.columns) == values.shape[1] > 1 else []
-    return known or names, values.astype(float)
+    return names, values
 
 
 def raw_model(loaded: Any) -> Any:
@@ -196,10 +176,10 @@ def raw_model(loaded: Any) -> Any:
         return None
 
 
-def _is_probability(values: np.ndarray, loaded: Any) -> bool:
-    """Whether an output (rows, n) holds probabilities: rows that sum to 1, or one number between 0 and 1."""
+def _is_probability(output: Any, rows: int, loaded: Any) -> bool:
+    """Whether an output holds probabilities: rows that sum to 1, or one number between 0 and 1."""
     try:
-        numbers = values.astype(float)
+        numbers = np.asarray(_values(output), dtype=float).reshape(rows, -1)
     except (TypeError, ValueError):
         return False
     if numbers.shape[1] > 1:
@@ -228,13 +208,13 @@ def _values(output: Any) -> Any:
     return values
 
 
-def _one_a_row(output: Any, rows: int) -> np.ndarray:
+def _one_a_row(output: Any, rows: int) -> list[Any]:
     """One answer for each row; ValueError where there are more or fewer."""
     values = np.asarray(_values(output))
     if values.size != rows or (values.ndim > 1 and values.shape[0] != rows):
         shape = " x ".join(map(str, values.shape))
         raise ValueError(f"answers {shape} values to {rows} rows: the gate reads one a row, or a column `prediction`")
-    return values.reshape(rows)
+    return values.reshape(rows).tolist()
 
 
 def main(folder: Path) -> None:

@@ -31,6 +31,9 @@ class Improvement:
     high: float
     p_value: float
 
+    def __str__(self) -> str:
+        return f"{self.value:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
+
 
 def auc_parts(member: np.ndarray, scored: np.ndarray) -> np.ndarray:
     """One part for each row (rows,), whose mean is the ROC AUC; nan where one of the classes is absent.

@@ -22,17 +22,16 @@ from instances import all_rows, instances
 from model_files import download, python_of, reason
 from support.inputs import to_frame
 from support.kinds import decide
-from support.names import pick_names
+from support.names import free_names, pick_names
 from support.table import OpenedTable, bad, dataset_source, open_table, short_name
 from target import DeploymentError
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation data.
+    """The validation data: rows that no model has been fitted on.
 
-    table, rows: rows that no model has been fitted on. truth: (rows,), from its column `target`.
-    labels: the classes in the truth, None for a regressor.
+    truth: (rows,), from the column `target`. labels: the classes in the truth, None for a regressor.
     groups: the groups of the slices, by name, whether a row belongs to it (rows,).
     """
 
@@ -56,21 +55,18 @@ def read_validation(data: str, target: str, model_type: str, slices: str) -> Val
     columns = pick_names("slices", slices, table.names)
     kinds = decide(table, names=[target, *columns], asked=[target, *columns])
     frame = to_frame(table, kinds)
-    column, labels = frame[target], None
-    if column.isna().any():
-        raise bad("target", target, f"has {column.isna().sum()} missing values: every row needs the truth.")
-    if model_type == "regressor":
-        if kinds[target].kind not in ("number", "boolean"):
-            raise bad("target", target, "is not numeric: model_type=regressor predicts numbers.")
-        truth = column.to_numpy(dtype=float)
-    else:
-        whole = kinds[target].kind == "number" and bool((column % 1 == 0).all())
-        truth = np.asarray((column.astype("int64") if whole else column).tolist())
+    truth, labels = frame[target], None
+    if truth.isna().any():
+        raise bad("target", target, f"has {truth.isna().sum()} missing values: every row needs the truth.")
+    if model_type == "classifier":
+        if kinds[target].kind == "number" and (truth % 1 == 0).all():
+            truth = truth.astype("int64")
         labels = sorted(set(truth.tolist()))
-        if len(labels) < 2:
-            raise bad("target", target, f"has the one class {str(labels[0])!r}: at least two are needed.")
+    elif kinds[target].kind not in ("number", "boolean"):
+        raise bad("target", target, "is not numeric: model_type=regressor predicts numbers.")
     groups = {group: member for name in columns for group, member in gate.groups_of(frame[name]).items()}
-    return Validation(data, target, model_type, table, all_rows(table), truth, labels, groups)
+    values = np.asarray(truth.tolist(), dtype=None if labels else float)
+    return Validation(data, target, model_type, table, all_rows(table), values, labels, groups)
 
 
 class Contestant:
@@ -115,19 +111,16 @@ class Contestant:
                 python, folder = python_of(self.path, env_manager), self.path.parent
                 self.asked = AskedElsewhere(python, self.path, self.X, validation.labels, folder)
                 stack.callback(self.asked.close)
-        except (DeploymentError, RuntimeError) as error:
-            raise bad("model_uri", self.uri, f"does not work: {reason(error)}.") from None
         except Exception as error:  # a model may raise anything
             hint = "; env_manager=uv asks it with its own packages" if "No module named" in str(error) else ""
             why = reason(error).rstrip(".")
             raise bad("model_uri", self.uri, f"cannot answer the validation data: {why}{hint}.") from None
-        check_answers(self.uri, self.answers, validation)
+        check_answers(self.uri, self.answers, validation.labels)
 
     def dataset(self, validation: Validation) -> PandasDataset:
         """The validation data with its answers, as MLflow records them: other data or answers have another digest."""
-        target, answer = validation.target, "prediction"
-        while answer in self.X or answer == target:
-            answer += "_"
+        target = validation.target
+        [answer] = free_names(["prediction"], [*self.X, target]).values()
         added = pd.DataFrame({target: validation.truth, answer: self.answers.predictions}, index=self.X.index)
         source, name = dataset_source(validation.data), short_name(validation.data)
         answered = pd.concat([self.X, added], axis=1)
@@ -179,18 +172,16 @@ def features(validation: Validation, model: Model, signature: ModelSignature) ->
     return to_frame(table, kinds)
 
 
-def check_answers(uri: str, answers: Answers, validation: Validation) -> None:
-    """Raise click.BadParameter where answers cannot be judged: classes that are not in the truth, no number."""
-    numbers = answers.predictions if validation.labels is None else answers.probabilities
+def check_answers(uri: str, answers: Answers, labels: list[Any] | None) -> None:
+    """Raise click.BadParameter where answers cannot be judged: no number, or classes that are not in the truth."""
+    numbers = answers.predictions if labels is None else answers.probabilities
     finite = np.isfinite(pd.DataFrame(numbers).apply(pd.to_numeric, errors="coerce").to_numpy(float)).all(axis=1)
     if not finite.all():
         raise bad("model_uri", uri, f"answers no finite number to row {int(np.argmin(finite)) + 1}.")
-    if validation.labels is None:
-        return
     known = set(answers.classes or answers.predictions)
-    strange = [label for label in validation.labels if label not in known]
+    strange = [label for label in labels or [] if label not in known]
     # Where a model names no classes, it may just not have predicted one of them.
-    if strange and (answers.classes or len(strange) == len(validation.labels)):
+    if strange and (answers.classes or len(strange) == len(labels or [])):
         has = ", ".join(sorted(map(str, known))[:5])
         cure = "log it with metadata={'classes': [...]} if these are their numbers"
         raise bad("data", str(strange[0]), f"is a class that {uri} does not know; it has: {has}; {cure}.")

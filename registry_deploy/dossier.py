@@ -184,7 +184,7 @@ def newest_verdict(known: Known, say: Say) -> Section:
         return section
     logged = run.data.metrics
     numbers = [logged.get(key, math.nan) for key in ("improvement", "improvement_low", "improvement_high")]
-    improvement = gate.told(chance.Improvement(numbers[0], numbers[1], numbers[2], 1))
+    improvement = str(chance.Improvement(numbers[0], numbers[1], numbers[2], 1))
     metrics = known.evaluated.data.metrics if known.evaluated else {}
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/gate.csv")
     table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)

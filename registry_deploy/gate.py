@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,10 +17,182 @@ from scipy.stats import quantile_test
 
 import chance
 from answers import Answers
-from model_files import kind
+from support.table import bad
 
 PASS, FAIL, UNDECIDED = "pass", "FAIL", "undecided"
 GROUPS = 10  # a column with more different numbers than this is cut into quarters
+COLUMNS = ["check", "candidate", "champion", "required", "verdict"]  # of the table of reasons
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table of reasons.
+
+    rows_needed: of an undecided check, how many validation rows it would take.
+    lever: what a user can do about a check that did not pass.
+    """
+
+    check: str
+    candidate: str
+    champion: str
+    required: str
+    verdict: str
+    rows_needed: int | None = None
+    lever: str = field(default="", repr=False)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has a say: a group too small to be judged is listed, and stops nothing."""
+        return not (self.verdict == UNDECIDED and self.check.startswith("slice "))
+
+
+def verdict_of(rows: Iterable[Row]) -> str:
+    """The verdict of all checks together."""
+    verdicts = {row.verdict for row in rows if row.counts}
+    return FAIL if FAIL in verdicts else UNDECIDED if UNDECIDED in verdicts else PASS
+
+
+def reasons(rows: list[Row]) -> str:
+    """The checks that decided against a candidate, in one line, each with what can be done."""
+    told = []
+    for row in rows:
+        if row.counts and row.verdict == verdict_of(rows):
+            needed = f"; it would take some {row.rows_needed:,} rows" if row.rows_needed else ""
+            lever = f" ({row.lever})" if row.lever else ""
+            told.append(f"{row.check} {row.candidate}, required {row.required}{needed}{lever}")
+    return "; ".join(told)
+
+
+def table(rows: list[Row]) -> str:
+    """The table of reasons as text."""
+    return pd.DataFrame(rows)[COLUMNS].to_string(index=False)
+
+
+def record(rows: list[Row]) -> pd.DataFrame:
+    """The table of reasons; what a clock measured, which no other run measures alike, in a column of its own."""
+    kept = pd.DataFrame(rows)[COLUMNS].assign(measured_time="")
+    timed = kept["check"] == "latency"
+    beside = kept["champion"].map(lambda theirs: "" if theirs == "-" else f", the champion's {theirs}")
+    kept.loc[timed, "measured_time"] = (kept["candidate"] + beside)[timed]
+    kept.loc[timed, ["candidate", "champion"]] = "-"
+    return kept
+
+
+def shown(value: float, *beside: float) -> str:
+    """A number with four digits, and more where it would otherwise look like another number beside it."""
+    numbers = (value, *beside)
+    whole = [len(str(int(abs(each)))) if np.isfinite(each) else 1 for each in numbers]
+    for digits in range(4, 17):
+        texts = [f"{each:.{max(digits, size)}g}" for each, size in zip(numbers, whole, strict=True)]
+        if len(set(texts)) == len(set(numbers)):
+            break
+    return texts[0]
+
+
+def judged(low: float, high: float, bound: float) -> str:
+    """The verdict on a quantity that must not lie below a bound, by its interval."""
+    return PASS if low >= bound else FAIL if high < bound else UNDECIDED
+
+
+def parse_thresholds(text: str) -> dict[str, MetricThreshold]:
+    """Read "roc_auc>=0.8, log_loss<=0.5".
+
+    Raises click.BadParameter for a part that cannot be read.
+    """
+    thresholds = {}
+    for part in [part.strip() for part in text.split(",") if part.strip()]:
+        found = re.fullmatch(r"(\w+)\s*(>=|<=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", part)
+        if found is None:
+            raise bad("thresholds", text, f"cannot be read: {part!r} is no threshold: write for instance roc_auc>=0.8.")
+        thresholds[found[1]] = MetricThreshold(threshold=float(found[3]), greater_is_better=found[2] == ">=")
+    return thresholds
+
+
+def threshold_rows(text: str, candidate: EvaluationResult, champion: EvaluationResult | None = None) -> list[Row]:
+    """Judge the metrics of an evaluation by thresholds, with `mlflow.validate_evaluation_results`.
+
+    Raises click.BadParameter for a metric that the evaluation does not have.
+    """
+    rows = []
+    for name, threshold in parse_thresholds(text).items():
+        if name not in candidate.metrics:
+            have = ", ".join(sorted(candidate.metrics))
+            raise bad("thresholds", text, f"names {name!r}, which the evaluation lacks; it has: {have}.")
+        try:
+            mlflow.validate_evaluation_results({name: threshold}, candidate)
+            verdict = PASS
+        except ModelValidationFailedException:
+            verdict = FAIL
+        mine, bound = float(candidate.metrics[name]), threshold.threshold
+        theirs = [champion.metrics[name]] if champion and name in champion.metrics else []
+        required = f"{'>=' if threshold.greater_is_better else '<='} {shown(bound, mine)}"
+        beside, lever = shown(*theirs, mine) if theirs else "-", f"improve the model, or change {name} in thresholds"
+        rows.append(Row(name, shown(mine, bound, *theirs), beside, required, verdict, lever=lever))
+    return rows
+
+
+def signature_row(candidate: ModelSignature, champion: ModelSignature) -> Row:
+    """Judge whether those who call the champion could call the candidate instead.
+
+    It must take every request that the champion takes, and answer in the same form.
+    """
+    mine, theirs, mismatch = candidate.inputs, champion.inputs, []
+    if mine.is_tensor_spec() or theirs.is_tensor_spec() or not theirs.has_input_names():
+        mismatch += [f"takes {mine}, not {theirs}"] if mine != theirs else []
+    else:
+        sent = {column.name: column for column in theirs.inputs}
+        for column in mine.inputs:
+            there = sent.get(column.name)
+            if there is None and column.required:
+                mismatch.append(f"needs column {column.name!r}")
+            elif there is not None and (column.type != there.type or (column.required and not there.required)):
+                mismatch.append(f"takes {column}, not {there}")
+    if candidate.outputs != champion.outputs:
+        mismatch.append(f"answers {candidate.outputs}, not {champion.outputs}")
+    taken = [param.name for param in candidate.params.params] if candidate.params else []
+    passed = [param.name for param in champion.params.params] if champion.params else []
+    mismatch += [f"takes no parameter {name!r}" for name in passed if name not in taken]
+    verdict = FAIL if mismatch else PASS
+    return Row("signature", "; ".join(mismatch) or "compatible", "-", "takes and gives the same", verdict)
+
+
+def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_rows: int) -> list[Row]:
+    """An undecided check where the validation data are too few for any verdict, otherwise none.
+
+    min_rows: of the whole table. min_class_rows: of each class.
+    """
+    [(rarest, count)] = pd.Series(truth).value_counts().tail(1).items()
+    if len(truth) < min_rows:
+        lever = "give more validation rows, or lower min_rows"
+        return [Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)]
+    if classifier and count == len(truth):
+        name, lever = "classes of the validation rows", "give rows of each class"
+        return [Row(name, f"{rarest} only", "-", ">= 2", UNDECIDED, lever=lever)]
+    if classifier and count < min_class_rows:
+        needed, lever = -(-len(truth) * min_class_rows // count), "give more rows of it, or lower min_class_rows"
+        return [Row(f"rows of class {rarest}", f"{count}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)]
+    return []
+
+
+def latency_rows(milliseconds: list[np.ndarray], max_latency: float, max_slowdown: float) -> list[Row]:
+    """Judge the time for one row: medians, with intervals by order statistics, whatever the distribution.
+
+    milliseconds: of the candidate and, where there is one, of the champion: (rows,) each, the same rows asked in turns.
+    max_latency: bound for the median; 0 for none. max_slowdown: bound for the ratio to the champion's time.
+    """
+    candidate, *champion = milliseconds
+    checks = []
+    if max_latency:
+        checks.append((candidate, "ms", max_latency, "-", f"<= {max_latency:g} ms", "max_latency"))
+    for theirs in champion:
+        beside, required = f"{np.median(theirs):.3g} ms", f"<= {max_slowdown:g} x the champion's"
+        checks.append((candidate / theirs, "x", max_slowdown, beside, required, "max_slowdown"))
+    rows = []
+    for values, unit, bound, beside, required, lever in checks:
+        low, high = quantile_test(values, p=0.5).confidence_interval(0.95)
+        measured = f"{np.median(values):.3g} {unit} ({low:.3g} to {high:.3g})"
+        rows.append(Row("latency", measured, beside, required, judged(-high, -low, -bound), lever=f"raise {lever}"))
+    return rows or [Row("latency", f"{np.median(candidate):.3g} ms", "-", "no bound", PASS)]
 
 
 @dataclass(frozen=True)
@@ -52,8 +223,8 @@ def _roc_auc(truth: np.ndarray, answers: Answers) -> np.ndarray:
 
 
 def _log_loss(truth: np.ndarray, answers: Answers) -> np.ndarray:
-    places = {label: place for place, label in enumerate(answers.classes)}
-    of_truth = np.asarray(answers.probabilities)[np.arange(len(truth)), [places[label] for label in truth.tolist()]]
+    places = [answers.classes.index(label) for label in truth.tolist()]
+    of_truth = np.asarray(answers.probabilities)[np.arange(len(truth)), places]
     return -np.log(np.clip(of_truth, np.finfo(float).eps, 1))
 
 
@@ -85,39 +256,6 @@ METRICS = {
         "root_mean_squared_error": Metric(_root_squared),
     },
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table of reasons.
-
-    rows_needed: of an undecided check, how many validation rows it would take.
-    lever: what a user can do about a check that did not pass.
-    """
-
-    check: str
-    candidate: str
-    champion: str
-    required: str
-    verdict: str
-    rows_needed: int | None = None
-    lever: str = field(default="", repr=False)
-
-    @property
-    def counts(self) -> bool:
-        """Whether it has a say: a group too small to be judged is listed, and stops nothing."""
-        return not (self.verdict == UNDECIDED and self.check.startswith("slice "))
-
-
-def verdict_of(rows: Iterable[Row]) -> str:
-    """The verdict of all checks together."""
-    verdicts = {row.verdict for row in rows if row.counts}
-    return FAIL if FAIL in verdicts else UNDECIDED if UNDECIDED in verdicts else PASS
-
-
-def judged(low: float, high: float, bound: float) -> str:
-    """The verdict on a quantity that must not lie below a bound, by its interval."""
-    return PASS if low >= bound else FAIL if high < bound else UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -173,24 +311,6 @@ class Comparison:
         return 0 - margin * (self.theirs if self.metric.relative else 1)
 
 
-def enough_rows(truth: np.ndarray, classifier: bool, min_rows: int, min_class_rows: int) -> list[Row]:
-    """An undecided check where the validation data are too few for any verdict, otherwise none.
-
-    min_rows: of the whole table. min_class_rows: of each class.
-    """
-    if len(truth) < min_rows:
-        lever = "give more validation rows, or lower min_rows"
-        return [Row("validation rows", f"{len(truth)}", "-", f">= {min_rows}", UNDECIDED, min_rows, lever)]
-    rarest, count = list(pd.Series(truth).value_counts().items())[-1]
-    if classifier and count == len(truth):
-        lever = "give rows of each class"
-        return [Row("classes of the validation rows", f"{rarest} only", "-", ">= 2", UNDECIDED, lever=lever)]
-    if classifier and count < min_class_rows:
-        needed, lever = -(-len(truth) * min_class_rows // count), "give more rows of it, or lower min_class_rows"
-        return [Row(f"rows of class {rarest}", f"{count}", "-", f">= {min_class_rows}", UNDECIDED, needed, lever)]
-    return []
-
-
 def compared_row(models: Comparison, margin: float) -> tuple[Row, chance.Improvement]:
     """Judge a candidate against the champion; also its improvement.
 
@@ -208,7 +328,7 @@ def compared_row(models: Comparison, margin: float) -> tuple[Row, chance.Improve
     needed = chance.rows_needed(models.differences, bound, models.confidence) if verdict == UNDECIDED else None
     lever = f"{'give more validation rows' if verdict == UNDECIDED else 'improve the model'}, or raise margin"
     check = f"{models.name} improvement, {100 * models.confidence:g} % interval"
-    return Row(check, told(found), shown(models.theirs), required, verdict, needed, lever), found
+    return Row(check, str(found), shown(models.theirs), required, verdict, needed, lever), found
 
 
 def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float, min_class_rows: int) -> list[Row]:
@@ -217,10 +337,13 @@ def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float,
     groups: by name, whether a row belongs to it (rows,).
 
     A group fails where it is worse by more than the margin and chance does not explain that it is worse, at 5 % for all
-    groups together (Westfall and Young). A group with too few rows is undecided.
+    groups together (Westfall and Young). A group with too few rows, or of a class for roc_auc, is undecided.
     """
-    parts = {group: models.of(member) for group, member in groups.items()}
-    large = [group for group, part in parts.items() if _can_be_judged(part, min_class_rows)]
+    parts, large = {group: models.of(member) for group, member in groups.items()}, []
+    for group, part in parts.items():
+        counted = [part.truth == label for label in part.candidate.classes] if part.name == "roc_auc" else []
+        if min([len(part.truth), *map(np.sum, counted)]) >= min_class_rows:
+            large.append(group)
     members, losses = [groups[group] for group in large], [-parts[group].differences for group in large]
     # So many draws that a chance can be small enough in the largest number of groups.
     n_resamples = max(models.n_resamples, 100 * len(large))
@@ -235,25 +358,14 @@ def slice_rows(models: Comparison, groups: dict[str, np.ndarray], margin: float,
         worse = found.value < bound and p_values[group] <= 0.05
         verdict = FAIL if worse else PASS if found.low >= bound else UNDECIDED
         lever = "improve the model for this group, or raise slice_margin"
-        rows.append(Row(f"slice {group}", told(found), shown(part.theirs), f">= {shown(bound)}", verdict, lever=lever))
+        rows.append(Row(f"slice {group}", str(found), shown(part.theirs), f">= {shown(bound)}", verdict, lever=lever))
     return rows
-
-
-def _can_be_judged(part: Comparison, min_class_rows: int) -> bool:
-    counted = [part.truth == label for label in part.candidate.classes] if part.name == "roc_auc" else []
-    return min([len(part.truth), *map(np.sum, counted)]) >= min_class_rows
-
-
-def told(found: chance.Improvement) -> str:
-    """An improvement and its interval."""
-    return f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})"
 
 
 def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
     """The groups of rows that a column makes: each value, or quarters of numbers; missing values."""
-    many = pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS
     values = column.astype(object)
-    if many:
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > GROUPS:
         finite = column.where(np.isfinite(column.astype(float)))
         values = pd.qcut(finite, 4, duplicates="drop").astype(object).where(finite.notna(), values)
     named = values.map(lambda each: f"{each:g}" if isinstance(each, float) else str(each), na_action="ignore")
@@ -262,132 +374,14 @@ def groups_of(column: pd.Series) -> dict[str, np.ndarray]:
     return groups | ({f"{column.name} missing": missing} if missing.any() else {})
 
 
-def latency_rows(milliseconds: list[np.ndarray], max_latency: float, max_slowdown: float) -> list[Row]:
-    """Judge the time for one row: medians, with intervals by order statistics, whatever the distribution.
-
-    milliseconds: of the candidate and, where there is one, of the champion: (rows,) each, the same rows asked in turns.
-    max_latency: bound for the median; 0 for none. max_slowdown: bound for the ratio to the champion's time.
-    """
-    candidate, rows = milliseconds[0], []
-
-    def row(values: np.ndarray, unit: str, bound: float, champion: str, required: str, lever: str) -> Row:
-        low, high = quantile_test(values, p=0.5).confidence_interval(0.95)
-        measured = f"{np.median(values):.3g} {unit} ({low:.3g} to {high:.3g})"
-        return Row("latency", measured, champion, required, judged(-high, -low, -bound), lever=f"raise {lever}")
-
-    if max_latency:
-        rows.append(row(candidate, "ms", max_latency, "-", f"<= {max_latency:g} ms", "max_latency"))
-    if len(milliseconds) > 1:
-        theirs, required = f"{np.median(milliseconds[1]):.3g} ms", f"<= {max_slowdown:g} x the champion's"
-        rows.append(row(candidate / milliseconds[1], "x", max_slowdown, theirs, required, "max_slowdown"))
-    return rows or [Row("latency", f"{np.median(candidate):.3g} ms", "-", "no bound", PASS)]
-
-
-def parse_thresholds(text: str) -> dict[str, MetricThreshold]:
-    """Read "roc_auc>=0.8, log_loss<=0.5".
-
-    Raises ValueError with the part that cannot be read.
-    """
-    thresholds = {}
-    for part in [part.strip() for part in text.split(",") if part.strip()]:
-        found = re.fullmatch(r"(\w+)\s*(>=|<=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)", part)
-        if found is None:
-            raise ValueError(f"{part!r} is no threshold: write for instance roc_auc>=0.8")
-        thresholds[found[1]] = MetricThreshold(threshold=float(found[3]), greater_is_better=found[2] == ">=")
-    return thresholds
-
-
-def threshold_row(
-    name: str, threshold: MetricThreshold, candidate: EvaluationResult, champion: EvaluationResult | None
-) -> Row:
-    """Judge a metric of an evaluation against a threshold, by `mlflow.validate_evaluation_results`."""
-    try:
-        mlflow.validate_evaluation_results({name: threshold}, candidate)
-        verdict = PASS
-    except ModelValidationFailedException:
-        verdict = FAIL
-    mine, bound = float(candidate.metrics[name]), threshold.threshold
-    theirs = [champion.metrics[name]] if champion and name in champion.metrics else []
-    required = f"{'>=' if threshold.greater_is_better else '<='} {shown(bound, mine)}"
-    lever = f"improve the model, or change {name} in thresholds"
-    beside = shown(*theirs, mine) if theirs else "-"
-    return Row(name, shown(mine, bound, *theirs), beside, required, verdict, lever=lever)
-
-
-def signature_row(candidate: ModelSignature, champion: ModelSignature) -> Row:
-    """Judge whether those who call the champion could call the candidate instead."""
-    mismatch = incompatibility(candidate, champion)
-    return Row("signature", mismatch or "compatible", "-", "takes and gives the same", FAIL if mismatch else PASS)
-
-
-def incompatibility(candidate: ModelSignature, champion: ModelSignature) -> str:
-    """Why those who call the champion could not call the candidate instead; empty where they could.
-
-    The candidate must take every request that the champion takes, and answer in the same form.
-    """
-    if candidate.inputs.is_tensor_spec() or champion.inputs.is_tensor_spec() or not champion.inputs.has_input_names():
-        if candidate.inputs != champion.inputs:
-            return f"takes {_kinds(candidate.inputs)}, not {_kinds(champion.inputs)}"
-    else:
-        sent = {column.name: column for column in champion.inputs.inputs}
-        for column in candidate.inputs.inputs:
-            if column.name not in sent:
-                if column.required:
-                    return f"needs column {column.name!r}"
-            elif column.type != sent[column.name].type:
-                return f"column {column.name!r} is {kind(column.type)}, not {kind(sent[column.name].type)}"
-            elif column.required and not sent[column.name].required:
-                return f"column {column.name!r} is no longer optional"
-    if candidate.outputs != champion.outputs:
-        return f"answers {_kinds(candidate.outputs)}, not {_kinds(champion.outputs)}"
-    taken = {param.name for param in candidate.params.params} if candidate.params else set()
-    for param in champion.params.params if champion.params else []:
-        if param.name not in taken:
-            return f"takes no parameter {param.name!r}"
-    return ""
-
-
-def _kinds(schema: Any) -> str:
-    return "nothing declared" if schema is None else ", ".join(map(str, schema.inputs))
-
-
-def shown(value: float, *beside: float) -> str:
-    """A number with four digits, and more where it would otherwise look like another number beside it."""
-    for digits in range(4, 17):
-        whole = [len(str(int(abs(each)))) if np.isfinite(each) else 1 for each in (value, *beside)]
-        texts = [f"{each:.{max(digits, size)}g}" for each, size in zip((value, *beside), whole, strict=True)]
-        if len(set(texts)) == len({value, *beside}):
-            break
-    return texts[0]
-
-
 def improvement_figure(found: chance.Improvement, bound: float, title: str) -> Figure:
     """The improvement, its interval, and the line that its lower end must not fall below."""
     figure = Figure(figsize=(8, 2.5), layout="constrained")
     axes = figure.subplots()
-    interval = [[found.value - found.low], [found.high - found.value]]
+    lengths = np.clip([[found.value - found.low], [found.high - found.value]], 0, None)
     blue, orange = "#0072B2", "#C44E00"  # colour-blind readers can tell them apart, and from white
-    style: dict[str, Any] = {"fmt": "o", "capsize": 6, "color": blue}
-    axes.errorbar([found.value], [0], xerr=np.clip(interval, 0, None), **style, label=told(found))
+    axes.errorbar([found.value], [0], xerr=lengths, fmt="o", capsize=6, color=blue, label=str(found))
     axes.axvline(bound, color=orange, linestyle="--", label=f"required: not below {shown(bound)}")
     axes.set(title=title.replace("$", r"\$"), xlabel="improvement over the champion", yticks=[])
     axes.legend(fontsize="small")
     return figure
-
-
-def record(rows: list[Row]) -> pd.DataFrame:
-    """The table of reasons; what a clock measured, which no other run measures alike, in a column of its own."""
-    kept = []
-    for row in rows:
-        told = {"check": row.check, "candidate": row.candidate, "champion": row.champion}
-        told |= {"required": row.required, "verdict": row.verdict, "measured_time": ""}
-        if row.check == "latency":
-            beside = "" if row.champion == "-" else f", the champion's {row.champion}"
-            told |= {"candidate": "-", "champion": "-", "measured_time": row.candidate + beside}
-        kept.append(told)
-    return pd.DataFrame(kept)
-
-
-def table(rows: list[Row]) -> str:
-    """The table of reasons as text."""
-    return pd.DataFrame(rows)[["check", "candidate", "champion", "required", "verdict"]].to_string(index=False)

@@ -25,37 +25,34 @@ TIMED = 60  # rows that are sent to both models one by one, in turns
 
 @dataclass(frozen=True)
 class Rules:
-    """What a candidate must fulfil: the parameters of the entry point `promote`, under their names."""
+    """What a candidate must fulfil: the parameters of the entry point `promote`, as the options below explain them."""
 
-    model_type: str = "classifier"  # or regressor
-    thresholds: str = "roc_auc>=0.75"  # bounds for any metrics of the evaluation
-    metric: str = ""  # compared with the champion's
-    margin: float = 0.01  # how much worse than the champion: points of a rate, share of a loss
-    confidence: float = 0.95  # of the intervals
-    n_resamples: int = 1000  # draws of the bootstrap
+    model_type: str = "classifier"
+    thresholds: str = "roc_auc>=0.75"
+    metric: str = ""
+    margin: float = 0.01
+    confidence: float = 0.95
+    n_resamples: int = 1000
     random_state: int = 0
-    min_rows: int = 100  # fewer validation rows give no verdict
-    min_class_rows: int = 20  # fewer rows of a class, or of a group, give none either
-    slices: str = ""  # columns in whose groups it must not be worse either, comma-separated
+    min_rows: int = 100
+    min_class_rows: int = 20
+    slices: str = ""
     slice_margin: float = 0.01
-    max_latency: float = 0.0  # milliseconds, the median of single rows; 0: no bound
-    max_slowdown: float = 3.0  # latency as a multiple of the champion's
-    env_manager: str = "local"  # or uv: each model in an environment of its own
+    max_latency: float = 0.0
+    max_slowdown: float = 3.0
+    env_manager: str = "local"
 
     @property
     def compared(self) -> str:
-        """The name of the metric to compare on."""
-        return self.metric or ("roc_auc" if self.model_type == "classifier" else "mean_absolute_error")
+        """The name of the metric to compare on.
 
-    def check(self) -> None:
-        """Raise click.BadParameter where a name or a threshold cannot be understood."""
+        Raises click.BadParameter for one that the gate does not offer for this type of model.
+        """
         offered = METRICS[self.model_type]
-        if self.compared not in offered:
+        name = self.metric or ("roc_auc" if self.model_type == "classifier" else "mean_absolute_error")
+        if name not in offered:
             raise bad("metric", self.metric, f"is none of: {', '.join(offered)}.")
-        try:
-            gate.parse_thresholds(self.thresholds)
-        except ValueError as error:
-            raise bad("thresholds", self.thresholds, f"cannot be read: {error}.") from None
+        return name
 
 
 @dataclass(frozen=True)
@@ -79,13 +76,7 @@ class Judged:
     @property
     def reasons(self) -> str:
         """The checks that decided against it, in one line, each with what can be done."""
-        told = []
-        for row in self.rows:
-            if row.verdict == self.verdict and row.counts:
-                needed = f"; it would take some {row.rows_needed:,} rows" if row.rows_needed else ""
-                lever = f" ({row.lever})" if row.lever else ""
-                told.append(f"{row.check} {row.candidate}, required {row.required}{needed}{lever}")
-        return "; ".join(told)
+        return gate.reasons(self.rows)
 
 
 def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_name: str | None = None) -> Judged | None:
@@ -96,7 +87,7 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
 
     Raises click.ClickException for what a user can put right, and where another process was faster.
     """
-    rules.check()
+    metric, _ = rules.compared, gate.parse_thresholds(rules.thresholds)  # what cannot be read is refused first
     candidate = find_version(model_uri)
     if "archived_at" in candidate.tags:
         raise bad("model_uri", model_uri, f"is archived (since {candidate.tags['archived_at']}): nothing to promote.")
@@ -110,7 +101,7 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
         describe_run(run, "promote", {"model_uri": model_uri, "data": data, "target": target, **vars(rules)})
         names = {"registered_model": candidate.name, "candidate_version": str(candidate.version), "judged_by": who()}
         mlflow.set_tags(names | {"champion_version": number or "none", "decision": "pending"})
-        judged = Judged(candidate, judge(candidate, champion, validation, rules), run.info.run_id)
+        judged = Judged(candidate, judge(candidate, champion, validation, metric, rules), run.info.run_id)
         mlflow.log_text(gate.record(judged.rows).to_csv(index=False), "gate.csv")
         if judged.promoted:
             move_champion(candidate.name, str(candidate.version), judged_against=number, run_id=run.info.run_id)
@@ -121,7 +112,9 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
         return judged
 
 
-def judge(candidate: ModelVersion, champion: ModelVersion | None, validation: Validation, rules: Rules) -> list[Row]:
+def judge(
+    candidate: ModelVersion, champion: ModelVersion | None, validation: Validation, metric: str, rules: Rules
+) -> list[Row]:
     """The table of reasons; logs the evaluations as child runs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -135,34 +128,24 @@ def judge(candidate: ModelVersion, champion: ModelVersion | None, validation: Va
             return rows
         for each in both:
             each.ask(validation, rules.env_manager, stack)
-            if METRICS[rules.model_type][rules.compared].needs_probabilities and not each.answers.probabilities:
-                why = f"needs probabilities, and {each.uri} gives none: accuracy_score does not."
-                raise bad("metric", rules.compared, why)
+            if METRICS[rules.model_type][metric].needs_probabilities and not each.answers.probabilities:
+                raise bad("metric", metric, f"needs probabilities, and {each.uri} gives none: accuracy_score does not.")
             each.evaluate(validation)
-        rows += threshold_rows(both, rules)
+        rows += gate.threshold_rows(rules.thresholds, *(each.evaluated for each in both))
         if champion:
-            rows += compare(both[0], both[1], validation, rules)
+            rows += compare(both[0], both[1], validation, metric, rules)
         return rows + gate.latency_rows(latencies(both), rules.max_latency, rules.max_slowdown)
 
 
-def threshold_rows(both: list[Contestant], rules: Rules) -> list[Row]:
-    """Judge the candidate, the first of them, by the thresholds."""
-    evaluated, champion = both[0].evaluated, both[1].evaluated if len(both) > 1 else None
-    thresholds = gate.parse_thresholds(rules.thresholds)
-    for name in thresholds:
-        if name not in evaluated.metrics:
-            have = ", ".join(sorted(evaluated.metrics))
-            raise bad("thresholds", rules.thresholds, f"names {name!r}, which the evaluation lacks; it has: {have}.")
-    return [gate.threshold_row(name, bound, evaluated, champion) for name, bound in thresholds.items()]
-
-
-def compare(candidate: Contestant, champion: Contestant, validation: Validation, rules: Rules) -> list[Row]:
+def compare(
+    candidate: Contestant, champion: Contestant, validation: Validation, metric: str, rules: Rules
+) -> list[Row]:
     """Judge the candidate against the champion, on all rows and in groups; logs gate.png and the interval."""
     how = (rules.confidence, rules.n_resamples, rules.random_state)
-    models = Comparison(rules.compared, validation.truth, candidate.answers, champion.answers, *how)
+    models = Comparison(metric, validation.truth, candidate.answers, champion.answers, *how)
     row, found = gate.compared_row(models, rules.margin)
     numbers = f"version {candidate.version.version} against version {champion.version.version}"
-    title = f"{candidate.version.name}: {numbers}, {rules.compared}"
+    title = f"{candidate.version.name}: {numbers}, {metric}"
     mlflow.log_figure(gate.improvement_figure(found, models.bound(rules.margin), title), "gate.png")
     mlflow.log_metrics({"improvement": found.value, "improvement_low": found.low, "improvement_high": found.high})
     return [row, *gate.slice_rows(models, validation.groups, rules.slice_margin, rules.min_class_rows)]
@@ -188,14 +171,14 @@ def latencies(both: list[Contestant]) -> list[np.ndarray]:
 @click.option("--data", default="data/churn_validation.csv", help="Path or URL of the validation data: CSV or Parquet.")
 @click.option("--target", default="churn", help="The column with the truth.")
 @click.option("--model_type", type=click.Choice(["classifier", "regressor"]), default="classifier")
-@click.option("--thresholds", default="roc_auc>=0.75", help="Bounds, comma-separated; may be empty.")
+@click.option("--thresholds", default="roc_auc>=0.75", help="Bounds of its own metrics, comma-separated; may be empty.")
 @click.option("--metric", default="", help="Compared with the champion's; default: roc_auc or mean_absolute_error.")
 @click.option("--margin", type=FiniteRange(0), default=0.01, help="How much worse: points of a rate, share of a loss.")
 @click.option("--confidence", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.95)
 @click.option("--n_resamples", type=click.IntRange(100, 100_000), default=1000, help="Draws of the bootstrap.")
 @click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0)
 @click.option("--min_rows", type=click.IntRange(2), default=100, help="Fewer validation rows give no verdict.")
-@click.option("--min_class_rows", type=click.IntRange(2), default=20, help="Fewer rows of a class give no verdict.")
+@click.option("--min_class_rows", type=click.IntRange(2), default=20, help="Fewer of a class, or a group, give none.")
 @click.option("--slices", default="", help="Columns in whose groups it must not be worse either, comma-separated.")
 @click.option("--slice_margin", type=FiniteRange(0), default=0.01, help="How much worse it may be in a group.")
 @click.option("--max_latency", type=FiniteRange(0), default=0.0, help="Milliseconds for one row; 0: no bound.")

@@ -52,13 +52,13 @@ SURE = np.array([[0.9, 0.1], [0.2, 0.8]])
     ],
 )
 def test_the_number_of_a_regressor_whatever_holds_it(output: Any) -> None:
-    assert answers._ask(Loaded(output), X[:2], 2, None).predictions == [1.5, 2.5]
+    assert answers.answers_of(Loaded(output), X[:2], 2, None).predictions == [1.5, 2.5]
 
 
 @pytest.mark.parametrize("output", [SURE, pd.DataFrame({"a": [1.0, 2], "b": [3.0, 4]}), [1.0], {"a": [1], "b": [2]}])
 def test_answers_that_are_not_one_a_row_are_refused(output: Any) -> None:
     with pytest.raises(ValueError, match="the gate reads one"):
-        answers._ask(Loaded(output), X[:2], 2, None)
+        answers.answers_of(Loaded(output), X[:2], 2, None)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,23 @@ def test_answers_that_are_not_one_a_row_are_refused(output: Any) -> None:
 def test_probabilities_of_a_classifier_that_answers_with_them(
     loaded: Any, labels: list[Any], predicted: list[Any], classes: list[Any]
 ) -> None:
-    found = answers._ask(loaded, X[:2], 2, labels)
+    found = answers.answers_of(loaded, X[:2], 2, labels)
     assert (found.predictions, found.classes) == (predicted, classes)
     assert np.allclose(np.asarray(found.probabilities)[:, 1], [0.1, 0.8])
 
 
 def test_labels_without_probabilities() -> None:
     for output in (["no", "yes"], np.array([0, 1]), np.array([0.0, 1.0])):
-        found = answers._ask(Loaded(output), X[:2], 2, list(output))
+        found = answers.answers_of(Loaded(output), X[:2], 2, list(output))
         assert (found.predictions, found.probabilities) == (list(output), [])
 
 
 def test_classes_are_those_of_the_truth_however_a_model_writes_them() -> None:
     for first, labels in (("0", [0, 1]), ("False", [False, True])):
         written = [first, str(labels[1])]
-        assert answers._ask(Loaded(written), X[:2], 2, labels).predictions == labels
+        assert answers.answers_of(Loaded(written), X[:2], 2, labels).predictions == labels
         table = pd.DataFrame(SURE, columns=written).assign(prediction=written)
-        found = answers._ask(Loaded(table), X[:2], 2, labels)
+        found = answers.answers_of(Loaded(table), X[:2], 2, labels)
         assert (found.predictions, found.classes) == (labels, labels)
 
 
@@ -108,12 +108,11 @@ def test_classes_are_those_of_the_truth_however_a_model_writes_them() -> None:
     ],
 )
 def test_answers_that_cannot_be_judged_are_refused(given: list[Any], labels: list[Any] | None, message: str) -> None:
-    validation = SimpleNamespace(labels=labels)
     if not message:
-        contestant.check_answers("models:/m/1", answers.Answers(*given), validation)
+        contestant.check_answers("models:/m/1", answers.Answers(*given), labels)
         return
     with pytest.raises(click.BadParameter) as caught:
-        contestant.check_answers("models:/m/1", answers.Answers(*given), validation)
+        contestant.check_answers("models:/m/1", answers.Answers(*given), labels)
     assert message in caught.value.message
 
 
@@ -155,7 +154,7 @@ def test_a_model_that_learned_the_numbers_of_classes_answers_by_their_names(tmp_
         ([2, 1], [1, 2], [2, 1]),
     ]
     for output, labels, predicted in cases:
-        assert answers._ask(Loaded(output, labels), X[:2], 2, labels).predictions == predicted
+        assert answers.answers_of(Loaded(output, labels), X[:2], 2, labels).predictions == predicted
 
 
 def test_rows_become_what_the_signature_asks_for() -> None:

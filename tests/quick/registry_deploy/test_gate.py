@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -241,7 +242,7 @@ def test_thresholds_are_read() -> None:
     }
     assert gate.parse_thresholds("") == {}
     for text in ("roc_auc", "roc_auc=0.8", "roc_auc>=high", "0.8<=roc_auc", "roc_auc>=0.8.1"):
-        with pytest.raises(ValueError, match="is no threshold"):
+        with pytest.raises(click.BadParameter, match="is no threshold"):
             gate.parse_thresholds(text)
 
 
@@ -263,19 +264,28 @@ TENSOR = ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 2))]), Sche
         (signature(X, ColSpec("double", "new", required=False)), signature(X), ""),
         (signature(X, params=("method",)), signature(X), ""),
         (signature(X, Z), signature(X), "needs column 'z'"),
-        (signature(ColSpec("long", "x")), signature(X), "column 'x' is long, not double"),
-        (signature(ColSpec(Array(DataType.double), "x")), signature(X), "column 'x' is Array(double), not double"),
-        (signature(X), signature(ColSpec("double", "x", required=False)), "column 'x' is no longer optional"),
-        (signature(X, output="double"), signature(X), "answers double (required), not string (required)"),
+        (signature(ColSpec("long", "x")), signature(X), "takes 'x': long (required), not 'x': double (required)"),
+        (
+            signature(ColSpec(Array(DataType.double), "x")),
+            signature(X),
+            "takes 'x': Array(double) (required), not 'x': double (required)",
+        ),
+        (
+            signature(X),
+            signature(ColSpec("double", "x", required=False)),
+            "takes 'x': double (required), not 'x': double (optional)",
+        ),
+        (signature(X, output="double"), signature(X), "answers [double (required)], not [string (required)]"),
         (signature(X), signature(X, params=("method",)), "takes no parameter 'method'"),
         (TENSOR, TENSOR, ""),
-        (TENSOR, signature(X), "takes Tensor('float32', (-1, 2)), not 'x': double (required)"),
+        (TENSOR, signature(X), "takes [Tensor('float32', (-1, 2))], not ['x': double (required)]"),
     ],
 )
 def test_a_candidate_must_take_what_the_champion_takes(
     candidate: ModelSignature, champion: ModelSignature, reason: str
 ) -> None:
-    assert gate.incompatibility(candidate, champion) == reason
+    row = gate.signature_row(candidate, champion)
+    assert (row.candidate, row.verdict) == ((reason, "FAIL") if reason else ("compatible", "pass"))
 
 
 def test_what_a_clock_measured_stands_apart_in_the_record() -> None:
