@@ -35,7 +35,7 @@ MODEL = "churn"  # what register calls it
 
 SIZE: ViewportSize = {"width": 1440, "height": 1000}
 EXPERIMENT = "0"  # which the UI calls Default
-PATIENCE = 30_000  # ms until a page must show what it is named for
+PATIENCE = 120_000  # ms until a page must show what it is named for
 STYLE = "* { caret-color: transparent !important }"
 TROUBLE = re.compile("Something went wrong|Error loading|Failed to|Not Found|No charts|No data|Traceback")
 
