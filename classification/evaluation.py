@@ -90,17 +90,6 @@ def fit_and_evaluate(model: Pipeline, split: Split, threshold: str) -> Result:
     return Result(model, chosen, probabilities, predicted, metrics, draws)
 
 
-def decide(probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None) -> np.ndarray:
-    """The position of the predicted class of each row (rows,): the most probable one.
-
-    threshold: if there is one, the positive class is predicted wherever its probability reaches it, and only there.
-    """
-    if threshold is None:
-        return probabilities.argmax(axis=1)
-    at = classes.index(positive)
-    return np.where(probabilities[:, at] >= threshold, at, 1 - at)
-
-
 def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | None:
     """The number that is meant; `f1` and `recall>=...` are looked up on rows of the training part held out in turn."""
     if not wanted:
@@ -123,13 +112,23 @@ def _choose_threshold(model: Pipeline, split: Split, wanted: str) -> float | Non
     return float(thresholds[recall >= float(wanted.removeprefix("recall>="))].max())
 
 
+def decide(probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None) -> np.ndarray:
+    """The position of the predicted class of each row (rows,): the most probable one.
+
+    threshold: if there is one, the positive class is predicted wherever its probability reaches it, and only there.
+    """
+    if threshold is None:
+        return probabilities.argmax(axis=1)
+    at = classes.index(positive)
+    return np.where(probabilities[:, at] >= threshold, at, 1 - at)
+
+
 def scores(
     y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None = None
 ) -> dict[str, float]:
     """The metrics of predicted probabilities, under scikit-learn's names; rates are 0 where nothing was to be counted.
 
-    y: true classes (rows,).
-    probabilities: (rows, classes), in the order of `classes`; `decide` says which class is predicted.
+    y: true classes (rows,). probabilities: (rows, classes), in the order of `classes`; `decide` says what is predicted.
     positive: the positive one of two classes, or None: with more classes each metric is the unweighted mean of the
         one-versus-rest metrics of the classes, and each class has a `recall_<class>` of its own.
     """

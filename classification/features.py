@@ -100,17 +100,18 @@ def load_split(
     decided = decide(table, kinds, missing_values, drop=dropped, asked=[target])
     for note in table.notes:
         click.echo(note, err=True)
-    learnt = {name: kind for name, kind in decided.items() if kind.learnable and name != target}
+    others = {name: kind for name, kind in decided.items() if name != target}
+    learnt = {name: others[name] for kind in ("number", "category", "boolean") for name in _of_kind(others, kind)}
     if not learnt:
         raise bad("data", data, "has no column to learn from.")
-    frame = to_frame(table, learnt | {target: decided[target]})
-    y = _classes_of(frame[target], decided[target], test_size)
-    columns, classes = _of_kind(learnt, "number", "category", "boolean"), sorted(y.unique().tolist())
-    rows = frame[columns].assign(**{target: y})
+
+    rows = to_frame(table, learnt | {target: decided[target]})
+    rows[target] = y = _classes_of(rows[target], decided[target], test_size)
+    classes = sorted(y.unique().tolist())
     train, test = train_test_split(rows, test_size=test_size, random_state=random_state, stratify=y)
     split = Split(
-        X_train=train[columns],
-        X_test=test[columns],
+        X_train=train[list(learnt)],
+        X_test=test[list(learnt)],
         y_train=train[target],
         y_test=test[target],
         classes=classes,
@@ -126,43 +127,72 @@ def load_split(
     return split
 
 
+def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
+    return [name for name, kind in kinds.items() if kind.kind in wanted]
+
+
+def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
+    """The classes of the rows: text, integers or booleans. Raises click.BadParameter where they are none."""
+    name = str(y.name)
+    if missing := int(y.isna().sum()):
+        raise bad("target", name, f"has {missing} missing values: every row needs a class.")
+    if kind.kind == "number":
+        if (y % 1).any():
+            right = f"is continuous ({y.nunique()} distinct numbers): a class is text or an integer."
+            raise bad("target", name, f"{right} kinds={named(name, 'category')} makes each number a class.")
+        y = y.astype("int64")
+    counts = y.value_counts()
+    rarest, fewest = shown(counts.idxmin()), counts.min()
+    if len(counts) == 1:
+        raise bad("target", name, f"has the one class {rarest}: at least two are needed.")
+    needed = int(np.ceil(max(1 / test_size, ROWS_PER_CLASS / (1 - test_size))))
+    if fewest < needed:
+        raise bad("target", name, f"has {fewest} rows of class {rarest}: test_size={test_size} needs {needed} a class.")
+    return y
+
+
+def _positive_class(y: pd.Series, classes: list[Any], positive: str) -> Any | None:
+    """The class that is asked for, or else the one called yes, true or 1, or else the rarer one."""
+    if positive:
+        for label in classes if len(classes) == 2 else []:
+            if str(label) == positive:
+                return label
+        raise bad("positive", positive, f"is not one of two classes; the target has: {', '.join(map(str, classes))}.")
+    if len(classes) > 2:
+        return None
+    named = [label for label in classes if str(label).lower() in ("yes", "true", "1")]
+    return named[0] if named else y.value_counts().idxmin()
+
+
 def _as_dataset(rows: pd.DataFrame, part: str, target: str, data: str) -> PandasDataset:
+    """Rows as MLflow records them."""
     warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
-    named = {"source": dataset_source(data), "targets": target, "name": f"{short_name(data)}_{part}"}
-    dataset = from_pandas(rows, **named)
-    dataset.schema = from_pandas(of_every_kind(rows), **named).schema
+    given = {"source": dataset_source(data), "targets": target, "name": f"{short_name(data)}_{part}"}
+    dataset = from_pandas(rows, **given)
+    # To find a column's type MLflow looks at every text in turn, for minutes where there are a million rows. The first
+    # value and, where there is one, the first missing value of each column tell as much.
+    missing = rows.isna().to_numpy()
+    telling = rows.iloc[sorted({*missing.argmin(axis=0), *missing.argmax(axis=0)})]
+    dataset.schema = from_pandas(telling, **given).schema
     return dataset
 
 
-def of_every_kind(rows: pd.DataFrame) -> pd.DataFrame:
-    """A few rows with the types of all, of each column a value and, if there is one, a missing value.
-
-    MLflow looks at every text in turn to find a column's type: minutes for a million rows, which tell no more.
-    """
-    missing = rows.isna().to_numpy()
-    return rows.iloc[sorted({*missing.argmin(axis=0), *missing.argmax(axis=0)})]  # the first row of each
-
-
-def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
-    return [name for kind in wanted for name, each in kinds.items() if each.kind == kind]
-
-
 def _say(split: Split) -> None:
-    """Print what is learnt."""
-    rows = pd.concat([split.y_train, split.y_test])
-    shares = rows.value_counts(normalize=True)
+    """Print what is learnt, and what an answer without any learning reaches."""
+    shares = pd.concat([split.y_train, split.y_test]).value_counts(normalize=True).to_dict()  # the largest first
+    rows, tested = len(split.y_train) + len(split.y_test), len(split.y_test)
     read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
-    click.echo(tr(read, rows=len(rows), columns=len(split.kinds), tested=len(split.y_test)))
+    click.echo(tr(read, rows=rows, columns=len(split.kinds), tested=tested))
     if split.positive is None:
-        most = shares.head(10).items()
-        listed = ", ".join(tr("{label} {share:.1%}", label=label, share=share) for label, share in most)
-        found = {"count": len(shares), "target": split.target, "listed": listed + " ..." * (len(shares) > 10)}
-        click.echo(tr("{count} classes of {target}: {listed}", **found))
+        listed = [tr("{label} {share:.1%}", label=label, share=share) for label, share in shares.items()]
+        some = ", ".join(listed[:10]) + " ..." * (len(listed) > 10)
+        click.echo(tr("{count} classes of {target}: {listed}", count=len(listed), target=split.target, listed=some))
     else:
-        found = {"target": split.target, "positive": str(split.positive), "share": (rows == split.positive).mean()}
+        found = {"target": split.target, "positive": str(split.positive), "share": shares[split.positive]}
         click.echo(tr("Positive class of {target}: {positive}, {share:.1%} of the rows.", **found))
     always = "For comparison: always answering {label} has an accuracy of {share:.3f}."
-    click.echo(tr(always, label=str(shares.index[0]), share=shares.iloc[0]))
+    label = max(shares, key=lambda each: shares[each])
+    click.echo(tr(always, label=str(label), share=shares[label]))
 
 
 def warn(text: str) -> None:
@@ -186,40 +216,3 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
     )
     return Pipeline([("preprocessing", preprocessing), ("classifier", classifier)])
-
-
-def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
-    """The classes of the rows: text, integers or booleans. Raises click.BadParameter where they are none."""
-    name = str(y.name)
-    missing = int(y.isna().sum())
-    if missing:
-        raise bad("target", name, f"has {missing} missing values: every row needs a class.")
-    if kind.kind == "number":
-        if (y % 1).any():
-            right = f"is continuous ({y.nunique()} distinct numbers): a class is text or an integer."
-            raise bad("target", name, f"{right} kinds={named(name, 'category')} makes each number a class.")
-        y = y.astype("int64")
-    counts = y.value_counts()
-    rarest = shown(counts.idxmin())
-    if len(counts) == 1:
-        raise bad("target", name, f"has the one class {rarest}: at least two are needed.")
-    needed = int(np.ceil(max(1 / test_size, ROWS_PER_CLASS / (1 - test_size))))
-    if counts.min() < needed:
-        raise bad(
-            "target", name, f"has {counts.min()} rows of class {rarest}: test_size={test_size} needs {needed} a class."
-        )
-    return y
-
-
-def _positive_class(y: pd.Series, classes: list[object], positive: str) -> object | None:
-    if len(classes) > 2:
-        if positive:
-            raise bad("positive", positive, f"needs a target with two classes; this one has {len(classes)}.")
-        return None
-    wanted = [positive] if positive else ["yes", "true", "1"]
-    for label in classes:
-        if (str(label) if positive else str(label).lower()) in wanted:
-            return label
-    if positive:
-        raise bad("positive", positive, f"is not a class of the target; it has: {', '.join(map(str, classes))}.")
-    return y.value_counts().idxmin()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.trial import BaseTrial
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
@@ -51,20 +52,19 @@ class Search:
         return self.metric not in LOSSES
 
 
-# From a trial, the name of a parameter, and the rows that a fold trains on, to a value.
-Range = Callable[[optuna.trial.BaseTrial, str, int], Any]
+Range = Callable[[BaseTrial, str], Any]  # from a trial and the name of a parameter to a value
 
 
 def integer(low: int, high: int, log: bool = False) -> Range:
-    return lambda trial, name, rows: trial.suggest_int(name, low, high, log=log)
+    return lambda trial, name: trial.suggest_int(name, low, high, log=log)
 
 
 def number(low: float, high: float, log: bool = False, step: float | None = None) -> Range:
-    return lambda trial, name, rows: trial.suggest_float(name, low, high, log=log, step=step)
+    return lambda trial, name: trial.suggest_float(name, low, high, log=log, step=step)
 
 
 def one_of(*choices: Any) -> Range:
-    return lambda trial, name, rows: trial.suggest_categorical(name, choices)
+    return lambda trial, name: trial.suggest_categorical(name, choices)
 
 
 # The defaults are in the ranges: a search begins with them.
@@ -87,7 +87,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "max_leaf_nodes": integer(3, 63, log=True),
     },
     "knn": {
-        "n_neighbors": lambda trial, name, rows: trial.suggest_int(name, 1, min(200, rows), log=True),
+        "n_neighbors": integer(1, 200, log=True),
         "metric": one_of("minkowski", "euclidean", "manhattan", "chebyshev", "cosine"),
         "p": number(1.0, 4.0),
     },
@@ -103,23 +103,22 @@ RANGES: dict[str, dict[str, Range]] = {
         "gamma": one_of("scale", "auto", 0.001, 0.01, 0.1),
     },
 }
-# A parameter that counts only where another one has a value: (classifier, parameter) -> whether it does.
-COUNTS: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
-    ("knn", "p"): lambda values: values["metric"] == "minkowski",
-    ("svm", "gamma"): lambda values: values["kernel"] != "linear",
-}
 
 
-def suggest(trial: optuna.trial.BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any]]:
+def suggest(trial: BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any]]:
     """Choose a classifier and its parameters; rows: those that a fold trains on, which bound the neighbours.
 
     In the study a parameter is called <classifier>.<parameter>, so that two classifiers may both have a `C`.
     """
     name = trial.suggest_categorical(CHOICE, list(RANGES)) if model == "all" else model
+    ranges = RANGES[name]
+    if name == "knn":
+        ranges = {**ranges, "n_neighbors": integer(1, min(200, rows), log=True)}
     values: dict[str, Any] = {}
-    for key, choose in RANGES[name].items():
-        if COUNTS.get((name, key), lambda values: True)(values):
-            values[key] = choose(trial, f"{name}.{key}", rows)
+    for key, choose in ranges.items():
+        other_metric = key == "p" and values["metric"] != "minkowski"
+        if not other_metric and not (key == "gamma" and values["kernel"] == "linear"):  # they would not count
+            values[key] = choose(trial, f"{name}.{key}")
     return name, values
 
 
@@ -133,12 +132,12 @@ def first_choices(model: str, rows: int) -> list[dict[str, Any]]:
     """The defaults, as what a trial would record: a search begins with them."""
     found = []
     for name in RANGES if model == "all" else [model]:
-        values = {f"{name}.{key}": value for key, value in CLASSIFIERS[name].defaults.items()}
-        if values.get("knn.n_neighbors", 0) > rows:
-            continue
-        trial = optuna.trial.FixedTrial({CHOICE: name, **values})
-        suggest(trial, model, rows)
-        found.append(trial.params)
+        defaults = CLASSIFIERS[name].defaults
+        if defaults.get("n_neighbors", 0) <= rows:
+            values = {f"{name}.{key}": value for key, value in defaults.items()}
+            trial = optuna.trial.FixedTrial({CHOICE: name, **values})
+            suggest(trial, model, rows)
+            found.append(trial.params)
     return found
 
 
@@ -164,10 +163,7 @@ class Objective:
 
     @cached_property
     def folds(self) -> list[tuple[np.ndarray, pd.Series, np.ndarray, pd.Series]]:
-        """X_fit, y_fit, X_held, y_held of each fold, the preprocessing fitted on its X_fit alone.
-
-        It depends on no parameter that is searched, so that all trials share it.
-        """
+        """X_fit, y_fit, X_held, y_held of each fold, the preprocessing fitted on its X_fit, for all trials."""
         folds = []
         splitter = StratifiedKFold(self.search.cv, shuffle=True, random_state=self.search.random_state)
         for fit, held in splitter.split(self.X, self.y):

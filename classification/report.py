@@ -15,18 +15,11 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    PrecisionRecallDisplay,
-    RocCurveDisplay,
-    confusion_matrix,
-    roc_auc_score,
-)
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 from sklearn.tree import DecisionTreeClassifier
 
-from evaluation import Result
-from features import Split, warn
+from evaluation import Result, scores
+from features import Split, warn, with_preprocessing
 from support.bootstrap import METRICS
 from support.language import decimal, tr
 from support.style import COLORS, DASHES, contrast, in_language
@@ -37,6 +30,129 @@ TOO_GOOD = 0.995  # a ROC AUC above it usually comes from a column that tells th
 CHANCE: Any = {"linestyle": (0, (1, 4)), "color": "#767676"}
 STYLE: Any = {"axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=DASHES)}
 BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2, "fontsize": "small"}
+
+
+def leaderboard(results: dict[str, Result], run_ids: dict[str, str]) -> pd.DataFrame:
+    """One row a classifier, the best ROC AUC first: each metric with its 95 % interval, and the run.
+
+    `tied` says whether chance in the choice of the test rows may explain the difference to the best.
+    """
+    best = max(results.values(), key=lambda result: result.metrics["roc_auc"])
+    rows = []
+    for name, result in results.items():
+        row: dict[str, Any] = {"classifier": name, "tied": result.may_equal(best)}
+        for metric in SHOWN:
+            row[metric] = result.metrics[metric]
+            row[f"{metric}_low"], row[f"{metric}_high"] = result.interval(metric)
+        rows.append(row | {"fit_seconds": result.metrics["fit_seconds"], "run_id": run_ids[name]})
+    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True, kind="stable")
+
+
+def log_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
+    """Print the leaderboard, what chance may explain and the warnings, and leave them on the page of the run."""
+    table = board[["classifier", *SHOWN, "fit_seconds"]].to_string(index=False, float_format="{:.4f}".format)
+    best, *others = board.loc[board["tied"], "classifier"]
+    chance = "{best} has a better roc_auc than any other: not by chance in the choice of the test rows (95 %)."
+    if others:
+        chance = "Chance may explain the difference in roc_auc to {best}: {others}."
+    sentence = tr(chance, best=best, others=", ".join(others))
+    listed = "".join(f"\n- {in_markdown(text)}" for text in warnings)
+    mlflow.set_tag("mlflow.note.content", f"```text\n{table}\n```\n\n{sentence}\n{listed}")
+    mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
+    click.echo(f"\n{table}\n{sentence}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
+    for text in warnings:
+        warn(text)
+
+
+def cautions(results: dict[str, Result], split: Split) -> list[str]:
+    """What to know before believing in the results of classifiers (by name), and what to do about it."""
+    found, tested = [], split.y_test.value_counts()
+    if len(split.y_test) < 100 or tested.min() < 20:
+        few = (
+            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
+            "A larger test_size helps, or more rows."
+        )
+        found.append(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
+    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
+    if (twins := int(other.isin(one).sum())) > len(other) / 100:
+        copies = (
+            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
+            "the table: a model that knows them by heart looks better than it is."
+        )
+        found.append(tr(copies, twins=twins, tested=len(other)))
+    cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
+    for position, label in enumerate(split.classes):
+        hits = {name: (result.predicted == position)[split.truth == position] for name, result in results.items()}
+        if missed := [name for name, rows in hits.items() if not rows.any()]:
+            text = "{names}: no row of class {label} is found, its recall is 0."
+            found.append(f"{tr(text, names=', '.join(missed), label=shown(label))} {cure}")
+    telling = _columns_that_tell(split)
+    tells = (
+        "column {name} alone reaches a roc_auc of {reached:.4f}. Is it known when you predict? "
+        "If not, leave it out by drop."
+    )
+    found += [tr(tells, name=repr(name), reached=reached) for name, reached in telling.items()]
+    good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
+    if good and not telling:
+        rare = (
+            "{names}: a roc_auc above {limit} is rarely real. Are there columns that are only known afterwards, or "
+            "made from the target? Leave them out by drop."
+        )
+        found.append(tr(rare, names=", ".join(good), limit=TOO_GOOD))
+    return found
+
+
+def _columns_that_tell(split: Split) -> dict[str, float]:
+    """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
+    reached = {}
+    for name, kind in split.kinds.items():
+        tree = with_preprocessing(DecisionTreeClassifier(min_samples_leaf=5, random_state=0), {name: kind})
+        tree.fit(split.X_train[[name]].iloc[:2000], split.y_train.iloc[:2000])
+        probabilities = pd.DataFrame(tree.predict_proba(split.X_test[[name]]), columns=tree.classes_)
+        known = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()
+        reached[name] = scores(split.y_test, known, split.classes, split.positive)["roc_auc"]
+    return {name: value for name, value in reached.items() if value > TOO_GOOD}
+
+
+def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
+    """A leaderboard with its 95 % intervals, one panel a metric, so that near ties are seen to be near.
+
+    A panel has a logarithmic axis where one value would flatten the others.
+    """
+    figure = Figure(figsize=(11, 1.7 + 0.45 * len(board)), layout="constrained")
+    figure.suptitle(_of_rows(split, "{rows:,} test rows of {table}, with 95 % intervals"), fontsize=14)
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
+        for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
+            color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
+            axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=color, marker=marker)
+            said = tr("{value:.3f}", value=value)
+            axes.annotate(said, (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
+        title = "{metric} (lower is better)" if metric == "log_loss" else "{metric} (higher is better)"
+        axes.set(title=tr(title, metric=metric), yticks=range(len(board)), yticklabels=board["classifier"])
+        ends = [board[metric].min(), board[metric].max()]
+        if 0 < 3 * ends[0] < ends[1]:
+            axes.set(xscale="log")
+            axes.set_xticks([], minor=True)
+            axes.set_xticks(ends, [tr("{end:.2f}", end=end) for end in ends])
+    panels[0].set_ylim(len(board) - 0.4, -0.6)  # the best on top, and room for its value
+    return in_language(figure)
+
+
+@matplotlib.rc_context(STYLE)
+def curves_figure(results: dict[str, Result], split: Split) -> Figure:
+    """ROC and precision-recall curves of all classifiers (by name) on the same axes.
+
+    With more than two classes each pair of a row and a class counts once: the micro-average.
+    """
+    figure = Figure(figsize=(13, 7.8), layout="constrained")
+    pooled = "{rows:,} test rows of {table}, all classes pooled, each against the rest"
+    figure.suptitle(_of_rows(split) if split.positive is not None else _of_rows(split, pooled))
+    members = (split.truth[:, None] == split.counted).ravel()
+    roc, pr = figure.subplots(1, 2)
+    curves = {name: result.probabilities[:, split.counted].ravel() for name, result in results.items()}
+    _draw_curves(roc, pr, [(name, members, scored) for name, scored in curves.items()])
+    return in_language(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -53,42 +169,23 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
         for position in split.counted
     ]
     _draw_curves(roc, pr, curves)
-    for number, (label, members, scored) in enumerate(curves):
-        look = {"ref_line": False, "name": label, "linestyle": DASHES[number % len(DASHES)], "ax": calibration}
+    for (label, members, scored), dashes in zip(curves, DASHES * len(curves), strict=False):
+        look = {"ref_line": False, "name": label, "linestyle": dashes, "ax": calibration}
         CalibrationDisplay.from_predictions(members, scored, n_bins=10, strategy="quantile", **look)
     calibration.plot([0, 1], [0, 1], **CHANCE)
     calibration.set(xlabel=tr("Mean predicted probability"), ylabel=tr("Share of the class"), title=tr("Calibration"))
     calibration.legend(**BELOW)
 
-    every, names = range(len(split.classes)), [on_picture(label, most=20) for label in split.classes]
-    counts = confusion_matrix(split.truth, result.predicted, labels=every)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    drawn = ConfusionMatrixDisplay(shares, display_labels=names)
-    turned = 30 if len(names) > 3 else 0
+    names = [on_picture(label, most=20) for label in split.classes]
+    counts = confusion_matrix(split.truth, result.predicted, labels=range(len(names)))
+    drawn = ConfusionMatrixDisplay(counts / counts.sum(axis=1, keepdims=True), display_labels=names)
+    turned, size = 30 if len(names) > 3 else 0, "medium" if len(names) <= 6 else "xx-small"
     drawn.plot(cmap="Blues", ax=matrix, colorbar=False, xticks_rotation=turned, im_kw={"vmin": 0, "vmax": 1})
-    for text, count, share in zip(drawn.text_.ravel(), counts.ravel(), shares.ravel(), strict=True):
-        ground = drawn.im_.cmap(drawn.im_.norm(share))
-        color = max("black", "white", key=partial(contrast, ground))
-        written = tr("{count:,}\n{share:.0%}", count=count, share=share)
-        text.set(text=written, fontsize="medium" if len(names) <= 6 else "xx-small", color=color)
+    for text, count, share in zip(drawn.text_.flat, counts.flat, drawn.confusion_matrix.flat, strict=True):
+        color = max("black", "white", key=partial(contrast, drawn.im_.cmap(share)))
+        text.set(text=tr("{count:,}\n{share:.0%}", count=count, share=share), fontsize=size, color=color)
     title = tr("Confusion matrix (share of the true class)")
     matrix.set(xlabel=tr("Predicted class"), ylabel=tr("True class"), title=title)
-    return in_language(figure)
-
-
-@matplotlib.rc_context(STYLE)
-def curves_figure(results: dict[str, Result], split: Split) -> Figure:
-    """ROC and precision-recall curves of all classifiers (by name) on the same axes.
-
-    With more than two classes each pair of a row and a class counts once: the micro-average.
-    """
-    figure = Figure(figsize=(13, 7.8), layout="constrained")
-    pooled = "{rows:,} test rows of {table}, all classes pooled, each against the rest"
-    figure.suptitle(_of_rows(split) if split.positive is not None else _of_rows(split, pooled))
-    members = (split.truth[:, None] == split.counted).ravel()
-    scored = {name: result.probabilities[:, split.counted].ravel() for name, result in results.items()}
-    roc, pr = figure.subplots(1, 2)
-    _draw_curves(roc, pr, [(name, members, each) for name, each in scored.items()])
     return in_language(figure)
 
 
@@ -108,133 +205,5 @@ def _draw_curves(roc: Axes, pr: Axes, curves: list[tuple[str, np.ndarray, np.nda
         text.set_text(label + area + decimal(score))
 
 
-def leaderboard_figure(board: pd.DataFrame, split: Split) -> Figure:
-    """A leaderboard with its 95 % intervals, one panel a metric, so that near ties are seen to be near.
-
-    A panel has a logarithmic axis where one value would flatten the others.
-    """
-    figure = Figure(figsize=(11, 1.7 + 0.45 * len(board)), layout="constrained")
-    figure.suptitle(_of_rows(split, "{rows:,} test rows of {table}, with 95 % intervals"), fontsize=14)
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, metric in zip(panels, ["roc_auc", "f1", "log_loss"], strict=True):
-        for place, (value, low, high) in enumerate(board[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()):
-            color, marker = (COLORS[0], "o") if place else (COLORS[1], "D")
-            axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=color, marker=marker)
-            said = tr("{value:.3f}", value=value)
-            axes.annotate(said, (value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
-        lower = metric == "log_loss"
-        title = tr("{metric} (lower is better)" if lower else "{metric} (higher is better)", metric=metric)
-        axes.set(title=title, yticks=range(len(board)), yticklabels=board["classifier"])
-        ends = [board[metric].min(), board[metric].max()]
-        if 0 < 3 * ends[0] < ends[1]:
-            axes.set(xscale="log")
-            axes.set_xticks([], minor=True)
-            axes.set_xticks(ends, [tr("{end:.2f}", end=end) for end in ends])
-    panels[0].set_ylim(len(board) - 0.4, -0.6)  # the best on top, and room for its value
-    return in_language(figure)
-
-
 def _of_rows(split: Split, text: str = "{rows:,} test rows of {table}") -> str:
     return tr(text, rows=len(split.y_test), table=on_picture(Path(split.source).name))
-
-
-def leaderboard(results: dict[str, Result], run_ids: dict[str, str]) -> pd.DataFrame:
-    """One row a classifier, the best ROC AUC first: each metric with its 95 % interval, and the run.
-
-    `tied` says whether chance in the choice of the test rows may explain the difference to the best.
-    """
-    best = max(results.values(), key=lambda result: result.metrics["roc_auc"])
-    rows = []
-    for name, result in results.items():
-        row: dict[str, Any] = {"classifier": name, "tied": result.may_equal(best)}
-        for metric in SHOWN:
-            row[metric] = result.metrics[metric]
-            row[f"{metric}_low"], row[f"{metric}_high"] = result.interval(metric)
-        rows.append(row | {"fit_seconds": result.metrics["fit_seconds"], "run_id": run_ids[name]})
-    return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, ignore_index=True, kind="stable")
-
-
-def on_chance(board: pd.DataFrame) -> str:
-    """The sentence on the classifiers that are as good as the best, for all that these test rows tell."""
-    best, *others = board.loc[board["tied"], "classifier"]
-    if not others:
-        alone = "{best} has a better roc_auc than any other: not by chance in the choice of the test rows (95 %)."
-        return tr(alone, best=best)
-    return tr("Chance may explain the difference in roc_auc to {best}: {others}.", best=best, others=", ".join(others))
-
-
-def log_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
-    """Print the leaderboard, what chance may explain and the warnings, and leave them on the page of the run."""
-    table = board[["classifier", *SHOWN, "fit_seconds"]].to_string(index=False, float_format="{:.4f}".format)
-    listed = "".join(f"\n- {in_markdown(text)}" for text in warnings)
-    mlflow.set_tag("mlflow.note.content", f"```text\n{table}\n```\n\n{on_chance(board)}\n{listed}")
-    mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
-    click.echo(f"\n{table}\n{on_chance(board)}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
-    for text in warnings:
-        warn(text)
-
-
-def cautions(results: dict[str, Result], split: Split) -> list[str]:
-    """What to know before believing in the results of classifiers (by name), and what to do about it."""
-    found = _of_the_table(split)
-    cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
-    for position, label in enumerate(split.classes):
-        said = {name: result.predicted == position for name, result in results.items()}
-        if never := [name for name, rows in said.items() if not rows.any()]:
-            text = tr("{names}: class {label} is never predicted.", names=", ".join(never), label=shown(label))
-            found.append(f"{text} {cure}")
-        missed = [name for name, rows in said.items() if rows.any() and not rows[split.truth == position].any()]
-        if missed and position in split.counted:
-            text = "{names}: no row of class {label} is found, its recall is 0."
-            found.append(f"{tr(text, names=', '.join(missed), label=shown(label))} {cure}")
-    telling = _columns_that_tell(split)
-    tells = (
-        "column {name} alone reaches a roc_auc of {reached:.4f}. Is it known when you predict? "
-        "If not, leave it out by drop."
-    )
-    found += [tr(tells, name=repr(name), reached=reached) for name, reached in telling.items()]
-    good = [name for name, result in results.items() if result.metrics["roc_auc"] > TOO_GOOD]
-    if good and not telling:
-        rare = (
-            "{names}: a roc_auc above {limit} is rarely real. Are there columns that are only known afterwards, or "
-            "made from the target? Leave them out by drop."
-        )
-        found.append(tr(rare, names=", ".join(good), limit=TOO_GOOD))
-    return found
-
-
-def _of_the_table(split: Split) -> list[str]:
-    """Why the test rows may tell little: they are few, or copies of training rows."""
-    found, tested = [], split.y_test.value_counts()
-    if len(split.y_test) < 100 or tested.min() < 20:
-        few = (
-            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
-            "A larger test_size helps, or more rows."
-        )
-        found.append(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
-    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
-    twins = int(other.isin(one).sum())
-    if twins > len(other) / 100:
-        copies = (
-            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
-            "the table: a model that knows them by heart looks better than it is."
-        )
-        found.append(tr(copies, twins=twins, tested=len(other)))
-    return found
-
-
-def _columns_that_tell(split: Split) -> dict[str, float]:
-    """The columns that alone, in a tree fitted on 2,000 training rows at most, are too good on the test rows."""
-    found, y = {}, split.y_train.iloc[:2000]
-    for name, kind in split.kinds.items():
-        X, X_test = split.X_train[[name]].iloc[:2000], split.X_test[[name]]
-        if kind.kind != "number":
-            codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
-            X, X_test = codes.fit_transform(X), codes.transform(X_test)
-        tree = DecisionTreeClassifier(min_samples_leaf=5, random_state=0).fit(X, y)
-        probabilities = pd.DataFrame(tree.predict_proba(X_test), columns=tree.classes_)
-        scored = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()[:, split.counted]
-        reached = roc_auc_score(split.truth[:, None] == split.counted, scored)
-        if reached > TOO_GOOD:
-            found[name] = float(reached)
-    return found

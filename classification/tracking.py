@@ -20,12 +20,7 @@ from features import Split
 from report import evaluation_figure
 from support.kinds import to_metadata
 
-
-def _pins(*packages: str) -> list[str]:
-    return [f"{package}=={version(package)}" for package in packages]
-
-
-REQUIREMENTS = _pins("mlflow", "scikit-learn", "skops", "pandas", "numpy")  # of a logged model
+NEEDED = ["mlflow", "scikit-learn", "skops", "pandas", "numpy"]  # by a logged model; a network needs more
 MOST_KNOWN = 1000  # categories of a column that are stored with a model, so that `predict` points out others
 
 
@@ -33,10 +28,9 @@ def log_result(name: str, result: Result, split: Split) -> None:
     """Log a fitted classifier to the active run: datasets, model, metrics tied to both, picture."""
     mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
     decision = {} if result.threshold is None else {"positive": split.positive, "threshold": result.threshold}
-    metadata = {**metadata_of(split), **decision}
-    shared = {"name": "model", "input_example": split.X_train.head(5), "metadata": metadata}
+    about = {"name": "model", "input_example": split.X_train.head(5), "metadata": metadata_of(split) | decision}
     if hasattr(result.classifier, "network_"):
-        info = _log_network(result, signature_of(split), shared)
+        info = _log_network(result, signature_of(split), about)
     else:
         info = mlflow.sklearn.log_model(
             result.model,
@@ -44,34 +38,38 @@ def log_result(name: str, result: Result, split: Split) -> None:
             serialization_format="skops",  # on Databricks the default is a pickle
             # What skops asks about: as it was fitted here, scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(result.model)),
-            pip_requirements=REQUIREMENTS,
-            **shared,
+            pip_requirements=_pinned(NEEDED),
+            **about,
         )
     mlflow.log_metrics(result.metrics, dataset=split.test, model_id=info.model_id)
     mlflow.log_figure(evaluation_figure(name, result, split), "evaluation.png")
     mlflow.set_tags({"classifier": name, "positive": str(split.positive)})
 
 
-def _log_network(result: Result, signature: ModelSignature, shared: dict[str, Any]) -> ModelInfo:
+def _log_network(result: Result, signature: ModelSignature, about: dict[str, Any]) -> ModelInfo:
     """Log a neural network with its preprocessing as two files, which `ann.py` reads where it is loaded."""
     history = result.classifier.history_
     names = [key if key.startswith("val_") else f"train_{key}" for key in history]
     for epoch, losses in enumerate(zip(*history.values(), strict=True), start=1):
         mlflow.log_metrics(dict(zip(names, losses, strict=True)), step=epoch)
-    methods = ParamSchema([ParamSpec("predict_method", "string", "predict")])
     tensorflow = "tensorflow-cpu" if any(distributions(name="tensorflow-cpu")) else "tensorflow"
     with tempfile.TemporaryDirectory() as folder:
         files = {"preprocessing": f"{folder}/preprocessing.skops", "network": f"{folder}/network.keras"}
         skops.io.dump(result.model[:-1], files["preprocessing"])
         result.classifier.network_.save(files["network"])
+        methods = ParamSchema([ParamSpec("predict_method", "string", "predict")])
         return mlflow.pyfunc.log_model(
             python_model=str(Path(__file__).with_name("ann.py")),
             artifacts=files,
-            model_config={key: shared["metadata"].get(key) for key in ("classes", "positive", "threshold")},
+            model_config={key: about["metadata"].get(key) for key in ("classes", "positive", "threshold")},
             signature=ModelSignature(signature.inputs, signature.outputs, methods),
-            pip_requirements=[*REQUIREMENTS, *_pins("keras", tensorflow)],
-            **shared,
+            pip_requirements=_pinned([*NEEDED, "keras", tensorflow]),
+            **about,
         )
+
+
+def _pinned(packages: list[str]) -> list[str]:
+    return [f"{package}=={version(package)}" for package in packages]
 
 
 @cache  # for all classifiers of a split

@@ -20,7 +20,7 @@ CLASSIFICATION = COLLECTION / "classification"
 SMALL = ["--model", "decision_tree", "--cv", "3"]
 
 REFUSED: list[tuple[list[str], str]] = [
-    (["--timeout", "1e-6"], "'--timeout': '1e-06' seconds are too few: no trial has finished."),
+    (["--timeout", "1e-9"], "'--timeout': '1e-09' seconds are too few: no trial has finished."),
     (["--study", "first", "--metric", "f1"], "'--study': 'first' was begun with metric=roc_auc; this is metric=f1: "),
     (["--study", "first", "--drop", "Age"], "'--study': 'first' was begun with training_rows="),
     (

@@ -187,18 +187,15 @@ def test_a_threshold_is_chosen_on_the_training_rows(wanted: str, tmp_path: Path)
         assert recall_score(y, scored >= chosen.threshold) == pytest.approx(0.8, abs=0.05)
 
 
-def test_a_class_that_is_never_predicted_is_said_with_a_cure(tmp_path: Path) -> None:
+def test_a_class_that_is_never_found_is_said_with_a_cure(tmp_path: Path) -> None:
     split = churn(tmp_path)
-    [warning] = report.cautions({"gaussian_nb": fitted(split, "0.999")}, split)
-    assert warning == ("gaussian_nb: class 'yes' is never predicted. Try class_weight=balanced or threshold=f1.")
-
-
-def test_a_class_that_is_predicted_and_never_found_is_said(tmp_path: Path) -> None:
-    split = churn(tmp_path)
-    usual = fitted(split)
-    wrong = np.where(split.truth == split.classes.index("yes"), 0, 1)
+    usual, never = fitted(split), fitted(split, "0.999")
+    wrong = np.where(split.truth == split.classes.index("yes"), 0, 1)  # predicted, and always of the other class
     mistaken = evaluation.Result(None, None, usual.probabilities, wrong, {"roc_auc": 0.5}, {})
-    assert any("its recall is 0" in text for text in report.cautions({"knn": mistaken}, split))
+    [of_no, of_yes] = report.cautions({"svm": usual, "gaussian_nb": never, "knn": mistaken}, split)
+    cure = "its recall is 0. Try class_weight=balanced or threshold=f1."
+    assert of_no == f"knn: no row of class 'no' is found, {cure}"
+    assert of_yes == f"gaussian_nb, knn: no row of class 'yes' is found, {cure}"
 
 
 def test_a_column_that_tells_the_answer_is_named_among_columns_that_do_not(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def verdict(metric: str, tuned: float, first: float, alike: bool = True) -> tupl
     """Of a tuned knn; `alike`: both do better and worse on the same test rows, so that little chance is left."""
     search = tune.Search("knn", metric, 5, 50, 0, "", "local", 1, 0)
     by_default = {"svm": reached(metric, first, first + SPREAD), "ann": reached(metric, 0.5, 0.5 + SPREAD)}
-    draws = tuned + (SPREAD if alike else SPREAD[::-1])
-    return tune.verdict(search, "knn", reached(metric, tuned, draws), by_default)
+    result = reached(metric, tuned, tuned + (SPREAD if alike else SPREAD[::-1]))
+    return tune.Found(search, None, 1.0, "knn", {}, result, by_default).verdict()
 
 
 def test_better_than_every_default() -> None:
@@ -53,7 +53,7 @@ def test_less_is_better_for_a_loss(tuned: float, expected: bool) -> None:
 
 def test_the_command_that_trains_it_again_names_this_folder_and_what_is_not_a_default() -> None:
     search = tune.Search("svm", "roc_auc", 5, 50, 0, "", "local", 1, 0)
-    found = tune.Found(search, None, "svm", {"C": 2.0, "kernel": "linear"}, 0, 1.0)
+    found = tune.Found(search, None, 1.0, "svm", {"C": 2.0, "kernel": "linear"}, None, {})
     table = {option.name: option.default for option in tune.TABLE_OPTIONS} | {"target": "has left"}
     assert tune.command_line(found, table) == (
         "mlflow run classification -e svm -P 'target=has left' -P C=2.0 -P kernel=linear --env-manager local"
