@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,24 +27,21 @@ Ask = Callable[[RecordedModel, RecordedModel], Answers]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was compared, or could not be.
+    """One thing that was compared, or could not be."""
 
-    run: the path of run names below the run in question, which is the empty one.
-    same: None where it was not compared, and `why` says why.
-    place: the key or column within it where it differs first.
-    """
-
-    run: str
     kind: str
     name: str
     original: str
     again: str
-    same: bool | None
-    why: str = ""
-    place: str = ""
+    same: bool | None  # None where it was not compared
+    why: str = ""  # ... or only in part
+    place: str = ""  # the key or column within it where it differs first
+    run: str = ""  # the path of run names below the run in question, which is the empty one
 
 
-def compare(original: Recorded, again: Recorded, rules: Sameness, ask: Ask, replaced: Iterable[str] = ()) -> list[Row]:
+def compare(
+    original: Recorded, again: Recorded, rules: Sameness, ask: Ask, replaced: Collection[str] = ()
+) -> list[Row]:
     """All that is compared of two runs and of the runs below them.
 
     rules: what counts as the same; what was taken as the same by rule is found there afterwards.
@@ -53,9 +51,9 @@ def compare(original: Recorded, again: Recorded, rules: Sameness, ask: Ask, repl
     rows: list[Row] = []
     for path, one, other in _couples(original, again, rules, ""):
         status, now = (run.status if run else ABSENT for run in (one, other))
-        rows.append(Row(path, "run", "status", status, now, status == now))
+        rows.append(Row("run", "status", status, now, status == now, run=path))
         if one and other:
-            rows += [replace(row, run=path) for row in _of_two(one, other, rules, ask, set() if path else replaced)]
+            rows += [replace(row, run=path) for row in _of_two(one, other, rules, ask, () if path else replaced)]
     return rows
 
 
@@ -89,9 +87,9 @@ def _couples(
 
 def parameters_of(run: Recorded, own: Own, rules: Sameness) -> Hashable:
     """By what a run was made: its entry point and parameters, without what is its own or ignored."""
+    own = replace(own, ids={})
     given = {name: RUN_ID.sub("<run>", value) for name, value in run.parameters.items() if not rules.is_ignored(name)}
-    without = replace(own, ids={})
-    return (run.entry_point, *sorted((name, without.general(value, set())) for name, value in given.items()))
+    return (run.entry_point, *sorted((name, own.general(value, set())) for name, value in given.items()))
 
 
 def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Sameness) -> Pairs[Recorded]:
@@ -99,20 +97,17 @@ def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Samen
 
     Where the parameters do not tell them apart, the name does, and where names are made by chance, the results.
     """
-    mine = {id(run) for run in ones}
-
-    def parameters(run: Recorded) -> Hashable:
-        return parameters_of(run, rules.original if id(run) in mine else rules.again, rules)
-
-    def metrics(run: Recorded) -> Hashable:
-        seen = run.metrics.items()
-        return tuple(sorted((name, *map(repr, values)) for name, values in seen if not rules.is_ignored(name)))
-
+    parameters = {id(run): parameters_of(run, rules.original, rules) for run in ones}
+    parameters |= {id(run): parameters_of(run, rules.again, rules) for run in others}
+    metrics = {
+        id(run): tuple(sorted((name, repr(seen)) for name, seen in run.metrics.items() if not rules.is_ignored(name)))
+        for run in (*ones, *others)
+    }
     keys: list[Key[Recorded]] = [
-        lambda run: (parameters(run), run.name, metrics(run)),
-        lambda run: (parameters(run), run.name),
-        lambda run: (parameters(run), metrics(run)),
-        lambda run: parameters(run) if run.parameters else ("no parameters", id(run)),
+        lambda run: (parameters[id(run)], run.name, metrics[id(run)]),
+        lambda run: (parameters[id(run)], run.name),
+        lambda run: (parameters[id(run)], metrics[id(run)]),
+        lambda run: parameters[id(run)] if run.parameters else id(run),
         lambda run: run.name,
         lambda run: "whatever is left",
     ]
@@ -122,19 +117,15 @@ def pair_runs(ones: Sequence[Recorded], others: Sequence[Recorded], rules: Samen
 
 def pair_up(ones: Sequence[Item], others: Sequence[Item], keys: Sequence[Key[Item]]) -> Pairs[Item]:
     """Pair what has an equal key, by the first key first, in the order in which they stand; the rest stays alone."""
-    matched: dict[int, int] = {}
+    left, found = dict(enumerate(others)), dict[int, Item]()
     for key in keys:
-        taken: set[int] = set(matched.values())
-        free: dict[Hashable, list[int]] = {}
-        for number, other in enumerate(others):
-            if number not in taken:
-                free.setdefault(key(other), []).append(number)
-        for number, one in enumerate(ones):
-            if number not in matched and free.get(key(one)):
-                matched[number] = free[key(one)].pop(0)
-    pairs: Pairs[Item] = [(one, others[matched[at]] if at in matched else None) for at, one in enumerate(ones)]
-    taken = set(matched.values())
-    return pairs + [(None, other) for number, other in enumerate(others) if number not in taken]
+        free: dict[Hashable, list[int]] = defaultdict(list)
+        for at, other in left.items():
+            free[key(other)].append(at)
+        for at, one in enumerate(ones):
+            if at not in found and (equal := free[key(one)]):
+                found[at] = left.pop(equal.pop(0))
+    return [*((one, found.get(at)) for at, one in enumerate(ones)), *((None, other) for other in left.values())]
 
 
 def _models(one: Recorded, other: Recorded) -> Pairs[RecordedModel]:
@@ -142,94 +133,84 @@ def _models(one: Recorded, other: Recorded) -> Pairs[RecordedModel]:
     return pair_up(one.models, other.models, keys)
 
 
-def _of_two(one: Recorded, other: Recorded, rules: Sameness, ask: Ask, replaced: Iterable[str]) -> Iterator[Row]:
+def _of_two(one: Recorded, other: Recorded, rules: Sameness, ask: Ask, replaced: Collection[str]) -> Iterator[Row]:
     if one.commit or other.commit:
-        yield Row("", "commit", "commit", one.commit or ABSENT, other.commit or ABSENT, one.commit == other.commit)
+        yield Row("commit", "commit", one.commit or ABSENT, other.commit or ABSENT, one.commit == other.commit)
     for name in dict.fromkeys([*one.parameters, *other.parameters]):
-        value, now = one.parameters.get(name, ABSENT), other.parameters.get(name, ABSENT)
+        value, now = (run.parameters.get(name, ABSENT) for run in (one, other))
         if name in replaced:
-            yield Row("", "parameter", name, value, now, None, "another value was given on purpose")
+            yield Row("parameter", name, value, now, None, "another value was given on purpose")
         else:
-            yield _row("parameter", name, value, now, rules)
+            yield _row("parameter", name, (value, now), rules)
     keys: list[Key[tuple[str, str, str]]] = [lambda each: each, lambda each: each[:2], lambda each: each[0]]
     for first, second in pair_up(one.datasets, other.datasets, keys):
         name = " ".join((first or second or ("",))[:2]).strip()
         digests = [each[2] if each else ABSENT for each in (first, second)]
-        yield Row("", "dataset", name, digests[0], digests[1], first == second)
+        yield Row("dataset", name, digests[0], digests[1], first == second)
     for name in sorted({*one.metrics, *other.metrics}):
-        yield _metric(name, one.metrics.get(name, []), other.metrics.get(name, []), rules)
+        yield _row("metric", name, [_history(run.metrics.get(name, [])) for run in (one, other)], rules)
     for model, again in _models(one, other):
         if model and again and not rules.is_ignored(model.name):
             yield from _model(model, again, rules, ask)
         else:
-            yield _alone("model", (model or again).name, model, again, rules)  # type: ignore[union-attr]
+            yield _row("model", (model or again).name, _there(model, again), rules)  # type: ignore[union-attr]
     yield from _artifacts(one, other, rules)
 
 
-def _row(kind: str, name: str, one: Any, other: Any, rules: Sameness) -> Row:
+def _row(kind: str, name: str, both: Sequence[Any], rules: Sameness) -> Row:
     """Two values of one name, as texts that are read by people."""
     if rules.is_ignored(name):  # nor shown, so that a report holds nothing that the next one cannot have
-        return Row("", kind, name, "", "", None, "ignored")
-    if rules.alike(one, other, name):
+        return Row(kind, name, "", "", None, "ignored")
+    if rules.alike(both[0], both[1], name):
         unseen, without = "; ".join(sorted(rules.unseen)), ", ".join(sorted(rules.ignored))
         why = unseen or (f"without {without}" if without else "")
-        values = ("", "") if why else (_shown(one), _shown(other))
-        return Row("", kind, name, *values, None if unseen else True, why)
-    # the place of the first difference, and what is there
+        first, second = ("", "") if why else map(_short, both)
+        return Row(kind, name, first, second, None if unseen else True, why)
     place = f"{' '.join(rules.where[-3:])}: " if rules.where else ""
-    first, second = (_short(place + _shown(each)) for each in rules.what or (one, other))
+    first, second = (_short(f"{place}{each}") for each in rules.what or both)
     keys = [key for key in rules.where if not key.startswith("[")]
-    return Row("", kind, name, first, second, False, place=keys[-1] if keys else "")
+    return Row(kind, name, first, second, False, place=keys[-1] if keys else "")
 
 
-def _alone(kind: str, name: str, one: Any, other: Any, rules: Sameness) -> Row:
-    """Something that only one of the runs has, or that is not to be compared."""
-    there = ["there" if each else ABSENT for each in (one, other)]
-    ignored = rules.is_ignored(name)
-    return Row("", kind, name, there[0], there[1], None if ignored else False, "ignored" if ignored else "")
+def _there(*both: Any) -> list[str]:
+    return ["there" if each else ABSENT for each in both]
 
 
-def _metric(name: str, one: list[tuple[int, float]], other: list[tuple[int, float]], rules: Sameness) -> Row:
-    """The values and steps of a metric; shown by the last value, or by the whole history where that is the same."""
-
-    def last(history: list[tuple[int, float]]) -> str:
-        after = f" after {len(history)} values" if len(history) > 1 else ""
-        return f"{history[-1][1]!r}{after}" if history else ABSENT
-
-    # Values of one step have no order that two runs of threads would share.
-    points = [[list(each) for each in sorted(seen, key=lambda each: (each[0], repr(each[1])))] for seen in (one, other)]
-    shown = [last(one), last(other)]
-    if shown[0] == shown[1]:
-        shown = [" ".join(f"{step}:{value!r}" for step, value in seen) for seen in (one, other)]
-    row = _row("metric", name, points[0], points[1], rules)
-    return row if row.why else replace(row, original=_short(shown[0]), again=_short(shown[1]))
+def _history(seen: Sequence[tuple[int, float]]) -> Any:
+    """The values of a metric by step; the value alone where it has one. `seen`: by step."""
+    if len(seen) < 2 and all(step == 0 for step, _ in seen):
+        return seen[0][1] if seen else ABSENT
+    found: dict[str, list[float]] = defaultdict(list)
+    for step, value in sorted(seen, key=lambda each: (each[0], repr(each[1]))):
+        # Values of one step have no order that two runs of threads would share.
+        found[f"step {step}"].append(value)
+    return dict(found)
 
 
 def _model(one: RecordedModel, other: RecordedModel, rules: Sameness, ask: Ask) -> Iterator[Row]:
     name = one.name
     if (one.folder is None) != (other.folder is None):  # begun, and never finished
-        yield _alone("model", name, one.folder, other.folder, rules)
+        yield _row("model", name, _there(one.folder, other.folder), rules)
         return
-    if one.signature or other.signature:
-        yield _row("signature", name, one.signature, other.signature, rules)
-    if one.config or other.config:
-        yield _row("setting", name, one.config, other.config, rules)
+    for kind, value, now in (("signature", one.signature, other.signature), ("setting", one.config, other.config)):
+        if value or now:
+            yield _row(kind, name, (value, now), rules)
     identical = bool(one.inside) and one.inside == other.inside
     answers = ask(one, other) if one.has_example or not identical else Answers()
     if answers.predictions:
-        yield _row("prediction", name, *answers.predictions, rules)
+        yield _row("prediction", name, answers.predictions, rules)
     elif one.has_example:
-        yield Row("", "prediction", name, "", "", None, answers.why or "it could not predict")
+        yield Row("prediction", name, "", "", None, answers.why or "it could not predict")
     if identical:
-        yield Row("", "model", name, "its files", "the same files", True)
+        yield Row("model", name, "its files", "the same files", True)
     elif answers.fitted:
-        yield _row("model", name, *answers.fitted, rules)
+        yield _row("model", name, answers.fitted, rules)
     else:
         why = f"its files differ, and {answers.why or 'what it holds is unknown'}"
-        yield Row("", "model", name, "", "", None, why)
+        yield Row("model", name, "", "", None, why)
     for package in sorted({*one.requirements, *other.requirements}):
-        version, now = one.requirements.get(package, ABSENT), other.requirements.get(package, ABSENT)
-        yield Row("", "python" if package == "python" else "requirement", package, version, now, version == now)
+        version, now = (model.requirements.get(package, ABSENT) for model in (one, other))
+        yield Row("python" if package == "python" else "requirement", package, version, now, version == now)
 
 
 def _artifacts(one: Recorded, other: Recorded, rules: Sameness) -> Iterator[Row]:
@@ -245,18 +226,15 @@ def _artifacts(one: Recorded, other: Recorded, rules: Sameness) -> Iterator[Row]
             name = CHANCE.sub("<any>", name)
             rules.rules.add("the names that MLflow and TensorBoard give to files by chance")
         if first is None or second is None or rules.is_ignored(name):
-            yield _alone("artifact", name, first, second, rules)
+            yield _row("artifact", name, _there(first, second), rules)
         elif first[2] == second[2]:
-            yield Row("", "artifact", name, "the file", "the same file", True)
+            yield Row("artifact", name, "the file", "the same file", True)
         else:
             contents = [content(each[1]) for each in (first, second)]
-            row = _row("artifact", name, contents[0], contents[1], rules)
+            row = _row("artifact", name, contents, rules)
             yield replace(row, kind="picture") if isinstance(contents[0], Picture) else row
 
 
-def _shown(value: Any) -> str:
-    return _short(" ".join(str(value).split()))
-
-
-def _short(text: str) -> str:
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from children import children_of
+from children import get_run, tree_of
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.inputs import kinds_of, model_inputs, values_of
-from support.kinds import Kind, decide
+from support.kinds import decide
 from support.names import free_names
 from support.server_errors import note_models_used
 from support.table import OpenedTable, bad, dataset_source, open_table, short_name
@@ -30,7 +30,7 @@ from support.table_writer import TableWriter
 
 @dataclass(frozen=True)
 class Model:
-    """A model that was logged below a run: the run's name, its metrics, and the model itself, ready to predict."""
+    """A model that was logged below a run: the run's name and metrics, and the model itself, ready to predict."""
 
     name: str
     uri: str
@@ -38,57 +38,49 @@ class Model:
     info: ModelInfo
     loaded: Any
 
-    @property
-    def schema(self) -> Any:
-        """The named columns that the model asks for; None where it names none."""
+    def on(self, table: OpenedTable) -> Callable[[pa.Table, int], pd.DataFrame]:
+        """What predicts for rows of a table, as its file has them: one column, or those that the model names.
+
+        What the columns are, the model has stored; where it names none, the table says.
+        """
         inputs = self.info.signature.inputs if self.info.signature else None
-        return inputs if inputs is not None and inputs.has_input_names() else None
+        schema = inputs if inputs is not None and inputs.has_input_names() else None
+        kinds = kinds_of(self.info.metadata, schema, table) if schema else decide(table)
 
-    def kinds(self, table: OpenedTable) -> dict[str, Kind]:
-        """What the columns of a table are: as the model has stored it, else as the table says."""
-        return kinds_of(self.info.metadata, self.schema, table) if self.schema else decide(table)
+        def predict(rows: pa.Table, first_row: int) -> pd.DataFrame:
+            typed = model_inputs(rows, schema, kinds, first_row) if schema else values_of(rows, kinds, first_row)
+            predicted = self.loaded.predict(typed)
+            if isinstance(predicted, pd.DataFrame):
+                return predicted.set_axis(typed.index)
+            values = np.asarray(predicted)
+            if values.ndim == 1:
+                return pd.DataFrame({"prediction": values}, index=typed.index)
+            return pd.DataFrame(values, index=typed.index).add_prefix("prediction_")
 
-    def predict(self, rows: pa.Table, kinds: dict[str, Kind], first_row: int) -> pd.DataFrame:
-        """What the model says on rows as the file has them: one column, or those that the model names."""
-        typed = model_inputs(rows, self.schema, kinds, first_row) if self.schema else values_of(rows, kinds, first_row)
-        predicted = self.loaded.predict(typed)
-        if isinstance(predicted, pd.DataFrame):
-            return predicted.set_axis(typed.index)
-        values = np.asarray(predicted)
-        if values.ndim == 1:
-            return pd.DataFrame({"prediction": values}, index=typed.index)
-        return pd.DataFrame(values, index=typed.index).add_prefix("prediction_")
+        return predict
 
 
-def find_models(run_id: str) -> list[Model]:
+def find_models(upper: Run) -> list[Model]:
     """The models that a run and the runs below it logged, loaded, the first logged first.
 
-    Raises click.BadParameter where there is no such run, or no model, or one that cannot be loaded here.
+    Raises click.BadParameter where there is none, or one that cannot be loaded here.
     """
-    try:
-        runs = [MlflowClient().get_run(run_id)]
-    except MlflowException as error:
-        raise bad("run_id", run_id, f"is no run of this tracking store: {error.message}") from None
     models: list[Model] = []
-    for run in runs:
-        runs += children_of(run)  # grows while it is read: the runs below the runs below it
+    for run in tree_of(upper):
         for number, output in enumerate(run.outputs.model_outputs if run.outputs else []):
-            name = run.info.run_name if number == 0 else f"{run.info.run_name} {number + 1}"
+            name, uri = str(run.info.run_name), f"models:/{output.model_id}"
+            name = name if number == 0 else f"{name} {number + 1}"
             if name in [model.name for model in models]:
                 name = f"{name} {run.info.run_id[:6]}"
-            models.append(_load(name, f"models:/{output.model_id}", run))
+            try:
+                info, loaded = mlflow.models.get_model_info(uri), mlflow.pyfunc.load_model(uri)
+            except (MlflowException, ImportError, OSError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise bad("run_id", name, f"has a model that cannot be loaded here: {reason}") from None
+            models.append(Model(name, uri, run.data.metrics, info, loaded))
     if not models:
-        raise bad("run_id", run_id, "logged no model, nor did a run below it: give the run of a `main`.")
+        raise bad("run_id", upper.info.run_id, "logged no model, nor did a run below it: give the run of a `main`.")
     return models
-
-
-def _load(name: str, uri: str, run: Run) -> Model:
-    try:
-        info = mlflow.models.get_model_info(uri)
-        return Model(name, uri, run.data.metrics, info, mlflow.pyfunc.load_model(uri))
-    except (MlflowException, ImportError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise bad("run_id", name, f"has a model that cannot be loaded here: {reason}") from None
 
 
 def best_of(models: list[Model], metric: str, greater_is_better: bool) -> Model:
@@ -110,13 +102,13 @@ def write_predictions(
 
     Returns how many rows there are, and on how many of them the models agree.
     """
-    kinds = {model.name: model.kinds(table) for model in models}
+    predictors = {model.name: model.on(table) for model in models}
     for note in dict.fromkeys(table.notes):
         click.echo(note, err=True)
     done = agreed = 0
     with TableWriter(every) as beside, TableWriter(alone) as single:
         for rows in table.batches(batch_size):
-            predicted = {model.name: model.predict(rows, kinds[model.name], done + 1) for model in models}
+            predicted = {name: predict(rows, done + 1) for name, predict in predictors.items()}
             # A model that says one thing on a row has the column <name>, one that says several <name>.<column>.
             columns = {
                 name if list(said.columns) == ["prediction"] else f"{name}.{column}": said[column]
@@ -145,7 +137,8 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
     """Write what every model predicts for each new instance, and what the best one predicts."""
     if output and not Path(output).expanduser().is_dir():
         raise bad("output", output, "is no folder.")
-    models = find_models(run_id)
+    upper = get_run(run_id)
+    models = find_models(upper)
     best = best_of(models, metric, greater_is_better)
 
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
@@ -160,7 +153,7 @@ def predict(run_id: str, data: str, metric: str, greater_is_better: bool, output
         mlflow.log_artifact(str(every))
         mlflow.log_artifact(str(alone))
         mlflow.log_metrics({"instances": done, "agreed": agreed})
-        mlflow.set_tags({"predicts_with": run_id, "best_model": best.name, "best_model_uri": best.uri})
+        mlflow.set_tags({"predicts_with": upper.info.run_id, "best_model": best.name, "best_model_uri": best.uri})
         note_models_used(run.info.run_id, [model.info.model_id for model in models if model.info.model_id])
         click.echo(f"\n{done:,} instances, {len(models)} models, which agree on {agreed:,}.")
         click.echo(f"Best by {metric}: {best.name} ({best.metrics[metric]:.4f}), {best.uri}")

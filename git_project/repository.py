@@ -25,23 +25,16 @@ LFS = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True)
 class Project:
-    """A project in Git: its repository, a full commit hash, its folder there ("" at the top), and what lies in it.
-
-    entry_points: those of MLproject; for each its command and the parameters that it declares, as MLproject has them.
-    environment: which key of MLproject says what it needs (conda_env, python_env, docker_env), or "".
-    scripts: the files that can be run as entry points.
-    source: the text of its programs.
-    pointers: files that Git LFS holds and that are not here, because git-lfs is not.
-    """
+    """A project in Git at a commit, and what lies in it."""
 
     repo: str
-    commit: str
-    folder: str = ""
-    entry_points: dict[str, dict[str, Any]] | None = None
-    environment: str = ""
-    scripts: tuple[str, ...] = ()
-    source: str = ""
-    pointers: tuple[str, ...] = ()
+    commit: str  # its full hash
+    folder: str  # "" at the top
+    entry_points: dict[str, dict[str, Any]]  # the command and the parameters of each, as MLproject has them
+    environment: str  # which key of MLproject says what it needs (conda_env, python_env, docker_env), or ""
+    scripts: tuple[str, ...]  # the files that can be run as entry points
+    source: str  # the text of its programs
+    pointers: tuple[str, ...]  # files that Git LFS holds and that are not here, because git-lfs is not
 
     @property
     def uri(self) -> str:
@@ -50,12 +43,12 @@ class Project:
 
     def declared(self, entry_point: str) -> dict[str, dict[str, Any]]:
         """The `type` and `default` of each parameter that an entry point declares; a script declares none."""
-        declared = (self.entry_points or {}).get(entry_point, {}).get("parameters", {})
+        declared = self.entry_points.get(entry_point, {}).get("parameters") or {}
         return {name: {"type": said} if isinstance(said, str) else said or {} for name, said in declared.items()}
 
     def starts(self, entry_point: str) -> set[str]:
         """The words of the command of an entry point: the programs that it starts are among them."""
-        return set((self.entry_points or {}).get(entry_point, {}).get("command", entry_point).split())
+        return set((self.entry_points.get(entry_point, {}).get("command") or entry_point).split())
 
     def has_option(self, name: str) -> bool:
         """Whether the project's programs have an option of a name that MLproject does not declare."""
@@ -66,7 +59,7 @@ class Project:
 
         Raises click.BadParameter for an unknown entry point, and for a parameter that lacks a value.
         """
-        if entry_point not in (self.entry_points or {}) and entry_point not in self.scripts:
+        if entry_point not in (*self.entry_points, *self.scripts):
             have = ", ".join(self.entry_points or self.scripts) or "none"
             at = f"of {self.uri} at {self.commit[:12]}"
             raise bad("runs", entry_point, f"is no entry point {at}; it has: {have}.")
@@ -99,28 +92,21 @@ def check_repository(repo: str) -> str:
 
     Raises click.BadParameter for a folder, for a page of a web site and for an address that holds a password.
     """
+    address = without_credentials(repo)
     if repo.startswith("file:") or Path(repo).exists():
-        raise bad(
-            "repo",
-            repo,
+        wrong = (
             "is a folder of this machine, which MLflow would run in place, checking the commit out under your "
-            "hands: give an https, ssh or git@ address.",
+            "hands: give an https, ssh or git@ address."
         )
-    if "#" in repo:
-        raise bad("repo", without_credentials(repo), "holds a #: name the folder with -P project=FOLDER.")
-    if re.match(r"\w[\w+.-]*://[^/@:]*:[^/@]*@", repo):
-        raise bad(
-            "repo",
-            without_credentials(repo),
-            "came with a password, which MLflow would record: leave it out, and let Git ask a credential helper.",
-        )
-    if re.match(r"(/[^/]+){2,}/(tree|blob)/[^/]", urlsplit(repo).path) and not repo.endswith(".git"):
-        raise bad(
-            "repo",
-            repo,
-            "is a page of a web site: give the address that `git clone` takes, and the rest as project and version.",
-        )
-    return without_credentials(repo)
+    elif "#" in repo:
+        wrong = "holds a #: name the folder with -P project=FOLDER."
+    elif re.match(r"\w[\w+.-]*://[^/@:]*:[^/@]*@", repo):
+        wrong = "came with a password, which MLflow would record: leave it out, and let Git ask a credential helper."
+    elif re.match(r"(/[^/]+){2,}/(tree|blob)/[^/]", urlsplit(repo).path) and not repo.endswith(".git"):
+        wrong = "is a page of a web site: give the address that `git clone` takes, and the rest as project and version."
+    else:
+        return address
+    raise bad("repo", address, wrong)
 
 
 def resolve(repo: str, version: str) -> str:
@@ -142,54 +128,47 @@ def resolve(repo: str, version: str) -> str:
             raise click.UsageError(f"The repository {repo} has no commit on its default branch.")
         return refs["HEAD"]
     # An annotated tag is an object of its own; the commit is the one with ^{}.
-    tag = refs.get(f"refs/tags/{version}^{{}}", refs.get(f"refs/tags/{version}"))
-    named = {commit for commit in (refs.get(version), refs.get(f"refs/heads/{version}"), tag) if commit}
+    found = [
+        refs.get(f"{name}^{{}}", refs.get(name)) for name in (version, f"refs/heads/{version}", f"refs/tags/{version}")
+    ]
+    named = {commit for commit in found if commit}
     if len(named) > 1:
         raise bad("version", version, f"is both a branch and a tag: say refs/heads/{version} or the commit.")
-    if named:
-        return refs.get(f"{version}^{{}}", named.pop())
-    if re.fullmatch(r"[0-9a-fA-F]{4,39}", version):
-        named = {commit for commit in history(repo) if commit.startswith(version.lower())}
+    if not named and re.fullmatch(r"[0-9a-fA-F]{4,39}", version):
+        named = {commit for commit in _history(repo) if commit.startswith(version.lower())}
         if len(named) > 1:
             raise bad("version", version, f"is the start of {len(named)} commits: give more digits.")
-        if named:
-            return named.pop()
-    names = [name.split("/", 2)[2] for name in refs if name.startswith(("refs/heads/", "refs/tags/"))]
-    known = ", ".join(sorted({name for name in names if not name.endswith("^{}")})[:20])
+    if named:
+        return named.pop()
+    names = {name.split("/", 2)[2] for name in refs if re.match(r"refs/(heads|tags)/.*(?<!\^\{\})$", name)}
+    known = ", ".join(sorted(names)[:20])
     raise bad("version", version, f"is neither a branch, a tag nor a commit of {repo}, which has: {known}.")
 
 
-def history(repo: str) -> set[str]:
-    """The hashes of all commits that lead to a branch or tag. Fetches the commits without their files.
-
-    Raises click.UsageError where the repository cannot be read.
-    """
+def _history(repo: str) -> list[str]:
+    """The hashes of all commits that lead to a branch or tag. Fetches the commits without their files."""
     with tempfile.TemporaryDirectory() as folder:
         done = _git("clone", "--quiet", "--bare", "--filter=tree:0", "--", repo, folder)
         if done.returncode:
             raise _unreadable(repo, done.stderr)
-        return set(_git("-C", folder, "rev-list", "--all").stdout.split())
+        return _git("-C", folder, "rev-list", "--all").stdout.split()
 
 
-def checkout(repo: str, commit: str, folder: Path) -> None:
+def checkout(repo: str, commit: str, folder: str) -> None:
     """Fetch the files of a commit, without its history, into an empty folder.
 
     A submodule that cannot be fetched is left empty: where it is needed, `mlflow run` says so.
 
     Raises click.UsageError where the repository cannot be read or does not have the commit.
     """
-    _git("init", "--quiet", str(folder))
-    _git("-C", str(folder), "remote", "add", "origin", "--", repo)  # by it Git finds submodules such as ../other.git
-    done = _git("-C", str(folder), "fetch", "--quiet", "--depth=1", "origin", commit)
-    if "not our ref" in done.stderr:
-        raise click.UsageError(f"The repository {repo} does not have the commit {commit}, or no longer.")
-    if "unadvertised object" in done.stderr:  # an old server: `mlflow run` cannot fetch it either
-        raise click.UsageError(f"The repository {repo} hands out branches and tags, and not the commit {commit}.")
+    _git("init", "--quiet", folder)
+    _git("-C", folder, "remote", "add", "origin", "--", repo)  # by it Git finds submodules such as ../other.git
+    done = _git("-C", folder, "fetch", "--quiet", "--depth=1", "origin", commit)
     if not done.returncode:
-        done = _git("-C", str(folder), "checkout", "--quiet", "FETCH_HEAD")
+        done = _git("-C", folder, "checkout", "--quiet", "FETCH_HEAD")
     if done.returncode:
-        raise _unreadable(repo, done.stderr)
-    _git("-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+        raise _unreadable(repo, done.stderr, commit)
+    _git("-C", folder, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
 
 
 def load(repo: str, commit: str, folder: str) -> Project:
@@ -200,7 +179,7 @@ def load(repo: str, commit: str, folder: str) -> Project:
     if "." in folder:
         raise bad("project", folder, "holds a dot, which MLflow does not allow in the folder of a project.")
     with tempfile.TemporaryDirectory() as clone:
-        checkout(repo, commit, Path(clone))
+        checkout(repo, commit, clone)
         root = Path(clone) / folder
         if not root.is_dir():
             have = ", ".join(sorted(path.parent.name for path in Path(clone).glob("*/MLproject")))
@@ -211,31 +190,22 @@ def load(repo: str, commit: str, folder: str) -> Project:
             reason = " ".join(str(error).split()).replace(clone, "")
             raise bad("project", folder, f"has an MLproject file that MLflow cannot read: {reason}") from None
         files = [path for path in sorted(root.rglob("*")) if path.is_file() and ".git" not in path.parts]
-        small = [path for path in files if path.stat().st_size < 1_000_000]
+        small = [path for path in files if path.stat().st_size < 1_000_000]  # a larger file is no program
         pointers = [] if shutil.which("git-lfs") else [path for path in small if path.read_bytes().startswith(LFS)]
-        source = [path for path in small if path.suffix in SOURCES]
-        return Project(
-            repo,
-            commit,
-            folder,
-            entry_points,
-            environment,
-            tuple(path.relative_to(root).as_posix() for path in files if path.suffix in SCRIPTS),
-            "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in source),
-            tuple(path.relative_to(root).as_posix() for path in pointers),
-        )
+        scripts = [path for path in files if path.suffix in SCRIPTS]
+        names = [tuple(path.relative_to(root).as_posix() for path in paths) for paths in (scripts, pointers)]
+        source = [path.read_text("utf-8", errors="replace") for path in small if path.suffix in SOURCES]
+        return Project(repo, commit, folder, entry_points, environment, names[0], "\n".join(source), names[1])
 
 
 def _mlproject(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
     """The entry points that an MLproject file declares, and which environment it names."""
     file = next((path for path in folder.iterdir() if path.name.lower() == "mlproject"), None)
     said = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file else {}
-    entry_points = (said.get("entry_points") or {}).items()
     files = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}  # MLflow takes them without being told
     named = [key for key in ("docker_env", *files) if key in said]
     named += [key for key, name in files.items() if (folder / name).exists()]
-    kept = {"command": "", "parameters": {}}
-    points = {str(name): {key: point.get(key) or none for key, none in kept.items()} for name, point in entry_points}
+    points = {str(name): dict(point.items()) for name, point in (said.get("entry_points") or {}).items()}
     return points, next(iter(named), "")
 
 
@@ -264,14 +234,19 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
         raise click.UsageError("git is not on the PATH: install it first.") from None
 
 
-def _unreadable(repo: str, stderr: str) -> click.UsageError:
-    """What keeps git from reading a repository, in one line."""
+def _unreadable(repo: str, stderr: str, commit: str = "") -> click.UsageError:
+    """What keeps git from reading a repository, or a commit of it, in one line."""
     lines = [re.sub(r"://[^/@\s]*@", "://", line) for line in stderr.splitlines() if line.strip()]
     said = next((line for line in lines if not line.startswith(("warning:", "Cloning"))), "git failed")
-    if "could not read Username" in said or "could not read Password" in said:
-        reason = "asks for a user and password, and Git has none: set up a credential helper"
-    elif "Authentication failed" in said:
-        reason = "refuses the user and password that Git's credential helper gave"
-    else:
-        reason = f"cannot be read: {said.removeprefix('fatal: ')}"
-    return click.UsageError(f"The repository {repo} {reason}.")
+    said = said.removeprefix("fatal: ")
+    reasons = {
+        "not our ref": f"does not have the commit {commit}, or no longer",
+        # An old server: `mlflow run` cannot fetch it either.
+        "unadvertised object": f"hands out branches and tags, and not the commit {commit}",
+        "dumb http": "is served as plain files, from which neither this example nor `mlflow run` can fetch one commit: "
+        "give the address of a Git server (https of a hosting service or `git http-backend`, or ssh)",
+        "could not read Username": "asks for a user and password, and Git has none: set up a credential helper",
+        "Authentication failed": "refuses the user and password that Git's credential helper gave",
+    }
+    known = (reason for sign, reason in reasons.items() if sign in stderr)
+    return click.UsageError(f"The repository {repo} {next(known, f'cannot be read: {said}')}.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import click
 import mlflow
 import pandas as pd
 import yaml
-from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
-from children import Child, Start, run_children, temporary_folder
+from children import Child, run_children, temporary_folder
 from repository import Project, check_repository, default_repository, forget_surroundings, load, resolve
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.table import absolute, bad
 
+MANAGERS = click.Choice(["", "conda", "uv", "virtualenv", "local"])
 CLASSIFIERS = "ann,decision_tree,gaussian_nb,hist_gradient_boosting,knn,logistic_regression,random_forest,svm"
 
 
@@ -32,28 +31,44 @@ def parse_runs(runs: str) -> list[Child]:
     Raises click.BadParameter for anything else.
     """
     text = runs.strip()
-    if text.endswith((".yaml", ".yml", ".json")):
-        try:
-            text = Path(absolute(text)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            hint = "" if Path(runs).is_absolute() else " (a relative path starts in this project's folder)"
-            raise bad("runs", runs, f"cannot be read: {getattr(error, 'strerror', 'not UTF-8')}{hint}.") from None
-    said = _yaml(text, "runs", runs)
+    said = _yaml(_read("runs", text) if text.endswith((".yaml", ".yml", ".json")) else text, "runs", runs)
     if isinstance(said, str):
         said = [name.strip() for name in said.split(",") if name.strip()]
     if isinstance(said, dict):
         said = [{name: parameters} for name, parameters in said.items()]
     if not said:
         raise bad("runs", runs, "names no entry point.")
-    return [_child(item, runs) for item in said]
+    children = []
+    for item in said:
+        pairs = [*item.items()] if isinstance(item, dict) else [(item, {})]
+        name, parameters = pairs[0] if len(pairs) == 1 else ("", None)
+        parameters = parameters or {}  # `- name:` with nothing behind it
+        if not isinstance(name, str) or not name or not _are_texts(parameters):
+            right = "an item must be the name of an entry point or {name: {parameter: value}}."
+            raise bad("runs", runs, f"holds {json.dumps(item)}: {right}")
+        children.append(Child(name, parameters))
+    return children
 
 
 def read_parameters(parameters: str) -> dict[str, str]:
     """Parameters as YAML or JSON, `{name: value}`; none where the text is empty. Raises click.BadParameter."""
     said = _yaml(parameters, "parameters", parameters) or {}
-    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+    if not _are_texts(said):
         raise bad("parameters", parameters, "must be YAML or JSON of this form: {name: value}.")
     return said
+
+
+def _are_texts(parameters: Any) -> bool:
+    return isinstance(parameters, dict) and all(isinstance(value, str) for value in parameters.values())
+
+
+def _read(parameter: str, path: str) -> str:
+    """The text of a file that a parameter names."""
+    try:
+        return Path(absolute(path)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "" if Path(path).is_absolute() else " (a relative path starts in this project's folder)"
+        raise bad(parameter, path, f"cannot be read: {getattr(error, 'strerror', 'not UTF-8')}{hint}.") from None
 
 
 def _yaml(text: str, parameter: str, value: str) -> Any:
@@ -66,29 +81,12 @@ def _yaml(text: str, parameter: str, value: str) -> Any:
         raise bad(parameter, value, f"is malformed YAML{where}: {getattr(error, 'problem', None) or error}.") from None
 
 
-def _child(item: Any, runs: str) -> Child:
-    if isinstance(item, str):
-        return Child(item)
-    right = "an item must be the name of an entry point or {name: {parameter: value}}."
-    if not isinstance(item, dict) or len(item) != 1:
-        raise bad("runs", runs, f"holds {json.dumps(item)}: {right}")
-    name, parameters = next(iter(item.items()))
-    if parameters == "":  # `- name:` with nothing behind it
-        parameters = {}
-    if not isinstance(parameters, dict) or not all(isinstance(value, str) for value in parameters.values()):
-        raise bad("runs", runs, f"holds {json.dumps(item)}: {right}")
-    return Child(name, parameters)
-
-
 def read_backend_config(backend_config: str) -> dict[str, Any]:
     """The configuration of a backend, from a JSON file or inline JSON. Raises click.BadParameter where it is none."""
-    if not backend_config:
-        return {}
+    inline = backend_config.lstrip().startswith("{")
+    text = backend_config if inline else _read("backend_config", backend_config) if backend_config else "{}"
     try:
-        inline = backend_config.lstrip().startswith("{")
-        config = json.loads(backend_config if inline else Path(absolute(backend_config)).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise bad("backend_config", backend_config, f"cannot be read: {error.strerror}.") from None
+        config = json.loads(text)
     except ValueError as error:
         raise bad("backend_config", backend_config, f"is malformed JSON: {error}.") from None
     if not isinstance(config, dict):
@@ -116,38 +114,28 @@ def table_of(children: list[Child], commit: str) -> pd.DataFrame:
     return table[[*table.columns.drop(last), *last]]
 
 
-def shown(table: pd.DataFrame, metrics: list[str]) -> str:
+def shown(table: pd.DataFrame, metrics: str) -> str:
     """The table as it is printed: the metrics asked for, or the first five that there are, and a short commit."""
-    first = ["entry_point", "parameters", "status"]
-    there = [name for name in metrics if name in table]
-    if not there:
-        there = [name for name in table.columns[4:-3] if not name.endswith("_seconds")][:5]
-    printed = table[[*first, *there, "commit", "run_id"]].assign(commit=table["commit"].str[:7])
-    if not printed["parameters"].any():
-        printed = printed.drop(columns="parameters")
+    there = [name.strip() for name in metrics.split(",") if name.strip() in table]
+    there = there or [name for name in table.columns[4:-3] if not name.endswith("_seconds")][:5]
+    parameters = ["parameters"] if table["parameters"].any() else []
+    printed = table[["entry_point", *parameters, "status", *there, "commit", "run_id"]]
+    printed = printed.assign(commit=table["commit"].str[:7])
     return printed.to_string(index=False, float_format="{:.4f}".format, na_rep="")
 
 
 def check(source: Project, children: list[Child]) -> None:
-    """Refuse what the project does not have, and say which parameters it does not declare.
-
-    Raises click.BadParameter as `Project.check` does.
-    """
+    """Refuse, as `Project.check` does, what the project does not have; say which parameters it does not declare."""
     for child in children:
         source.check(child.entry_point, child.parameters)
         for name in child.parameters.keys() - source.declared(child.entry_point).keys():
             click.echo(f"{child.entry_point} does not declare {name}: handed on as --{name}, as `mlflow run` does.")
 
 
-def announced(total: int) -> Callable[[Child], None]:
-    """A function that prints a line for each child that ends."""
-    number = itertools.count(1)
-
-    def ended(child: Child) -> None:
-        why = "" if child.status == "FINISHED" else f"  {child.error}"
-        click.echo(f"[{next(number)}/{total}] {child.name}  {child.status}  {child.seconds:.0f} s{why}")
-
-    return ended
+def announce(total: int, number: int, child: Child) -> None:
+    """Print how a child ended."""
+    why = "" if child.status == "FINISHED" else f"  {child.error}"
+    click.echo(f"[{number}/{total}] {child.name}  {child.status}  {child.seconds:.0f} s{why}")
 
 
 @click.command()
@@ -157,12 +145,7 @@ def announced(total: int) -> Callable[[Child], None]:
 @click.option("--runs", default=CLASSIFIERS, help="Entry points: comma-separated, or YAML/JSON, or a file of it.")
 @click.option("--backend", type=click.Choice(["local", "databricks-jobs"]), default="local")
 @click.option("--backend_config", default="", help="JSON, or the path of a JSON file, for the backend.")
-@click.option(
-    "--env_manager",
-    type=click.Choice(["", "conda", "uv", "virtualenv", "local"]),
-    default="",
-    help="Of the children; default: the one that this run was started with.",
-)
+@click.option("--env_manager", type=MANAGERS, default="", help="Of the children; default: that of this run.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="How many to run at a time.")
 @click.option("--metrics", default="roc_auc,average_precision,accuracy,f1,log_loss", help="Those to print.")
 def run(
@@ -188,17 +171,17 @@ def run(
         with mlflow.start_run() as parent:
             describe_run(parent, "main")
             mlflow.set_tags({"repo": repo, "project": source.folder, "commit": commit, "resolved.version": commit})
-            own = parent.data.tags.get(MLFLOW_PROJECT_ENV, "local")  # MLflow does not hand it on to children
+            own = parent.data.tags.get("mlflow.project.env", "local")  # MLflow does not hand it on to children
             manager = env_manager or (own if backend == "local" else None)
-            how = Start(parent, jobs, manager, backend, config, ended=announced(len(children)))
+            how = {"env_manager": manager, "backend": backend, "backend_config": config}
             try:
-                run_children(source, children, how)
+                run_children(source, children, parent, jobs, partial(announce, len(children)), **how)
             finally:
                 table = table_of(children, commit)
                 mlflow.log_text(table.to_csv(index=False), "children.csv")
             failed = [child.name for child in children if child.status != "FINISHED"]
             mlflow.log_metrics({"children": len(children), "failed": len(failed)})
-            click.echo(f"\n{shown(table, [name.strip() for name in metrics.split(',')])}")
+            click.echo(f"\n{shown(table, metrics)}")
             say_where_to_look()
             if failed:
                 line = f"{len(failed)} of {len(children)} failed: {', '.join(failed)}."

@@ -282,10 +282,17 @@ def test_artifacts_that_are_gone_are_not_tried(start: Start, in_process: Any, mo
     def away(**where: str) -> None:
         raise OSError("the bucket is away")
 
-    monkeypatch.setattr(mlflow.artifacts, "list_artifacts", away)
-    found = in_process(original)
+    with monkeypatch.context() as without:
+        without.setattr(mlflow.artifacts, "list_artifacts", away)
+        found = in_process(original)
     assert verdict(found) == (NOT_TRIED, "")
     assert found.report["cause"] == "what the past run recorded cannot be read: the bucket is away"
+
+    model = mlflow.get_logged_model(original.outputs.model_outputs[0].model_id)
+    shutil.rmtree(model.artifact_location)
+    found = in_process(original)
+    assert verdict(found) == (NOT_TRIED, ""), found.page
+    assert found.report["cause"].startswith("what the past run recorded cannot be read: ")
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +46,18 @@ def test_runs_that_are_malformed(store: Store, tmp_path: Path) -> None:
     check(store, "run", [({"runs": runs}, message) for runs, message in cases])
 
 
+@pytest.fixture
+def files(server: GitServer) -> Iterator[str]:
+    """The address of a server that hands out the repositories as the files that they are."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(server.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as plain:
+        threading.Thread(target=plain.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{plain.server_port}"
+        plain.shutdown()
+
+
 def test_what_the_repository_does_not_have(
-    store: Store, collection: Any, foreign: Any, server: GitServer, tmp_path: Path
+    store: Store, collection: Any, foreign: Any, server: GitServer, files: str, tmp_path: Path
 ) -> None:
     git("init", "--quiet", "--bare", server.folder / "empty.git", folder=tmp_path)
     git("push", "--quiet", "origin", "HEAD:refs/heads/twin", folder=foreign.tree)
@@ -52,6 +66,8 @@ def test_what_the_repository_does_not_have(
     page = "https://git.example.test/acme/demo/tree/master/classification"
     secret = "https://ada:s3cret@git.example.test/acme/demo.git"
     nobody = server.url("nobody")
+    git("update-server-info", folder=foreign.repository.bare)
+    plain_files = f"{files}/{foreign.repository.bare.name}"
     cases: list[tuple[dict[str, object], str]] = [
         ({"repo": collection.repository.bare}, "is a folder of this machine, which MLflow would run in place"),
         ({"repo": page}, f"'{page}' is a page of a web site: give the address that `git clone` takes"),
@@ -59,6 +75,7 @@ def test_what_the_repository_does_not_have(
         ({"repo": nobody}, f"The repository {nobody} cannot be read: repository '{nobody}/' not found."),
         ({"repo": "http://127.0.0.1:9/x.git"}, "The repository http://127.0.0.1:9/x.git cannot be read: unable to acc"),
         ({"repo": server.url("empty")}, f"The repository {server.url('empty')} has no commit on its default branch."),
+        ({"repo": plain_files}, f"The repository {plain_files} is served as plain files, from which neither this"),
         ({"repo": foreign.url, "version": "twin"}, "is both a branch and a tag: say refs/heads/twin or the commit."),
     ]
     in_collection: list[tuple[dict[str, object], str]] = [
@@ -110,8 +127,10 @@ def test_a_refused_run_is_failed_and_says_why(store: Store, collection: Any, tem
 def test_models_that_are_not_there(store: Store, plain: Run) -> None:
     run_id = plain.info.run_id
     cases: list[tuple[dict[str, object], str]] = [
-        ({"run_id": UNKNOWN}, f"Invalid value for '--run_id': '{UNKNOWN}' is no run of this tracking store: Run with "),
+        ({"run_id": UNKNOWN}, f"Invalid value for '--run_id': '{UNKNOWN}' is no run of {store.uri}, the store of "),
         ({"run_id": run_id}, f"'{run_id}' logged no model, nor did a run below it: give the run of a `main`."),
+        ({"run_id": f"runs:/{run_id}/model"}, f"'{run_id}' logged no model, nor did a run below it"),
+        ({"run_id": "models:/Churn/1"}, "; give the 32 digits of its id, or runs:/<id>."),
         ({"run_id": run_id, "output": "/nowhere"}, "Invalid value for '--output': '/nowhere' is no folder."),
     ]
     check(store, "predict", cases)
@@ -144,6 +163,8 @@ def test_runs_that_cannot_be_reproduced(store: Store, plain: Run, tmp_path: Path
     cases = [
         (UNKNOWN, f"Invalid value for '--run_id': '{UNKNOWN}' is no run of {store.uri}, the store of "),
         (alone, f"'{alone}' is no run of an MLflow Project, nor lies below one."),
+        (f"runs:/{alone}", f"'runs:/{alone}' is no run of an MLflow Project, nor lies below one."),
+        (f"http://host/#/experiments/0/runs/{deleted}?x=1", f"'{deleted}' is a deleted run: mlflow runs restore "),
         (deleted, f"'{deleted}' is a deleted run: mlflow runs restore brings it back."),
         (running, f"'{running}' is still RUNNING: wait until it ends."),
         (made(mlflow__parentRunId=running), f"'{running}' is still RUNNING: wait until it ends."),
