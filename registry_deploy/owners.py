@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,8 +19,10 @@ from mlflow.exceptions import MlflowException
 from model_files import reason
 from support.server_errors import refused_by_server
 from support.table import bad
-from target import Status, Target
 from versions import in_unity_catalog, now, tag_key, tags_of, versions, who
+
+if TYPE_CHECKING:
+    from rollout import Target
 
 DEPLOYED = "deployed."  # before the name of a record, in a tag's key
 
@@ -51,29 +54,25 @@ def record(target: Target, former: Collection[str] = (), starting: Collection[tu
 
     Where the tracking server is away, that is said: the deployment itself needs none.
     """
+    key, client = tag_key(DEPLOYED + record_of(target)), MlflowClient()
+
+    def served() -> dict[tuple[str, str], str]:
+        return {(each.model_name, each.model_version): name for name, each in target.status().colours.items()}
+
     try:
         while True:
-            status = target.status()
-            _write(target, status, former, starting)
-            if _served(target.status()) == _served(status):  # else another process has changed it meanwhile
+            before = served()
+            wanted = dict.fromkeys(starting, "starting") | before
+            for version in _tagged(key, {name for name, _ in wanted} | set(former)):
+                if (version.name, str(version.version)) not in wanted:
+                    client.delete_model_version_tag(version.name, version.version, key)
+            for (name, number), colour in wanted.items():
+                told = f"{colour} on {target.owner}, by {who()}, {now()}"
+                client.set_model_version_tag(name, number, key, told)
+            if served() == before:  # else another process has changed it meanwhile
                 return
     except MlflowException as error:
         _log.warning("the registry was not told of this deployment: %s", refused_by_server(error) or reason(error))
-
-
-def _served(status: Status) -> dict[tuple[str, str], str]:
-    return {(each.model_name, each.model_version): name for name, each in status.colours.items()}
-
-
-def _write(target: Target, status: Status, former: Collection[str], starting: Collection[tuple[str, str]]) -> None:
-    key, client = tag_key(DEPLOYED + record_of(target)), MlflowClient()
-    wanted = dict.fromkeys(starting, "starting") | _served(status)
-    for version in _tagged(key, {name for name, _ in wanted} | set(former)):
-        if (version.name, str(version.version)) not in wanted:
-            client.delete_model_version_tag(version.name, version.version, key)
-    for (name, number), colour in wanted.items():
-        told = f"{colour} on {target.owner}, by {who()}, {now()}"
-        client.set_model_version_tag(name, number, key, told)
 
 
 def _tagged(key: str, names: Collection[str]) -> list[ModelVersion]:

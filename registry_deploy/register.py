@@ -35,10 +35,8 @@ def best_model(experiment: str, metric: str, greater_is_better: bool) -> str:
     if not models:
         raise bad("experiment", experiment, "holds no logged model.")
     if metric not in [each.key for each in models[0].metrics or []]:  # without the metric they come last
-        have = sorted({each.key for model in models for each in model.metrics or []})
-        if not have:
-            raise bad("experiment", experiment, "has models without any metric: give model_uri instead.")
-        raise bad("metric", metric, f"is a metric of no model there; they have: {', '.join(have)}.")
+        have = ", ".join(sorted({each.key for model in models for each in model.metrics or []}))
+        raise bad("metric", metric, f"is a metric of no model there; they have: {have or 'none, so give model_uri'}.")
     return f"models:/{models[0].model_id}"
 
 
@@ -48,20 +46,19 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
     model_uri: `runs:/<run id>/<model>` or `models:/<model id>`.
     alias: moved to the version when it is new; empty for none.
 
-    Tags of the version: `source_run`, `git_commit`, `git_dirty`, `dataset` (name and digest), `metric.<name>`,
-    `registered_by`, `model_uuid`.
-
     Raises click.BadParameter where there is no such model, it was not logged to its end, or the name cannot be one.
     """
+    client = MlflowClient()
     try:
         info = mlflow.models.get_model_info(model_uri)
     except (MlflowException, OSError) as error:
         raise bad("model_uri", model_uri, f"is no logged model: {reason(error)}") from None
-    if info.model_id and MlflowClient().get_logged_model(info.model_id).status in UNFINISHED:
+    if info.model_id and client.get_logged_model(info.model_id).status in UNFINISHED:
         raise bad("model_uri", model_uri, "was not logged to its end: files may be missing. Log it again.")
     # MLflow leaves ModelVersion.model_id empty, and the source names the model; in Unity Catalog it may be the reverse.
     source = f"models:/{info.model_id}" if info.model_id else model_uri
-    client = MlflowClient()
+    named = re.match(r"runs:/([0-9a-f]{32})/", model_uri)  # a model of the former layout does not name its run
+    run_id = info.run_id or (named[1] if named else None)
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -71,15 +68,10 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
         for version in versions(name):
             if _is_of(version, info, source):
                 return client.get_model_version(name, version.version)
+        tags = {tag_key(key): value for key, value in _origin(info, run_id).items()}
+        described = {"description": description or None, "tags": tags}
         try:
-            version = client.create_model_version(
-                name,
-                source,
-                run_id=info.run_id or _run_of(model_uri),
-                tags={tag_key(key): value for key, value in _origin(info, model_uri).items()},
-                description=description or None,
-                model_id=info.model_id,
-            )
+            version = client.create_model_version(name, source, run_id, model_id=info.model_id, **described)
         except MlflowException as error:
             raise bad("model_uri", model_uri, f"cannot be registered: {reason(error)}") from None
         if alias:
@@ -98,30 +90,20 @@ def _is_of(version: ModelVersion, info: ModelInfo, source: str) -> bool:
     return bool(known == info.model_uuid)
 
 
-def _run_of(model_uri: str) -> str | None:
-    """The run in a URI such as runs:/<run id>/model: a model of the former layout does not name its run."""
-    found = re.match(r"runs:/([0-9a-f]{32})/", model_uri)
-    return found[1] if found else None
-
-
-def _origin(info: ModelInfo, model_uri: str) -> dict[str, str]:
+def _origin(info: ModelInfo, run_id: str | None) -> dict[str, str]:
     """Where a model comes from, as tags."""
-    client = MlflowClient()
     tags = {"registered_by": who(), "model_uuid": info.model_uuid}
-    run_id = info.run_id or _run_of(model_uri)
     if run_id:
-        run = client.get_run(run_id)
+        run = MlflowClient().get_run(run_id)
         tags["source_run"] = run_id
-        for tag, key in {"git_commit": "mlflow.source.git.commit", "git_dirty": "mlflow.source.git.dirty"}.items():
-            if key in run.data.tags:
-                tags[tag] = run.data.tags[key]
+        for tag in ("git_commit", "git_dirty"):
+            if value := run.data.tags.get(f"mlflow.source.{tag.replace('_', '.')}"):
+                tags[tag] = value
         for used in run.inputs.dataset_inputs if run.inputs else []:
             if any(tag.key == "mlflow.data.context" and tag.value == "training" for tag in used.tags):
                 tags["dataset"] = f"{used.dataset.name} {used.dataset.digest}"
-    if info.model_id:
-        for metric in client.get_logged_model(info.model_id).metrics or []:
-            tags[f"metric.{metric.key}"] = f"{metric.value:.6g}"
-    return tags
+    metrics = MlflowClient().get_logged_model(info.model_id).metrics if info.model_id else None
+    return tags | {f"metric.{metric.key}": f"{metric.value:.6g}" for metric in metrics or []}
 
 
 @click.command()
@@ -147,10 +129,10 @@ def register(
         version = register_version(chosen, name, description, alias)
         if version.version in known:
             click.echo(f"{chosen} is registered already, as {name} version {version.version}.")
-        else:
-            click.echo(f"{chosen} is {name} version {version.version} now.")
-            if alias:
-                click.echo(f"{alias} -> version {version.version}")
+            return
+        click.echo(f"{chosen} is {name} version {version.version} now.")
+        if alias:
+            click.echo(f"{alias} -> version {version.version}")
 
 
 if __name__ == "__main__":

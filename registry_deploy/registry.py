@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import click
@@ -13,9 +13,10 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from answers import raw_model
-from model_files import kind, reason
+from model_files import reason
 from owners import records, refuse_deployed
 from support.entry_point import run_command
 from support.table import bad
@@ -26,6 +27,7 @@ from versions import (
     explained,
     find_model,
     find_version,
+    moment,
     now,
     quiet,
     say_whose,
@@ -34,7 +36,7 @@ from versions import (
     who,
 )
 
-version_option = click.option(
+uri_option = click.option(
     "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
 )
 
@@ -59,15 +61,16 @@ def table_of_versions(name: str, metric: str) -> pd.DataFrame:
 def reigns(name: str) -> pd.DataFrame:
     """The history of champions, oldest first, from the tags that `promote` and `rollback` leave on the model."""
     model = find_model(name)
-    noted, rows = champions(model), []
-    for (at, entry), until in zip(noted.items(), [*list(noted)[1:], ""], strict=False):
-        how, run = "promoted" if entry["run"] else "rolled back", entry["run"] or ""
-        rows.append([entry["version"], at, until, how, entry["by"], run])
+    noted = champions(model)
+    table = pd.DataFrame(list(noted.values()), columns=["version", "by", "run"]).fillna("")
+    table.insert(1, "from", list(noted))
+    table.insert(2, "until", [*list(noted)[1:], ""][: len(noted)])
+    table.insert(3, "how", np.where(table["run"] != "", "promoted", "rolled back"))
     today = str(model.aliases.get(CHAMPION, ""))
-    if today != (rows[-1][0] if rows else ""):
+    if today != "".join(table["version"].tail(1)):
         how = "alias moved by other means" if today else "alias removed by other means"
-        rows.append([today or "none", "?", "", how, "?", ""])
-    return pd.DataFrame(rows, columns=["version", "from", "until", "how", "by", "evaluation_run"])
+        table.loc[len(table)] = [today or "none", "?", "", how, "?", ""]
+    return table.rename(columns={"run": "evaluation_run"})
 
 
 def description_of(version: ModelVersion) -> str:
@@ -81,8 +84,8 @@ def description_of(version: ModelVersion) -> str:
         "description": version.description or "none",
         "model id": info.model_id or info.model_uuid,
         "flavours": ", ".join(info.flavors),
-        "inputs": columns_of(info.signature.inputs) if info.signature else "not declared",
-        "outputs": columns_of(info.signature.outputs) if info.signature else "not declared",
+        "inputs": columns_of(info.signature and info.signature.inputs),
+        "outputs": columns_of(info.signature and info.signature.outputs),
         "input example": "yes" if info.saved_input_example_info else "none",
         **dict(sorted(tags_of(version).items())),
     }
@@ -91,23 +94,14 @@ def description_of(version: ModelVersion) -> str:
 
 def columns_of(schema: Any) -> str:
     """The columns of a schema and their types, in one line."""
-    if schema is None:
-        return "not declared"
-    if not schema.has_input_names():
-        return ", ".join(map(str, schema.inputs))
-    return ", ".join(f"{column.name} ({kind(column.type)})" for column in schema.inputs)
+    return ", ".join(map(str, schema.inputs)) if schema else "not declared"
 
 
-def moment(milliseconds: int) -> str:
-    """A time of MLflow's in UTC, to the minute."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def refuse_used(version: ModelVersion, parameter: str, doing: str) -> None:
-    """Raise click.BadParameter where an alias or a deployment uses a version."""
+def refuse_used(version: ModelVersion, parameter: str, doing: str, but: str = "") -> None:
+    """Raise click.BadParameter where an alias (`but` one) or a deployment uses a version."""
     uri = f"models:/{version.name}/{version.version}"
-    if version.aliases:
-        raise bad(parameter, uri, f"is {', '.join(version.aliases)}: move or remove the alias before you {doing} it.")
+    if held := [alias for alias in version.aliases if alias != but]:
+        raise bad(parameter, uri, f"is {', '.join(held)}: move or remove the alias before you {doing} it.")
     refuse_deployed(version, parameter, doing)
 
 
@@ -129,7 +123,7 @@ def list_versions(name: str, metric: str) -> None:
 
 
 @registry.command()
-@version_option
+@uri_option
 def describe(model_uri: str) -> None:
     """Show all that is known of a version."""
     with explained():
@@ -137,29 +131,24 @@ def describe(model_uri: str) -> None:
 
 
 @registry.command()
-@version_option
+@uri_option
 def load(model_uri: str) -> None:
     """Load a version and let it answer its own input example."""
     with explained():
         version = find_version(model_uri)
         uri = f"models:/{version.name}/{version.version}"
         say_whose(version)
+        said = StringIO()
         try:
             model = mlflow.pyfunc.load_model(uri)
-            example = model.input_example
-            answer = None if example is None else model.predict(example)
+            if model.input_example is not None:
+                predictions_to_json(model.predict(model.input_example), said)
         except Exception as error:  # a model may raise anything
             raise bad("model_uri", model_uri, f"cannot be loaded here: {reason(error)}") from None
         what = type(raw_model(model) or model.unwrap_python_model()).__name__
         click.echo(f'{uri}: mlflow.pyfunc.load_model("{model_uri}") gives a {what}.')
-        if isinstance(answer, pd.DataFrame):
-            answer = answer.to_dict("list")
-        if isinstance(answer, dict):
-            plain: Any = {key: np.asarray(each).tolist() for key, each in answer.items()}
-        else:
-            plain = np.asarray(answer).tolist()
-        said = f"Its answer to its own input example: {plain}"
-        click.echo("It has no input example to try it on." if answer is None else said)
+        answer = f"Its answer to its own input example: {said.getvalue()}"
+        click.echo(answer if said.getvalue() else "It has no input example to try it on.")
 
 
 @registry.command()
@@ -194,11 +183,9 @@ def rename(name: str, new_name: str) -> None:
 def archive(model_uri: str) -> None:
     """Mark a version as archived: it is kept, loses the alias challenger and is not promoted any more."""
     with explained():
-        client = MlflowClient()
-        version = find_version(model_uri)
-        version.aliases = [alias for alias in version.aliases if alias != CHALLENGER]
-        refuse_used(version, "model_uri", "archive")
-        if client.get_registered_model(version.name).aliases.get(CHALLENGER) == version.version:
+        client, version = MlflowClient(), find_version(model_uri)
+        refuse_used(version, "model_uri", "archive", but=CHALLENGER)
+        if CHALLENGER in version.aliases:
             client.delete_registered_model_alias(version.name, CHALLENGER)
         for key, value in {"archived_at": now(), "archived_by": who()}.items():
             client.set_model_version_tag(version.name, version.version, key, value)
@@ -212,19 +199,19 @@ def archive(model_uri: str) -> None:
 def delete(name: str, version: str, confirm: str) -> None:
     """Delete a version, or a registered model with all its versions, for good; the runs and logged models stay."""
     with explained():
-        wanted = f"{name}/{version}" if version else name
-        doomed = [find_version(f"models:/{name}/{version}", "version")] if version else versions(name)
+        client, wanted = MlflowClient(), f"{name}/{version}" if version else name
         find_model(name)
+        doomed = [find_version(f"models:/{name}/{version}", "version")] if version else versions(name)
         for each in doomed:
-            refuse_used(MlflowClient().get_model_version(name, each.version), "name", "delete")
+            refuse_used(client.get_model_version(name, each.version), "name", "delete")
         if not confirm and sys.stdin.isatty():
             confirm = click.prompt(f"This deletes {wanted} for good. Type its exact name to go on")
         if confirm != wanted:
             raise bad("confirm", confirm, f"is not the exact name: {wanted} deletes {len(doomed)} version(s) for good.")
         if version:
-            MlflowClient().delete_model_version(name, version)
+            client.delete_model_version(name, version)
         else:
-            MlflowClient().delete_registered_model(name)
+            client.delete_registered_model(name)
         click.echo(f"{wanted} is deleted.")
 
 

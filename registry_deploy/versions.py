@@ -40,10 +40,7 @@ LOCK_WAIT = 10.0  # seconds to wait for the lock of another process
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the tracking server or the registry refuses into one line.
-
-    Raises click.ClickException.
-    """
+    """Turn what the tracking server or the registry refuses into one line, a click.ClickException."""
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
@@ -71,6 +68,11 @@ def who() -> str:
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
 
 
+def moment(milliseconds: int) -> str:
+    """A time of MLflow's in UTC, to the minute."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def in_unity_catalog() -> bool:
     """Whether the registry is Databricks's Unity Catalog, where a model is called catalog.schema.model."""
     return mlflow.get_registry_uri().startswith("databricks-uc")
@@ -96,9 +98,8 @@ def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
     if parts is None:
         raise bad(parameter, model_uri, "names no version: give models:/<name>@<alias> or models:/<name>/<version>.")
     name, alias, number = parts.groups()
-    client = MlflowClient()
-    with _known(parameter, model_uri):
-        return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
+    find, which = ("get_model_version", number) if number else ("get_model_version_by_alias", alias)
+    return _found(parameter, model_uri, find, name, which)
 
 
 def find_model(name: str) -> Any:
@@ -106,26 +107,24 @@ def find_model(name: str) -> Any:
 
     Raises click.BadParameter where there is none.
     """
-    with _known("name", name):
-        return MlflowClient().get_registered_model(name)
+    return _found("name", name, "get_registered_model", name)
+
+
+def _found(parameter: str, value: str, find: str, *which: str) -> Any:
+    """One line for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
+    try:
+        return getattr(MlflowClient(), find)(*which)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            raise
+        hint = "; promote a version first" if value.endswith(f"@{CHAMPION}") else ""
+        raise bad(parameter, value, f"is not in the registry: {reason(error).rstrip('.')}{hint}.") from None
 
 
 def champions(model: Any) -> dict[str, dict[str, Any]]:
     """Who became champion of a registered model, by time, the oldest first: version, former, by and run."""
     noted = {key.removeprefix(HISTORY): value for key, value in tags_of(model).items() if key.startswith(HISTORY)}
     return {at: json.loads(noted[at]) for at in sorted(noted)}
-
-
-@contextmanager
-def _known(parameter: str, value: str) -> Iterator[None]:
-    """One line for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            raise
-        hint = "; promote a version first" if value.endswith(f"@{CHAMPION}") else ""
-        raise bad(parameter, value, f"is not in the registry: {reason(error).rstrip('.')}{hint}.") from None
 
 
 def aliases(name: str) -> dict[str, str]:
@@ -154,18 +153,16 @@ def say_whose(version: ModelVersion) -> None:
 def exclusive(name: str, what: str) -> Iterator[Callable[[], None]]:
     """Let one process at a time change a registered model; yields a function that raises when the lock was lost.
 
-    The registry has no compare-and-swap, and needs none for this: each process first writes a tag of its own
-    (`lock.<id>`) on the registered model and then reads all. Who reads no other has the lock. Of several, the one with
-    the lowest id leaves its tag and reads again, the others take theirs away and try again after a random pause: so
-    one gets through, however many there are. That holds for every tracking server whose reads see earlier writes (one
-    database, whatever the number of servers before it).
+    Each process first writes a tag of its own (`lock.<id>`) on the registered model and then reads all. Who reads no
+    other has the lock. Of several, the one with the lowest id leaves its tag and reads again, the others take theirs
+    away and try again after a random pause: so one gets through, however many there are. That holds for every tracking
+    server whose reads see earlier writes (one database, whatever the number of servers before it).
 
     A lock older than LOCK_SECONDS was left by a process that died, and is removed: clocks must agree better than that.
 
     Raises click.ClickException when another process keeps the lock for LOCK_WAIT seconds.
     """
-    client = MlflowClient()
-    key = tag_key(f"{LOCK}{uuid.uuid4().hex}")
+    client, key = MlflowClient(), tag_key(f"{LOCK}{uuid.uuid4().hex}")
     deadline = time.monotonic() + LOCK_WAIT
     while True:
         taken = time.time()

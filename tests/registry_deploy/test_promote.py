@@ -404,8 +404,8 @@ def test_columns_of_every_type_and_answers_in_a_table(
     }
     outcome = run("promote.py", model_uri="models:/everything/1", **given)
     assert outcome.code == 0, outcome.output
-    assert "list (Array(double))" in run("registry.py", "describe", model_uri="models:/everything/1").output
-    assert "'prediction': [" in run("registry.py", "load", model_uri="models:/everything/1").output
+    assert "'list': Array(double) (required)" in run("registry.py", "describe", model_uri="models:/everything/1").output
+    assert '"prediction": ' in run("registry.py", "load", model_uri="models:/everything/1").output
 
 
 def test_a_model_of_another_user_is_named_and_asked_without_credentials(

@@ -124,7 +124,7 @@ def test_a_model_that_was_not_logged_to_its_end_is_not_registered(
         ({"model_uri": "runs:/0123456789abcdef0123456789abcdef/model"}, "'--model_uri': 'runs:/0123"),
         ({"experiment": "nowhere"}, "'--experiment': 'nowhere' is not there"),
         ({"experiment": "measured", "metric": "speed"}, "'speed' is a metric of no model there; they have: roc_auc."),
-        ({"experiment": "bare"}, "'--experiment': 'bare' has models without any metric: give model_uri instead."),
+        ({"experiment": "bare"}, "'roc_auc' is a metric of no model there; they have: none, so give model_uri."),
         ({"model_uri": "models:/m-1", "name": "a/b"}, "'--name': 'a/b' cannot be the name of a model"),
     ],
 )
@@ -170,10 +170,10 @@ def test_a_life_in_the_registry(
     assert [line.split()[1:3] for line in listed[1:]] == [["2", "champion"], ["1", "previous"]]
 
     told = verb("registry.py", "describe", model_uri=f"models:/{life}@champion").output
-    assert "x (double), z (double)" in told
+    assert "'x': double (required), 'z': double (required)" in told
     assert "promoted_by" in told
     for which in (f"models:/{life}@champion", f"models:/{life}/2"):
-        assert "its own input example: ['" in verb("registry.py", "load", model_uri=which).output
+        assert 'its own input example: {"predictions": ["' in verb("registry.py", "load", model_uri=which).output
 
     reigns = verb("registry.py", "history", name=life).output.splitlines()
     assert [line.split()[0] for line in reigns[1:]] == ["1", "2"]
