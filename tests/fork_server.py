@@ -7,6 +7,7 @@ command does not reach the fork: tests of Ctrl-C start a real interpreter.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -61,6 +62,7 @@ def serve(folder: str) -> None:
         importlib.import_module(name)
     requirements_utils: Any = importlib.import_module("mlflow.utils.requirements_utils")
     requirements_utils._run_command = partial(infer, requirements_utils._run_command, "python")
+    gc.freeze()  # or each fork would look for garbage, at its end above all, in all that was imported: 1.2 s
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks of this process
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{folder}/socket")

@@ -152,12 +152,22 @@ class Store:
         announced = re.search(r"in run with ID '([0-9a-f]{32})'", done.stdout)
         return Outcome(done.returncode, done.stdout, self.client.get_run(announced[1]) if announced else None)
 
-    def run_several(self, example: Path, commands: list[tuple[str, str, list[str]]]) -> list[Outcome]:
+    def run_several(
+        self,
+        example: Path,
+        commands: list[tuple[str, str, list[str]]],
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
         """Scripts of an example, (module, name of its command, arguments), in one process: a start costs seconds."""
         done = subprocess.run(
             ["python", str(PROGRAMS / "several.py")],
             cwd=example,
-            env={**self.environment, "PATH": f"{forks()}{os.pathsep}{self.environment['PATH']}"},
+            env={
+                **self.environment,
+                **(environment or {}),
+                "PATH": f"{forks()}{os.pathsep}{self.environment['PATH']}",
+            },
             input=json.dumps(commands),
             capture_output=True,
             text=True,

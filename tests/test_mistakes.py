@@ -6,6 +6,7 @@ Elsewhere: a Python of another version (test_collection.py), a relative store (q
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,11 +18,13 @@ import mlflow
 import pandas as pd
 import pytest
 from git_server import HERMETIC
-from running import COLLECTION, Store, free_port
+from mlflow.projects._project_spec import load_project  # which has no public twin
+from running import COLLECTION, Outcome, Store, free_port
 from sklearn.dummy import DummyClassifier
 
 INSTALL = COLLECTION / "docs" / "install.md"
 NO_RUN = "0123456789abcdef0123456789abcdef"
+Command = tuple[str, str, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +116,22 @@ def places(own_store: Store) -> Iterator[dict[str, object]]:
         yield {"collection": COLLECTION, "folder": own_store.folder, "model": "models:/mine/1", "taken": port}
 
 
-@pytest.mark.parametrize(("command", "error"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_ends_in_one_line(command: str, error: str, own_store: Store, places: dict[str, object]) -> None:
+# One of each project that is run as a user runs it: what becomes of the run is the same for all.
+RUN = {
+    "a value out of range",
+    "a table of another kind",
+    "promote before register",
+    "a run that cannot be reproduced",
+    "a misspelt step of the tour",
+    "a new project in a relative folder",
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(RUN))
+def test_a_mistake_ends_in_one_line_and_fails_its_run(
+    mistake: str, own_store: Store, places: dict[str, object]
+) -> None:
+    command, error = MISTAKES[mistake]
     example, *words = command.format(**places).split()
     words = ["run", str(COLLECTION / example), *words, "--env-manager", "local"]
     environment = {**own_store.environment, "XDG_STATE_HOME": str(own_store.folder)}
@@ -124,6 +141,38 @@ def test_a_mistake_ends_in_one_line(command: str, error: str, own_store: Store, 
     assert outcome.run.info.status == "FAILED"
     assert outcome.run.data.tags["mlflow.note.content"] == outcome.error
     assert not own_store.client.search_runs(["0"], "attributes.status = 'RUNNING'")
+
+
+@pytest.fixture(scope="module")
+def others(own_store: Store, places: dict[str, object]) -> dict[str, Outcome]:
+    """The mistakes that no run is made for: the commands that MLproject makes of them, one process a project."""
+    by_example: dict[str, dict[str, Command]] = {}
+    for mistake, (command, _) in MISTAKES.items():
+        if mistake not in RUN:
+            example, *words = command.format(**places).split()
+            by_example.setdefault(example, {})[mistake] = script(COLLECTION / example, words)
+    environment = {**own_store.environment, "XDG_STATE_HOME": str(own_store.folder)}
+    found: dict[str, Outcome] = {}
+    for example, commands in by_example.items():
+        outcomes = own_store.run_several(COLLECTION / example, list(commands.values()), environment=environment)
+        found |= dict(zip(commands, outcomes, strict=True))
+    return found
+
+
+def script(project: Path, words: list[str]) -> Command:
+    """The script that `mlflow run PROJECT [-e ENTRY_POINT] [-P NAME=VALUE ...]` starts: module, command, arguments."""
+    entry_point = words[words.index("-e") + 1] if "-e" in words else "main"
+    parameters = dict(word.split("=", 1) for word in words if "=" in word)
+    called = load_project(str(project)).get_entry_point(entry_point).compute_command(parameters, None)
+    _, file, *arguments = shlex.split(called)
+    module = file.removesuffix(".py")
+    return module, {"deploy": "deployment"}.get(module, module), arguments
+
+
+@pytest.mark.parametrize("mistake", [mistake for mistake in MISTAKES if mistake not in RUN])
+def test_a_mistake_ends_in_one_line(mistake: str, others: dict[str, Outcome], places: dict[str, object]) -> None:
+    assert others[mistake].code == 2
+    assert others[mistake].error.startswith(MISTAKES[mistake][1].format(**places))
 
 
 MISTAKES_OF_MLFLOW = {
