@@ -63,7 +63,9 @@ class Attempt:
         self.replaced = {*replaced}  # parameters that were given another value than the recorded one, on purpose
         self.located = {*located} - {*replaced}  # those of type path whose file was found where the user stands
         # What a reader should know of how it was made.
-        self.notes = [f"{name} was {was[:40]} at that time: this was given." for name, was in past.resolved.items()]
+        self.notes = [
+            f"{name} was {was[:40]} at that time, which was given again." for name, was in past.resolved.items()
+        ]
         self.begun = False  # whether the entry point itself was started, once its environment was there
         self.mark = ""  # with what the runs that its script begins are tagged
 

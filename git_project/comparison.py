@@ -137,11 +137,9 @@ def _of_two(one: Recorded, other: Recorded, rules: Sameness, ask: Ask, replaced:
     if one.commit or other.commit:
         yield Row("commit", "commit", one.commit or ABSENT, other.commit or ABSENT, one.commit == other.commit)
     for name in dict.fromkeys([*one.parameters, *other.parameters]):
-        value, now = (run.parameters.get(name, ABSENT) for run in (one, other))
-        if name in replaced:
-            yield Row("parameter", name, value, now, None, "another value was given on purpose")
-        else:
-            yield _row("parameter", name, (value, now), rules)
+        row = _row("parameter", name, [run.parameters.get(name) for run in (one, other)], rules)
+        given = name in replaced
+        yield replace(row, same=None, why="another value was given on purpose") if given else row
     keys: list[Key[tuple[str, str, str]]] = [lambda each: each, lambda each: each[:2], lambda each: each[0]]
     for first, second in pair_up(one.datasets, other.datasets, keys):
         name = " ".join((first or second or ("",))[:2]).strip()
@@ -158,7 +156,7 @@ def _of_two(one: Recorded, other: Recorded, rules: Sameness, ask: Ask, replaced:
 
 
 def _row(kind: str, name: str, both: Sequence[Any], rules: Sameness) -> Row:
-    """Two values of one name, as texts that are read by people."""
+    """Two values of one name, None for one that is absent, as texts that are read by people."""
     if rules.is_ignored(name):  # nor shown, so that a report holds nothing that the next one cannot have
         return Row(kind, name, "", "", None, "ignored")
     if rules.alike(both[0], both[1], name):
@@ -167,7 +165,8 @@ def _row(kind: str, name: str, both: Sequence[Any], rules: Sameness) -> Row:
         first, second = ("", "") if why else map(_short, both)
         return Row(kind, name, first, second, None if unseen else True, why)
     place = f"{' '.join(rules.where[-3:])}: " if rules.where else ""
-    first, second = (_short(f"{place}{each}") for each in rules.what or both)
+    absent = ABSENT if not place else None
+    first, second = (_short(f"{place}{absent if each is None else each}") for each in rules.what or both)
     keys = [key for key in rules.where if not key.startswith("[")]
     return Row(kind, name, first, second, False, place=keys[-1] if keys else "")
 
@@ -177,9 +176,9 @@ def _there(*both: Any) -> list[str]:
 
 
 def _history(seen: Sequence[tuple[int, float]]) -> Any:
-    """The values of a metric by step; the value alone where it has one. `seen`: by step."""
+    """The values of a metric by step; the value alone where it has one, at step 0; None where there is none."""
     if len(seen) < 2 and all(step == 0 for step, _ in seen):
-        return seen[0][1] if seen else ABSENT
+        return seen[0][1] if seen else None
     found: dict[str, list[float]] = defaultdict(list)
     for step, value in sorted(seen, key=lambda each: (each[0], repr(each[1]))):
         # Values of one step have no order that two runs of threads would share.

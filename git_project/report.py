@@ -85,7 +85,7 @@ class Report:
     def reasons(self) -> list[str]:
         """Why the runs may differ, as far as what they recorded tells."""
         past, data, moved = self.past, changed(self.rows_of(False, "dataset")), self.rows_of(False, "commit")
-        unknown = past.checkout and past.dirty is None
+        dirty, unknown = past.dirty, past.checkout and past.dirty is None
         unpinned = not any(row.kind == "requirement" for row in self.rows)
         local = self.attempt is not None and self.attempt.env_manager == "local"
         emptied = self.registry == "scratch" and any("registered version" in line for line in self.foreseen)
@@ -94,10 +94,7 @@ class Report:
         ignore = ",".join(dict.fromkeys([*(self.rules.ignore if self.rules else ()), *slow]))
         chance = f"a seed that is not set, the time, the number of threads, the hardware (this time {machine()})"
         said: list[tuple[object, str]] = [
-            (
-                past.dirty,
-                "The original was run with uncommitted changes: its artifact git.diff, which no commit holds.",
-            ),
+            (dirty, "The original was run with uncommitted changes (its artifact git.diff), which no commit holds."),
             (unknown, "The original was run from a folder, and did not record whether that was as in the commit."),
             (data, f"The data are not the same: {data}."),
             (moved, "A step was run at another commit: the project follows a branch that has moved on."),

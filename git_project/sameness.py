@@ -17,6 +17,9 @@ from content import Picture, Unseen
 
 IGNORE = "*_seconds,*_time,*duration*,system/*"
 TEMPORARY = re.compile(r"(file://)?(/[^\s/'\":;,=()<>]+)*/tmp[a-z0-9_]{8}(?=$|[/#\s'\":;,()\]}])")
+OURS = re.compile(
+    r"/git_project_[a-z0-9_]{8}(?![a-z0-9_])"
+)  # within the folder for temporary files: `temporary_folder`
 ID = re.compile(r"(?<![0-9a-zA-Z])(m-)?[0-9a-f]{8,32}(?![0-9a-zA-Z])")  # also shortened, as in a name
 TIME = re.compile(
     r"(?<![0-9a-zA-Z])(?:"
@@ -45,7 +48,7 @@ class Own:
 
     def general(self, text: str, rules: set[str]) -> str:
         """A text without what is the run's own; `rules` takes up the names of what was found."""
-        said = TEMPORARY.sub("<clone>", text.replace(self.folder, "<clone>") if self.folder else text)
+        said = TEMPORARY.sub("<clone>", OURS.sub("", text.replace(self.folder, "<clone>") if self.folder else text))
         known = ID.sub(lambda found: self._known(found[0]), said)
         timeless = TIME.sub(lambda found: "<time>" if self.was_at(found[0]) else found[0], known)
         rules |= {"paths inside the clone or a temporary folder"} if said != text else set()

@@ -62,6 +62,10 @@ def test_a_metric_is_the_same_by_all_its_values_and_steps() -> None:
     assert compared(one, {"metrics": {}})[("metric", "loss")] is False
 
 
+def test_a_parameter_that_is_absent_is_no_text() -> None:
+    assert compared({"parameters": {"p": "(absent)"}}, {})[("parameter", "p")] is False
+
+
 @pytest.mark.parametrize("name", ["fit_seconds", "mean_fit_time", "duration_s", "system/cpu"])
 def test_durations_are_not_compared_and_counted_as_such(name: str) -> None:
     assert compared({"metrics": {name: [(0, 1.0)]}}, {"metrics": {name: [(0, 2.0)]}})[("metric", name)] is None
@@ -80,6 +84,8 @@ def test_what_is_of_the_run_itself_is_the_same_by_rule() -> None:
         (f"tour-{ONE[:8]}", f"tour-{OTHER[:8]}"),
         (f"model_{ONE}", f"model_{OTHER}"),
         ("/tmp/tmpabcdefgh/data/x.csv", "/tmp/git_project_12/tmp12345678/data/x.csv"),
+        ("/tmp", "/tmp/git_project_12345678"),
+        ("/tmp/x.csv", "/tmp/git_project_12345678/x.csv"),
         ("2023-11-14T22:13:25+00:00", "2027-01-15T08:00:30+00:00"),
         ("1700000012.5", "1800000001"),
         ("model_20231114_221325.pt", "model_20270115_080030.pt"),
