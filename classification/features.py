@@ -19,12 +19,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from support.entry_point import FiniteRange
-from support.inputs import to_frame
-from support.kinds import Kind, decide, named
+from support.inputs import read_table
+from support.kinds import Kind, named
 from support.language import tr
-from support.names import pick_names
 from support.parameters import option
-from support.table import absolute, bad, dataset_source, open_table, short_name
+from support.table import absolute, bad, dataset_source, short_name
 from support.texts import shown
 
 ROWS_PER_CLASS = 3  # that the training part must keep: the SVM calibrates its probabilities on three folds
@@ -92,31 +91,19 @@ def load_split(
 
     The parameters are those of TABLE_OPTIONS. Raises click.BadParameter where the table or one of them does not fit.
     """
-    table = open_table(data)
-    dropped = pick_names("drop", drop, table.names)
-    [target] = pick_names("target", [target], table.names)
-    if target in dropped:
-        raise bad("drop", target, "is the target.")
-    decided = decide(table, kinds, missing_values, drop=dropped, asked=[target])
-    for note in table.notes:
-        click.echo(note, err=True)
-    others = {name: kind for name, kind in decided.items() if name != target}
-    learnt = {name: others[name] for kind in ("number", "category", "boolean") for name in _of_kind(others, kind)}
-    if not learnt:
-        raise bad("data", data, "has no column to learn from.")
-
-    rows = to_frame(table, learnt | {target: decided[target]})
+    rows, decided = read_table(data, target, drop, kinds, missing_values)
+    *columns, target = decided  # its full name
     rows[target] = y = _classes_of(rows[target], decided[target], test_size)
     classes = sorted(y.unique().tolist())
     train, test = train_test_split(rows, test_size=test_size, random_state=random_state, stratify=y)
     split = Split(
-        X_train=train[list(learnt)],
-        X_test=test[list(learnt)],
+        X_train=train[columns],
+        X_test=test[columns],
         y_train=train[target],
         y_test=test[target],
         classes=classes,
         positive=_positive_class(y, classes, positive),
-        kinds=learnt,
+        kinds={name: decided[name] for name in columns},
         target=target,
         source=absolute(data),
         train=_as_dataset(train, "train", target, data),
@@ -193,11 +180,6 @@ def _say(split: Split) -> None:
     always = "For comparison: always answering {label} has an accuracy of {share:.3f}."
     label = max(shares, key=lambda each: shares[each])
     click.echo(tr(always, label=str(label), share=shares[label]))
-
-
-def warn(text: str) -> None:
-    """Print a warning on stderr."""
-    click.echo(tr("Warning: {text}", text=text), err=True)
 
 
 def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pipeline:

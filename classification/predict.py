@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
 from mlflow.models.model import ModelInfo
 
 from evaluation import decide
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.parameters import option
-from support.scoring import Scored, check_output, log_scored, say_unseen, score_here, score_on_spark
-from support.table import bad
+from support.scoring import Scored, SparkScorer, check_output, load, say_unseen, score
 from support.texts import metric_names
 
 OPTIONS = [
@@ -35,22 +31,17 @@ OPTIONS = [
 
 
 @click.command(params=[*OPTIONS, LANGUAGE])
-def predict(model_uri: str, data: str, output: str, prediction_column: str, batch_size: int, engine: str) -> None:
+def predict(model_uri: str, data: str, output: str, prediction_column: str, **how: Any) -> None:
     """Write the class and the class probabilities of each new instance."""
-    check_output(output, engine)
+    check_output(output, how["engine"])
     predictor = load_predictor(model_uri)
     called = {"prediction": prediction_column}
 
-    with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+    with mlflow.start_run() as run:
         describe_run(run, "predict")
-        if engine == "spark":
-            found = score_on_spark(predictor, model_uri, data, output, called=called)
-        else:
-            file = Path(output).expanduser() if output else Path(folder) / "predictions.csv"
-            found = score_here(predictor, data, file, called=called, batch_size=batch_size)
-            mlflow.log_artifact(str(file))
-        log_scored(found, data, model_uri, predictor)
-        log_counts(found.counts)
+        found = score(predictor, model_uri, data, output, called=called, artifact="predictions.csv", **how)
+        names = dict(zip(metric_names(sorted(found.counts), "predicted_"), sorted(found.counts), strict=True))
+        mlflow.log_metrics({"instances": found.rows, **{name: found.counts[label] for name, label in names.items()}})
         say_predicted(found)
         click.echo(tr("Predictions: {where}", where=output or f"runs:/{run.info.run_id}/predictions.csv"))
         say_where_to_look()
@@ -77,41 +68,22 @@ class Predictor:
             return pd.DataFrame({"prediction": np.asarray(self.labels(X)).ravel()})
         probabilities = np.asarray(self.probabilities(X))
         metadata = self.info.metadata or {}
-        positive, threshold = metadata.get("positive"), metadata.get("threshold")
-        predicted = pd.Index(self.classes)[decide(probabilities, self.classes, positive, threshold)]
-        named = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in self.classes])
-        return pd.concat([pd.DataFrame({"prediction": predicted}), named], axis=1)
+        predicted = decide(probabilities, self.classes, metadata.get("positive"), metadata.get("threshold"))
+        added = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in self.classes])
+        added.insert(0, "prediction", pd.Index(self.classes)[predicted])
+        return added
 
 
 def load_predictor(model_uri: str) -> Predictor:
-    """The classifier behind a URI.
-
-    Raises click.BadParameter where there is none, or where it says nothing on the columns that it needs.
-    """
-    try:
-        info = mlflow.models.get_model_info(model_uri)
-        if info.signature is None or not info.signature.inputs.has_input_names():
-            raise bad("model_uri", model_uri, "has no signature with column names: log it with one.")
-        sklearn = "sklearn" in info.flavors
-        model = mlflow.sklearn.load_model(model_uri) if sklearn else mlflow.pyfunc.load_model(model_uri)
-    except (MlflowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise bad("model_uri", model_uri, f"cannot be loaded: {reason}") from None
-
-    if sklearn and hasattr(model, "predict_proba"):
+    """The classifier behind a URI. Raises click.BadParameter as `support.scoring.load` does."""
+    info, model = load(model_uri)
+    if "sklearn" in info.flavors and hasattr(model, "predict_proba"):
         return Predictor(info, model.predict_proba, model.predict, list(model.classes_))
     classes, schema = (info.metadata or {}).get("classes"), info.signature.params
     if classes and schema and "predict_method" in [param.name for param in schema.params]:
         method = {"predict_method": "predict_proba"}
         return Predictor(info, lambda X: model.predict(X, params=method), model.predict, classes)
     return Predictor(info, None, model.predict, [])
-
-
-def log_counts(counts: Counter[str]) -> None:
-    """Log to the active run how many instances there are, and how many of each class."""
-    labels = sorted(counts)
-    names = dict(zip(metric_names(labels, "predicted_"), labels, strict=True))
-    mlflow.log_metrics({"instances": counts.total(), **{name: counts[label] for name, label in names.items()}})
 
 
 def say_predicted(found: Scored) -> None:
@@ -121,11 +93,13 @@ def say_predicted(found: Scored) -> None:
         first = first.iloc[:, :1].assign(probability=first.iloc[:, 1:].max(axis=1))
     click.echo(first.to_string())
     say_unseen(found)
-    counts = sorted(found.counts.items())
     one = "{label} {times:,} ({share:.1%})"
+    counts = sorted(found.counts.items())
     shares = ", ".join(tr(one, label=label, times=times, share=times / found.rows) for label, times in counts)
     click.echo(tr("{rows:,} instances: {shares}", rows=found.rows, shares=shares))
 
+
+set_model(SparkScorer(load_predictor))  # with engine=spark, MLflow runs this file in each worker
 
 if __name__ == "__main__":
     run_command(predict)

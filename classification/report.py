@@ -19,9 +19,9 @@ from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocC
 from sklearn.tree import DecisionTreeClassifier
 
 from evaluation import Result, scores
-from features import Split, warn, with_preprocessing
+from features import Split, with_preprocessing
 from support.bootstrap import METRICS
-from support.language import decimal, tr
+from support.language import decimal, tr, warn
 from support.style import COLORS, DASHES, contrast, in_language
 from support.texts import in_markdown, on_picture, shown
 

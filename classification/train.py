@@ -10,10 +10,10 @@ import mlflow
 
 from classifiers import CLASSIFIERS, build
 from evaluation import THRESHOLD, fit_and_evaluate
-from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
+from features import TABLE_OPTIONS, load_split, with_preprocessing
 from report import cautions
 from support.entry_point import describe_run, run_command, say_where_to_look
-from support.language import LANGUAGE, tr
+from support.language import LANGUAGE, tr, warn
 from support.parameters import option
 from support.table import bad
 from support.texts import in_markdown

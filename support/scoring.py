@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 import mlflow
 import pandas as pd
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from threadpoolctl import threadpool_limits
 
 from support.inputs import absent_notes, kinds_of, model_inputs, unseen
-from support.language import tr
+from support.language import tr, warn
 from support.names import free_names
 from support.server_errors import note_models_used
 from support.table import bad, dataset_source, open_table, short_name
@@ -52,6 +55,50 @@ class Scored:
     unseen: dict[str, Counter[str]]
     sums: dict[str, int]
     digest: str
+
+
+def load(model_uri: str) -> tuple[ModelInfo, Any]:
+    """What MLflow knows of a model, and the model itself: that of scikit-learn where it is one.
+
+    Raises click.BadParameter where it cannot be loaded, or says nothing on the columns that it needs.
+    """
+    try:
+        info = mlflow.models.get_model_info(model_uri)
+        if info.signature is None or not info.signature.inputs.has_input_names():
+            raise bad("model_uri", model_uri, "has no signature with column names: log it with one.")
+        flavor: Any = mlflow.sklearn if "sklearn" in info.flavors else mlflow.pyfunc
+        return info, flavor.load_model(model_uri)
+    except (MlflowException, OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise bad("model_uri", model_uri, f"cannot be loaded: {reason}") from None
+
+
+def score(
+    model: Model,
+    model_uri: str,
+    data: str,
+    output: str,
+    *,
+    engine: str,
+    batch_size: int,
+    called: Mapping[str, str],
+    artifact: str,
+    sums: tuple[str, ...] = (),
+) -> Scored:
+    """Score a table, and log it, the model and, but on Spark, what was written to the active run.
+
+    engine: `local`, as `score_here`, or `spark`, as `score_on_spark`.
+    output: where to write; `artifact`: the name of what is logged where it is empty.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if engine == "spark":
+            found = score_on_spark(model, model_uri, data, output, called=called, sums=sums)
+        else:
+            file = Path(output).expanduser() if output else Path(folder) / artifact
+            found = score_here(model, data, file, called=called, batch_size=batch_size, sums=sums)
+            mlflow.log_artifact(str(file))
+    log_scored(found, data, model_uri, model)
+    return found
 
 
 def score_here(
@@ -122,6 +169,28 @@ def score_on_spark(
     return Scored(rows, first.drop(columns=[*sums]), counts, strange, totals, digest)
 
 
+class SparkScorer(PythonModel):
+    """A logged model in a worker of Spark: from rows as people write them to what the model adds to them.
+
+    load: from where the model lies to the model. A `predict.py` gives MLflow one of these by `set_model`, and MLflow
+    runs that file in the worker ("models from code").
+    """
+
+    def __init__(self, load: Callable[[str], Model]) -> None:
+        self.load = load
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self.model = self.load(context.artifacts["model"])
+        self.schema = self.model.info.signature.inputs
+        self.kinds = kinds_of(self.model.info.metadata, self.schema)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        added = self.model.add(model_inputs(model_input, self.schema, self.kinds))
+        return added.set_axis(context.model_config["columns"], axis=1)  # the table may have columns of our names
+
+
 def names_of(added: Iterable[str], called: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
     """What to call the columns that we add; prints where the table has a column of the name already."""
     wanted = {name: called.get(name, name) for name in added}
@@ -153,4 +222,4 @@ def say_unseen(found: Scored) -> None:
     for name, values in found.unseen.items():
         listed = ", ".join(f"{value!r} ({times})" for value, times in values.most_common(5))
         text = tr("column {name!r} holds categories that the model has not seen: {listed}.", name=name, listed=listed)
-        click.echo(tr("Warning: {text}", text=text), err=True)
+        warn(text)

@@ -49,7 +49,6 @@ FRENCH = {
     # classification/evaluation.py
     "Try class_weight=balanced.": "Essayez class_weight=balanced.",
     "Try class_weight=balanced or threshold=f1.": "Essayez class_weight=balanced ou threshold=f1.",
-    "{names}: class {label} is never predicted.": "{names} : la classe {label} n’est jamais prédite.",
     "{names}: no row of class {label} is found, its recall is 0.": (
         "{names} : aucune ligne de classe {label} n’est trouvée, son rappel est nul."
     ),

@@ -284,12 +284,12 @@ def score(
     kinds: Mapping[str, Kind] | None = None,
     sums: tuple[str, ...] = (),
 ) -> tuple[int, Counter[str], dict[str, Counter[str]], dict[str, int], str]:
-    """Score a table in Spark's workers with `scorer.py`, and write its rows and the scorer's columns beside them.
+    """Score a table in Spark's workers with `predict.py`, and write its rows and the scorer's columns beside them.
 
     Returns rows, counts, unseen, sums and digest, as in `scoring.Scored`; the digest is one for any order of the rows.
 
     example: what the scorer gives for a few rows, under names that the table does not have (`free_names`). The scorer
-    gives its columns these names: `added.set_axis(context.model_config["columns"], axis=1)`.
+    (`support.scoring.SparkScorer`) gives its columns these names.
     inputs: the columns that the model takes; those that the frame lacks are optional.
     known: the categories that the model saw, by column.
     output: a path or a table of the catalog that does not exist yet; CSV where it ends in .csv, else Parquet.
@@ -383,7 +383,7 @@ def _scorer(spark: SparkSession, folder: str, model_uri: str, example: pd.DataFr
     fields = [StructField(str(name), types.get(kind.kind, StringType())) for name, kind in example.dtypes.items()]
     mlflow.pyfunc.save_model(
         folder,
-        python_model=str(FOLDER / "scorer.py"),
+        python_model=str(FOLDER / "predict.py"),
         artifacts={"model": model_uri},
         code_paths=[*map(str, sorted(FOLDER.glob("*.py"))), str(FOLDER / "support")],
         model_config={"columns": [str(name) for name in example.columns]},

@@ -9,10 +9,10 @@ import mlflow
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from evaluation import fit_and_evaluate
-from features import TABLE_OPTIONS, load_split, warn, with_preprocessing
+from features import TABLE_OPTIONS, load_split, with_preprocessing
 from report import cautions
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
-from support.language import LANGUAGE, tr
+from support.language import LANGUAGE, tr, warn
 from support.parameters import option
 from tracking import log_result
 

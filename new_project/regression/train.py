@@ -19,15 +19,14 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
-from features import TABLE_OPTIONS, warn, with_preprocessing
+from features import TABLE_OPTIONS, with_preprocessing
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
-from support.inputs import to_frame
-from support.kinds import Kind, decide, to_metadata
-from support.language import LANGUAGE, tr
-from support.names import pick_names
+from support.inputs import read_table
+from support.kinds import Kind, to_metadata
+from support.language import LANGUAGE, tr, warn
 from support.parameters import option
 from support.style import COLORS, in_language
-from support.table import bad, dataset_source, open_table, short_name
+from support.table import bad, dataset_source, short_name
 from support.texts import on_picture
 
 OPTIONS = [
@@ -84,21 +83,10 @@ def load_split(
 
     The parameters are those of OPTIONS. Raises click.BadParameter where the table or the target does not allow it.
     """
-    table = open_table(data)
-    dropped = pick_names("drop", drop, table.names)
-    [target] = pick_names("target", [target], table.names)
-    if target in dropped:
-        raise bad("drop", target, "is the target.")
-    decided = decide(table, kinds, missing_values, drop=dropped, asked=[target])
-    for note in table.notes:
-        click.echo(note, err=True)
-    learnt = {name: kind for name, kind in decided.items() if kind.learnable and name != target}
-    if not learnt:
-        raise bad("data", data, "has no column to learn from.")
-    if decided[target].kind != "number":
+    frame, learnt = read_table(data, target, drop, kinds, missing_values)
+    *_, target = learnt  # its full name
+    if learnt.pop(target).kind != "number":
         raise bad("target", target, "does not hold numbers.")
-
-    frame = to_frame(table, learnt | {target: decided[target]})
     y = frame.pop(target)
     if y.isna().any():
         raise bad("target", target, f"has {int(y.isna().sum())} missing values: every row needs a number.")

@@ -15,13 +15,40 @@ import pyarrow.compute as pc
 
 from support.evidence import MISSING
 from support.exact import BY_KIND, converted, to_float32
-from support.kinds import Evidence, Kind, from_metadata
-from support.names import find_name
-from support.table import OpenedTable, bad
+from support.kinds import Evidence, Kind, decide, from_metadata
+from support.names import find_name, pick_names
+from support.table import OpenedTable, bad, open_table
 from support.written import as_text, quick_numbers, to_floats
 
 NUMBERS = ("double", "float")
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def read_table(
+    data: str, target: str, drop: str, kinds: str, missing_values: str
+) -> tuple[pd.DataFrame, dict[str, Kind]]:
+    """A whole table as something to learn from, and what its columns are; what is left out or guessed is said.
+
+    The parameters are those of these names. The columns are those that can be learnt from, numbers, then categories,
+    then true and false, and last the target.
+
+    Raises click.BadParameter where the table or a parameter does not fit.
+    """
+    table = open_table(data)
+    dropped = pick_names("drop", drop, table.names)
+    [target] = pick_names("target", [target], table.names)
+    if target in dropped:
+        raise bad("drop", target, "is the target.")
+    decided = decide(table, kinds, missing_values, drop=dropped, asked=[target])
+    for note in table.notes:
+        click.echo(note, err=True)
+    of_target = {target: decided.pop(target)}
+    learnt: dict[str, Kind] = {}
+    for wanted in ("number", "category", "boolean"):
+        learnt |= {name: kind for name, kind in decided.items() if kind.kind == wanted}
+    if not learnt:
+        raise bad("data", data, "has no column to learn from.")
+    return to_frame(table, learnt | of_target), learnt | of_target
 
 
 def to_frame(table: OpenedTable, kinds: Mapping[str, Kind]) -> pd.DataFrame:

@@ -41,6 +41,11 @@ LANGUAGE = click.Option(
 )
 
 
+def warn(text: str) -> None:
+    """Print a warning, in the language of the run, on stderr."""
+    click.echo(tr("Warning: {text}", text=text), err=True)
+
+
 def decimal(text: str) -> str:
     """A number as a library writes it, with the decimal mark of the language."""
     return text.replace(".", ",") if _french else text

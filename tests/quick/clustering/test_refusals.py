@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 fit = module("clustering", "fit").fit
 sweep = module("clustering", "sweep").sweep
-segment_model = module("clustering", "segment_model")
+predict = module("clustering", "predict")
 
 
 def table(rows: int = 40, **changed: list) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def model(fitted: Callable[..., tuple[Any, Any]], tmp_path: Path) -> Callable[..
             pip_requirements=[],
             skops_trusted_types=["numpy.dtype"],
         )
-        return segment_model.SegmentModel(path)
+        return predict.SegmentModel(path)
 
     return model
 
@@ -164,6 +164,6 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     other = LogisticRegression().fit(rows, rows["tenure"] > 4)
     mlflow.sklearn.save_model(other, tmp_path / "model", input_example=rows, pip_requirements=[])
     with pytest.raises(click.BadParameter, match="is not a Pipeline that ends in K-Means"):
-        segment_model.SegmentModel(str(tmp_path / "model"))
+        predict.SegmentModel(str(tmp_path / "model"))
     with pytest.raises(click.BadParameter, match="'/nowhere' cannot be loaded: "):
-        segment_model.SegmentModel("/nowhere")
+        predict.SegmentModel("/nowhere")
