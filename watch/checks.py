@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, chi2_contingency, ncx2
 
-from measures import FEW_VALUES
+from measures import FEW_VALUES, plain
 from reference import Reference, Served
 from truth import Answered
 
@@ -44,7 +44,7 @@ def broken_features(served: Served, reference: Reference, X: pd.DataFrame, times
     """
     found: dict[str, str] = {}
     for when, member in weeks_of(times, FEW_ROWS):
-        for name in served.columns:
+        for name in filter(served.kind, served.columns):
             if name not in found and (why := _broken(served.kind(name), reference.X[name], X.loc[member, name])):
                 found[name] = f"column {name!r} in {when}: {why}"
     return list(found.values()) or broken_links(served, reference, X, times)
@@ -56,7 +56,8 @@ def broken_links(served: Served, reference: Reference, X: pd.DataFrame, times: p
     Numbers in quarters, the ten commonest categories. Chi-squared of independence, where its power (Cohen, Statistical
     Power Analysis, 1988) is such that a link as in training shows in all but SURE of such windows.
     """
-    codes = {name: _coded(served.kind(name), reference.X[name], X[name]) for name in served.columns}
+    compared = filter(served.kind, served.columns)
+    codes = {name: _coded(served.kind(name), reference.X[name], X[name]) for name in compared}
     found: dict[str, str] = {}
     for name, (old, new) in codes.items():
         links = {other: _dependence(old, codes[other][0])[0] / len(old) for other in codes if other != name}
@@ -109,10 +110,10 @@ def _broken(kind: str, old: pd.Series, new: pd.Series) -> str:
         return f"{far:.0%} are far from those of training, {low:.4g} to {high:.4g}" if far > UNSEEN else ""
     shares = old.value_counts(normalize=True)
     strange = new[~new.isin(shares.index)].value_counts()
-    if strange.sum() / len(new) > UNSEEN:
-        return f"{strange.index[0]!r} in {strange.iloc[0] / len(new):.0%} of the rows, and never in training"
+    if strange.sum() / len(new) > UNSEEN + (old.value_counts() == 1).sum() / len(old):  # as many are always new
+        return f"{plain(strange.index[0])!r} in {strange.iloc[0] / len(new):.0%} of the rows, and never in training"
     gone = shares[(shares * len(new) >= GONE) & ~shares.index.isin(new.unique())]
-    return f"{gone.index[0]!r} has disappeared, {gone.iloc[0]:.0%} in training" if len(gone) else ""
+    return f"{plain(gone.index[0])!r} has disappeared, {gone.iloc[0]:.0%} in training" if len(gone) else ""
 
 
 def _size(values: pd.Series) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,15 +14,16 @@ from once import alone
 from origin import run_project
 from records import read_records, window_of
 from reference import CHAMPION, find_served
-from retrain import Settings, conclude_with, deploy
+from retrain import active_run, conclude_with, deploy
 from support.entry_point import describe_run, run_command, say_where_to_look
+from support.table import bad
 from truth import LABEL_OPTIONS, answered, difference, target_of, with_truth
 
 PREVIOUS = "previous"
 KEPT, ROLLED_BACK, WAIT, NOTHING = "kept", "rolled back", "undecided", "nothing to do"
 
 
-def conclude_canary(settings: Settings) -> tuple[str, str]:
+def conclude_canary(settings: Any) -> tuple[str, str]:
     """Compare the champion with the one before on what each answered since it was promoted; returns what and why.
 
     Rolls back where the champion is worse and chance does not explain it, at 95 %. Otherwise it gets all requests, once
@@ -33,7 +35,10 @@ def conclude_canary(settings: Settings) -> tuple[str, str]:
     if PREVIOUS not in client.get_registered_model(name).aliases or "canary_concluded" in tags:
         return conclude_with(NOTHING, f"version {number} of {name} is no canary any more.")
     before = find_served(name, PREVIOUS)
-    rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    window = window_of(settings.window, settings.until)
+    rows = read_records(settings.record, settings.endpoint, name, *window)
+    if not rows["version"].str.isdecimal().any():
+        raise bad("record", settings.record, "does not say which version answered: end the canary by hand.")
     rows = with_truth(rows, settings.labels, target_of(served, settings.target, rows))
     rows = rows[rows["truth"].notna()]
     since = rows.loc[rows["version"] == number, "time"].min()  # the canary's first answer: both get requests from there
@@ -42,11 +47,14 @@ def conclude_canary(settings: Settings) -> tuple[str, str]:
         for each in (served, before)
     ]
     if min(map(len, sides)) < settings.min_rows:
-        counted = f"{len(sides[0]):,} labelled rows of version {number}, {len(sides[1]):,} of the one before"
+        counted = (
+            f"{len(sides[0]):,} labelled rows of version {number}, and {len(sides[1]):,} of the one before since then"
+        )
         return conclude_with(WAIT, f"{counted}; min_rows={settings.min_rows}: wait for labels.")
-    active = mlflow.active_run()
-    with alone(name, active.info.run_id if active else ""):
+    with alone(name, active_run().info.run_id):
         new, old = (answered(each, part) for each, part in zip((served, before), sides, strict=True))
+        if lacking := new.lacking or old.lacking:
+            return conclude_with(WAIT, f"{lacking} in the labelled rows of a version: wait for labels.")
         metric = settings.metric or ("roc_auc" if new.probabilities is not None else "accuracy")
         value, low, high = difference(new, old, metric)
         mlflow.log_metrics({"difference": value, "difference_low": low, "difference_high": high})
@@ -56,7 +64,7 @@ def conclude_canary(settings: Settings) -> tuple[str, str]:
             run_project(settings.registry_deploy, "rollback", where, "rollback")
             return conclude_with(ROLLED_BACK, f"version {number} of {name}: {told}.")
         deploy(settings, number, 100)
-        client.set_model_version_tag(name, number, "canary_concluded", f"{pd.Timestamp.now('UTC').isoformat()}")
+        client.set_model_version_tag(name, number, "canary_concluded", pd.Timestamp.now("UTC").isoformat())
         return conclude_with(KEPT, f"version {number} of {name} gets all requests: {told}.")
 
 
@@ -70,7 +78,7 @@ def conclude(**options: Any) -> None:
     """Keep a canary or roll it back."""
     with mlflow.start_run() as run:
         describe_run(run, "conclude")
-        decision, why = conclude_canary(Settings(**options))
+        decision, why = conclude_canary(SimpleNamespace(**options))
         click.echo(f"{decision.capitalize()}: {why}")
         say_where_to_look()
     if decision == WAIT:

@@ -9,8 +9,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 
-from drift import pick_version
-from records import read_records, window_of
+from records import pick_version, read_records, window_of
 from reference import Served, find_served
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.style import COLORS
@@ -21,14 +20,16 @@ def by_week(served: Served, rows: pd.DataFrame, every: str = "W") -> pd.DataFram
     """For each week: the rows, how many are labelled, and each metric with its 95 % interval (`_low`, `_high`).
 
     rows: of `with_truth`, answered by this version. every: W, weeks that begin on Monday in UTC, or M, months.
-    With few labels, a week has no metrics.
+    Where labels are too few, a week has no metrics; `lacking` says what of.
     """
     weeks = rows["time"].dt.tz_localize(None).dt.to_period(every).dt.start_time
     told = []
     for week, part in rows.groupby(weeks):
         known = part[part["truth"].notna()].reset_index(drop=True)
         line: dict[str, Any] = {"period": f"{week:%Y-%m-%d}", "rows": len(part), "labelled": len(known) / len(part)}
-        if len(known) and (given := answered(served, known)).enough:
+        given = answered(served, known) if len(known) else None
+        line["lacking"] = given.lacking if given else "no labels"
+        if given and not given.lacking:
             for name, (value, low, high) in given.metrics().items():
                 line |= {name: value, f"{name}_low": low, f"{name}_high": high}
         told.append(line)
@@ -36,33 +37,31 @@ def by_week(served: Served, rows: pd.DataFrame, every: str = "W") -> pd.DataFram
 
 
 def main_metric(table: pd.DataFrame) -> str:
-    """The metric that is printed and drawn: roc_auc, or accuracy where there are no probabilities."""
-    return "roc_auc" if "roc_auc" in table else FROM_ANSWERS[0]
+    """The metric that is printed and drawn: roc_auc, or accuracy where there are no probabilities; else empty."""
+    return next((name for name in ("roc_auc", FROM_ANSWERS[0]) if name in table), "")
 
 
 def shown(table: pd.DataFrame) -> str:
     """The table as it is printed."""
     metric, lines = main_metric(table), table[["period", "rows"]].copy()
     lines["labelled"] = table["labelled"].map("{:.0%}".format)
-    if metric in table:
-        values = table[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False, name=None)
-        lines[metric] = [
-            "too few labels" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-            for value, low, high in values
-        ]
+    lines[metric or "metrics"] = [
+        line["lacking"] or f"{line[metric]:.3f} [{line[metric + '_low']:.3f}, {line[metric + '_high']:.3f}]"
+        for line in table.to_dict("records")
+    ]
     return lines.to_string(index=False)
 
 
 def log_labels(served: Served, table: pd.DataFrame) -> None:
     """Log the weeks to the active run: as a table, a picture, and metrics with the week as step, tied to the model."""
     mlflow.log_text(table.to_csv(index=False), "labels.csv")
-    for step, line in enumerate(table.drop(columns="period").to_dict("records")):
+    for step, line in enumerate(table.drop(columns=["period", "lacking"]).to_dict("records")):
         mlflow.log_metrics(
             {str(key): value for key, value in line.items() if pd.notna(value)}, step, model_id=served.info.model_id
         )
     mlflow.set_tags({"registered_model": served.version.name, "version": str(served.version.version)})
     metric = main_metric(table)
-    if metric not in table:
+    if not metric:
         return
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
@@ -78,8 +77,8 @@ def log_labels(served: Served, table: pd.DataFrame) -> None:
 @click.option("--version", default="", help="Whose rows are judged; default: the one with the most in the window.")
 def labels(record: str, endpoint: str, labels: str, name: str, version: str, target: str, **options: Any) -> None:
     """Judge the answers of a window by true answers that arrived later."""
-    rows = pick_version(read_records(record, endpoint, *window_of(options["window"], options["until"])), version)
-    served = find_served(name, version or rows["version"][0])
+    rows = pick_version(read_records(record, endpoint, name, *window_of(options["window"], options["until"])), version)
+    served = find_served(name, rows["version"][0])
     with mlflow.start_run() as run:
         describe_run(run, "labels")
         rows = with_truth(rows, labels, target_of(served, target, rows))

@@ -30,6 +30,7 @@ class Compared:
     reference, window: what is shown of each side: a mean, a rate, or the share of the category that changed most.
     p_value: NaN where there are too few rows. adjusted: after the correction for all tests.
     psi: the population stability index, NaN where it does not apply. It is a size, and has no p-value.
+    values: of the window, that were compared.
     """
 
     column: str
@@ -38,6 +39,7 @@ class Compared:
     window: str
     p_value: float
     psi: float = np.nan
+    values: int = 0
     adjusted: float = np.nan
     verdict: str = UNDECIDED
 
@@ -55,11 +57,20 @@ def compare(name: str, kind: str, reference: pd.Series, window: pd.Series) -> li
         found.append(_rate(f"{name} missing", reference.isna(), window.isna()))
     old, new = reference.dropna(), window.dropna()
     as_numbers = kind == "number" and old.nunique() > FEW_VALUES
-    if not as_numbers and (strange := ~new.isin(old.unique())).any():
-        found.append(_rate(f"{name} unseen", pd.Series(False, index=old.index), strange))
+    if not as_numbers:
+        old, new = old.map(plain), new.map(plain)
+        if (strange := ~new.isin(old.unique())).any():
+            single = old.map(old.value_counts()) == 1  # unseen in all other rows: with many values, some always are
+            found.append(_rate(f"{name} unseen", single, strange))
     if min(len(old), len(new)) < FEW_ROWS:
         return [Compared(name, "none", f"{len(old):,} values", f"{len(new):,} values", np.nan), *found]
     return [_numbers(name, old, new) if as_numbers else _categories(name, old, new), *found]
+
+
+def plain(label: object) -> str:
+    """A category or class as text that is the same in CSV, JSON and Parquet: 1.0 is 1, True is true."""
+    text = str(label).strip()
+    return text.lower() if text.lower() in ("true", "false") else text.removesuffix(".0")
 
 
 def _numbers(name: str, old: pd.Series, new: pd.Series) -> Compared:
@@ -68,43 +79,39 @@ def _numbers(name: str, old: pd.Series, new: pd.Series) -> Compared:
     p_value = float(ks_2samp(one, other, method="asymp").pvalue)
     edges = np.unique(np.quantile(one, np.linspace(0, 1, BINS + 1)[1:-1]))
     binned = [np.bincount(np.searchsorted(edges, each), minlength=len(edges) + 1) for each in (one, other)]
-    means = [f"mean {each.mean():.4g}" for each in (one, other)]
-    return Compared(name, "Kolmogorov-Smirnov", means[0], means[1], p_value, stability_index(*binned))
+    with np.errstate(over="ignore"):
+        means = [f"mean {each.mean():.4g}" for each in (one, other)]
+    return Compared(name, "Kolmogorov-Smirnov", means[0], means[1], p_value, stability_index(*binned), len(new))
 
 
 def _categories(name: str, old: pd.Series, new: pd.Series) -> Compared:
     """Chi-squared over categories, those with few expected rows merged; two categories with few rows: Fisher."""
-    old, new = (each.map("{:g}".format if pd.api.types.is_float_dtype(each) else str) for each in (old, new))
     counts = pd.DataFrame({"old": old.value_counts(), "new": new.value_counts()}).fillna(0)
     table = merged(counts.to_numpy().T)
-    if table.shape[1] < 2:
-        p_value, test = 1.0, "chi-squared"
-    elif table.shape[1] == 2 and _smallest_expected(table) < EXPECTED:
+    p_value, test = 1.0, "chi-squared"
+    if table.shape[1] == 2 and _smallest_expected(table) < EXPECTED:
         p_value, test = float(fisher_exact(table).pvalue), "Fisher"
-    else:
-        p_value, test = float(chi2_contingency(table, correction=False).pvalue), "chi-squared"
+    elif table.shape[1] > 1:
+        p_value = float(chi2_contingency(table, correction=False).pvalue)
     shares = counts / counts.sum()
     moved = str((shares["new"] - shares["old"]).abs().idxmax())
     told = [f"{moved} {shares[side][moved]:.1%}" for side in ("old", "new")]
-    return Compared(
-        name, test, told[0], told[1], p_value, stability_index(counts["old"].to_numpy(), counts["new"].to_numpy())
-    )
+    size = stability_index(counts["old"].to_numpy(), counts["new"].to_numpy())
+    return Compared(name, test, told[0], told[1], p_value, size, len(new))
 
 
 def _rate(name: str, old: pd.Series, new: pd.Series) -> Compared:
     """Fisher's exact test of a rate. old, new: whether it holds (rows,)."""
     table = [[int(each.sum()), int((~each).sum())] for each in (old.astype(bool), new.astype(bool))]
     told = [f"{each.mean() if len(each) else 0:.1%}" for each in (old, new)]
-    return Compared(name, "Fisher", told[0], told[1], float(fisher_exact(table).pvalue))
+    return Compared(name, "Fisher", told[0], told[1], float(fisher_exact(table).pvalue), values=len(new))
 
 
 def merged(table: np.ndarray) -> np.ndarray:
     """A table of counts (2, categories) whose rarest columns are added up until each expects EXPECTED rows."""
-    order = np.argsort(table.sum(axis=0))
-    table = table[:, order]
+    table = table[:, np.argsort(table.sum(axis=0))]
     while table.shape[1] > 2 and _smallest_expected(table) < EXPECTED:
-        first = table[:, :2].sum(axis=1, keepdims=True)
-        table = np.concatenate([first, table[:, 2:]], axis=1)
+        table = np.concatenate([table[:, :2].sum(axis=1, keepdims=True), table[:, 2:]], axis=1)
         table = table[:, np.argsort(table.sum(axis=0), kind="stable")]
     return table
 
@@ -119,23 +126,23 @@ def stability_index(old: np.ndarray, new: np.ndarray) -> float:
     return float(((other - one) * np.log(other / one)).sum())
 
 
-def judge(found: Iterable[Compared], alpha: float) -> list[Compared]:
+def judge(found: Iterable[Compared], alpha: float, min_rows: int = 0) -> list[Compared]:
     """Correct for the number of tests, and give each its verdict; the surest difference first.
 
     alpha: of windows in which nothing has changed, the share in which any test may say otherwise.
+    min_rows: fewer values are never called no drift.
     """
     all_ = list(found)
     decided = [each for each in all_ if np.isfinite(each.p_value)]
     adjusted = false_discovery_control([each.p_value for each in decided]) if decided else []
-    judged = [
-        replace(each, adjusted=float(value), verdict=DRIFT if value <= alpha else NONE)
-        for each, value in zip(decided, adjusted, strict=True)
-    ]
+    judged = []
+    for each, value in zip(decided, adjusted, strict=True):
+        verdict = DRIFT if value <= alpha else NONE if each.values >= min_rows else UNDECIDED
+        judged.append(replace(each, adjusted=float(value), verdict=verdict))
     return sorted(judged, key=lambda each: each.p_value) + [each for each in all_ if not np.isfinite(each.p_value)]
 
 
-def verdict_of(judged: Iterable[Compared], rows: int, min_rows: int) -> str:
-    """Drift where any test says so; otherwise none, or undecided where the window has too few rows to tell."""
-    if any(each.verdict == DRIFT for each in judged):
-        return DRIFT
-    return UNDECIDED if rows < min_rows else NONE
+def verdict_of(judged: Iterable[Compared]) -> str:
+    """Drift where any test says so; otherwise none, or undecided where no test had values enough to tell."""
+    verdicts = {each.verdict for each in judged}
+    return next((verdict for verdict in (DRIFT, NONE) if verdict in verdicts), UNDECIDED)

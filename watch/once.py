@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 LOCK = "retraining_"
-LOCK_HOURS = 24.0  # a lock older than that was left by a process that died
+LOCK_HOURS = 24.0  # a run that has been running for longer has died
 WAIT = 10.0  # seconds that two which began together take at most to see who is first
 
 
@@ -25,23 +24,22 @@ WAIT = 10.0  # seconds that two which began together take at most to see who is 
 def alone(name: str, run_id: str) -> Iterator[None]:
     """Let one process at a time retrain a registered model, on any machine.
 
-    As the gate's lock in registry_deploy: each writes a tag of its own and then reads all. Who reads no other has the
-    lock; of several that began together the one with the lowest key waits, and the others give up. A lock whose run
-    has ended, or that is older than LOCK_HOURS, does not count.
+    As the gate's lock in registry_deploy: each writes a tag of its own, with its run, and then reads all. Who reads no
+    other has the lock; of several that began together the one with the lowest key waits, and the others give up. A lock
+    whose run has ended, or has been running for LOCK_HOURS, does not count.
 
     Raises click.ClickException where another process is at it: nothing has been done.
     """
     client, key = MlflowClient(), f"{LOCK}{uuid.uuid4().hex}"
-    client.set_registered_model_tag(name, key, json.dumps({"run": run_id, "at": time.time()}))
+    client.set_registered_model_tag(name, key, run_id)
     try:
         deadline = time.monotonic() + WAIT
         while others := _others(name, key):
-            if key > min(others) or time.monotonic() > deadline:
-                first = min(others)
+            first = min(others)
+            if key > first or time.monotonic() > deadline:
                 free = f"if it has died, delete the tag {first} of the registered model"
-                raise click.ClickException(
-                    f"{name} is being retrained already, in run {others[first]}: nothing was done ({free})."
-                )
+                told = f"{name} is being retrained already, in run {others[first]}: nothing was done ({free})."
+                raise click.ClickException(told)
             time.sleep(0.2)
         yield
     finally:
@@ -51,15 +49,14 @@ def alone(name: str, run_id: str) -> Iterator[None]:
 def _others(name: str, own: str) -> dict[str, str]:
     """The runs of the other retrainings that are under way, by the key of their lock."""
     client, found = MlflowClient(), {}
-    for key, value in client.get_registered_model(name).tags.items():
+    for key, run_id in client.get_registered_model(name).tags.items():
         if key.startswith(LOCK) and key != own:
-            lock = json.loads(value)
             try:
-                running = client.get_run(lock["run"]).info.status in ("RUNNING", "SCHEDULED")
-            except MlflowException:
-                running = False
-            if running and time.time() - lock["at"] < LOCK_HOURS * 3600:
-                found[key] = lock["run"]
+                info = client.get_run(run_id).info
+            except MlflowException:  # it was deleted, or this is no lock
+                continue
+            if info.status == "RUNNING" and time.time() - info.start_time / 1000 < LOCK_HOURS * 3600:
+                found[key] = run_id
     return found
 
 
@@ -71,7 +68,6 @@ def key_of(name: str, rows: pd.DataFrame) -> str:
 
 def decided(key: str) -> Run | None:
     """The run that has decided on the same rows already; None where there is none."""
-    found = mlflow.search_runs(
-        search_all_experiments=True, filter_string=f"tags.retrain_key = '{key}'", output_format="list"
-    )
+    filter_string = f"tags.retrain_key = '{key}'"
+    found = mlflow.search_runs(search_all_experiments=True, filter_string=filter_string, output_format="list")
     return next((run for run in found if "decision" in run.data.tags), None)

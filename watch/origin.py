@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 import mlflow
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.projects.utils import load_project
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
@@ -54,11 +54,15 @@ class Origin:
     model_run: str = ""
 
     @property
+    def project(self) -> str:
+        """The repository and the folder in it."""
+        return f"{self.repo}#{self.folder}" if self.folder else self.repo
+
+    @property
     def line(self) -> str:
         """The project and what pins it, in one line."""
-        project = f"{self.repo}#{self.folder}" if self.folder else self.repo
         at = f"at {self.commit[:12]}" if self.commit else "as its files are now: no Git commit is recorded"
-        return f"{project} -e {self.entry_point}, {at}"
+        return f"{self.project} -e {self.entry_point}, {at}"
 
 
 def origin_of(served: Served) -> Origin:
@@ -66,9 +70,9 @@ def origin_of(served: Served) -> Origin:
 
     Raises click.ClickException where no `mlflow run` made it, or the project's folder is gone.
     """
-    client, run = MlflowClient(), served.run
+    run, above = served.run, ""
     while MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags and MLFLOW_PARENT_RUN_ID in run.data.tags:
-        run = client.get_run(run.data.tags[MLFLOW_PARENT_RUN_ID])
+        run, above = MlflowClient().get_run(run.data.tags[MLFLOW_PARENT_RUN_ID]), str(served.run.info.run_name)
     tags = run.data.tags
     if MLFLOW_PROJECT_ENTRY_POINT not in tags:
         raise click.ClickException(f"{served.uri} was not made by `mlflow run`: its training cannot be run again.")
@@ -77,14 +81,11 @@ def origin_of(served: Served) -> Origin:
     if not _is_remote(repo):
         if not Path(repo).exists():
             raise click.ClickException(f"The project of {served.uri} lay in {repo}, which is gone.")
-        top = _git("-C", repo, "rev-parse", "--show-toplevel") if commit else ""
+        top = _git("-C", repo, "rev-parse", "--show-toplevel")[0] if commit else ""
         if top:
             folder = (Path(repo) / folder).resolve().relative_to(Path(top).resolve()).as_posix().strip(".")
-        repo = top or repo
-        commit = commit if top else ""
-    given = {name: " ".join(shlex.split(value)) for name, value in run.data.params.items()}
-    below = str(served.run.info.run_name) if run.info.run_id != served.run.info.run_id else ""
-    return Origin(repo, folder, commit, tags[MLFLOW_PROJECT_ENTRY_POINT], given, below)
+        repo, commit = top or repo, commit if top else ""
+    return Origin(repo, folder, commit, tags[MLFLOW_PROJECT_ENTRY_POINT], dict(run.data.params), above)
 
 
 def project_of(place: str, entry_point: str, parameters: dict[str, str]) -> Origin:
@@ -94,19 +95,18 @@ def project_of(place: str, entry_point: str, parameters: dict[str, str]) -> Orig
     """
     if _is_remote(place):
         repo, _, folder = place.partition("#")
-        listed = (_git("ls-remote", repo, "HEAD") or "").split()
+        listed = _git("ls-remote", repo, "HEAD")[0].split()
         return Origin(repo, folder, listed[0] if listed else "", entry_point, parameters)
     path = (FOLDER / place).resolve()
-    top, head = (_git("-C", str(path), "rev-parse", what) for what in ("--show-toplevel", "HEAD"))
+    top, head = (_git("-C", str(path), "rev-parse", what)[0] for what in ("--show-toplevel", "HEAD"))
     if not top or not head:
         return Origin(str(path), "", "", entry_point, parameters)
-    folder = path.relative_to(Path(top).resolve()).as_posix()
     active = mlflow.active_run()
     source = MlflowClient().get_run(active.info.run_id).data.tags.get(MLFLOW_SOURCE_NAME, "") if active else ""
     repo = source.partition("#")[0] if _is_remote(source) else top  # MLflow's clone is gone after the run
-    if _git("-C", str(path), "status", "--porcelain", "--", "."):
+    if _git("-C", str(path), "status", "--porcelain", "--", ".")[0]:
         click.echo(f"{path.name} has changes that are not committed: they are not in what is trained.")
-    return Origin(repo, folder, head, entry_point, parameters)
+    return Origin(repo, path.relative_to(Path(top).resolve()).as_posix(), head, entry_point, parameters)
 
 
 def train_again(origin: Origin, data_parameter: str, data: str, run_name: str) -> tuple[str, Run]:
@@ -118,17 +118,27 @@ def train_again(origin: Origin, data_parameter: str, data: str, run_name: str) -
     """
     with tempfile.TemporaryDirectory() as clone:
         place = Path(checked_out(origin, Path(clone)) if origin.commit else origin.repo) / origin.folder
-        declared = _declared(place, origin.entry_point)
+        try:
+            declared = load_project(str(place)).get_entry_point(origin.entry_point).parameters
+        except MlflowException as error:
+            raise click.ClickException(f"{origin.line}: {str(error).splitlines()[0]}") from None
         if data_parameter not in declared:
             raise click.ClickException(f"{origin.line} has no parameter {data_parameter}: name it by data_parameter.")
-        given = {name: value for name, value in origin.parameters.items() if name in declared}
+        given = {name: _unquoted(value) for name, value in origin.parameters.items() if name in declared}
         given |= {data_parameter: data} | ({"drop": ""} if "drop" in given else {})  # what it dropped is not there
         run = run_project(str(place), origin.entry_point, given, run_name)
     # The clone is gone: the run names the repository, so that its model can be trained again as well.
-    source = origin.repo if _is_remote(origin.repo) else f"file://{origin.repo}"
-    tag = f"{source}#{origin.folder}" if origin.folder else source
-    MlflowClient().set_tag(run.info.run_id, MLFLOW_SOURCE_NAME, tag)
+    source = origin.project if _is_remote(origin.repo) else f"file://{origin.project}"
+    MlflowClient().set_tag(run.info.run_id, MLFLOW_SOURCE_NAME, source)
     return _model_of(run, origin), run
+
+
+def _unquoted(value: str) -> str:
+    """A parameter as it was given: MLflow logs it as it stands in the command."""
+    try:
+        return " ".join(shlex.split(value))
+    except ValueError:  # the project itself has logged it
+        return value
 
 
 def checked_out(origin: Origin, folder: Path) -> Path:
@@ -139,17 +149,9 @@ def checked_out(origin: Origin, folder: Path) -> Path:
         ["-C", str(folder), "fetch", "--quiet", "--depth=1", "origin", origin.commit],
         ["-C", str(folder), "checkout", "--quiet", "FETCH_HEAD"],
     ):
-        if _git(*command) is None:
-            raise click.ClickException(f"{origin.repo} does not give the commit {origin.commit} any more.")
+        if why := _git(*command)[1]:
+            raise click.ClickException(f"{origin.repo} does not give the commit {origin.commit}: {why}")
     return folder
-
-
-def _declared(project: Path, entry_point: str) -> dict[str, Any]:
-    said = yaml.safe_load((project / "MLproject").read_text(encoding="utf-8"))
-    found = said["entry_points"].get(entry_point)
-    if found is None:
-        raise click.ClickException(f"{project.name} has no entry point {entry_point} at that commit.")
-    return dict(found.get("parameters") or {})
 
 
 def _model_of(run: Run, origin: Origin) -> str:
@@ -207,11 +209,13 @@ def _is_remote(repo: str) -> bool:
     return (is_url(repo) and not repo.startswith("file:")) or repo.startswith("git@")
 
 
-def _git(*arguments: str) -> str | None:
-    """What git prints; None where it fails or is not there."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+def _git(*arguments: str) -> tuple[str, str]:
+    """What git prints, and why it failed: empty where it did not."""
     try:
+        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, env=environment)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    except OSError as error:
+        return "", str(error)
+    if done.returncode:
+        return "", (done.stderr.strip().splitlines() or ["git failed"])[-1]
+    return done.stdout.strip(), ""

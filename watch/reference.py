@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import click
 import mlflow
@@ -16,14 +17,17 @@ from mlflow.entities import DatasetInput, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
+from mlflow.types import DataType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn.model_selection import train_test_split
 
 from support.inputs import kinds_of, model_inputs, to_frame
 from support.kinds import Kind, decide
-from support.table import bad, is_catalog_name, open_table
+from support.names import find_name
+from support.table import absolute, bad, is_catalog_name, open_table
 
 CHAMPION = "champion"
+WHOLE = {"integer": "int32", "long": "int64"}  # MLflow's names of types
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,17 @@ class Served:
         return str((self.info.metadata or {}).get("target", ""))
 
     def kind(self, column: str) -> str:
-        """What a column is compared as: a number, a category or a boolean; other types as categories."""
-        return self.kinds[column].kind if column in self.kinds else "category"
+        """What a column is compared as: a number, a category or a boolean; empty for dates, lists and objects."""
+        if column in self.kinds:
+            return self.kinds[column].kind
+        whole = {each.name for each in self.info.signature.inputs if each.type in (DataType.integer, DataType.long)}
+        return "number" if column in whole else ""
 
     def inputs(self, rows: pd.Series) -> pd.DataFrame:
-        """Recorded rows (dictionaries) as the model takes them; what was not recorded is missing in all rows."""
+        """Recorded rows (dictionaries) as the model takes them: those of its columns that were recorded at all."""
         frame = pd.DataFrame(rows.tolist(), index=pd.RangeIndex(len(rows)))
-        for name in self.columns:
-            if name not in frame:
-                frame[name] = None
-        return model_inputs(frame, self.info.signature.inputs, self.kinds, parameter="record")
+        recorded = [each for each in self.info.signature.inputs if find_name(each.name, map(str, frame)) is not None]
+        return model_inputs(frame, SimpleNamespace(inputs=recorded), self.kinds, parameter="record")
 
 
 def find_served(name: str, version: str) -> Served:
@@ -74,7 +79,7 @@ def find_served(name: str, version: str) -> Served:
         found = number or client.get_model_version_by_alias(name, version)
         info = mlflow.models.get_model_info(f"models:/{name}/{found.version}")
         run = client.get_run(str(info.run_id or found.run_id))
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise bad("name", f"{name}, version {version}", f"cannot be found: {str(error).splitlines()[0]}") from None
     if info.signature is None or info.signature.inputs is None or not info.signature.inputs.has_input_names():
         raise bad("name", f"{name}, version {version}", "has no signature that names its columns: log it with one.")
@@ -109,14 +114,13 @@ def read_reference(served: Served, source: str = "", target: str = "") -> Refere
     """
     used, target = _training_input(served.run), target or served.target
     place = source or _place(used)
-    if not place:
-        raise bad("reference", "", f"is needed: the run of {served.uri} has logged no table that could be read.")
-    frame, kinds = _read(served, place, target, "reference")
+    if not place or (not source and absolute(place) != place):  # relative to a folder that nobody has noted
+        raise bad("reference", "", f"is needed: where {served.uri} has found its training data is not recorded.")
+    frame, kinds = _read(served, place, target, "reference", list(_types(used)))
     train, test, doubt = _as_recorded(frame, used, target, _parameters(served.run))
-    y = train[target] if target in train else pd.Series(dtype=object)
-    held_out_y = test[target] if target in test else pd.Series(dtype=object)
     parts = [model_inputs(part[served.columns], served.info.signature.inputs, kinds) for part in (train, test)]
-    return Reference(parts[0], y, place, doubt, parts[1], held_out_y)
+    truths = [part[target] if target in part else pd.Series(dtype=object) for part in (train, test)]
+    return Reference(parts[0], truths[0], place, doubt, parts[1], truths[1])
 
 
 def read_labelled(served: Served, place: str, target: str, parameter: str) -> tuple[pd.DataFrame, pd.Series]:
@@ -127,14 +131,16 @@ def read_labelled(served: Served, place: str, target: str, parameter: str) -> tu
     return model_inputs(frame[served.columns], served.info.signature.inputs, kinds), frame[target]
 
 
-def _read(served: Served, place: str, target: str, parameter: str) -> tuple[pd.DataFrame, dict[str, Kind]]:
-    """The columns that a version takes, and the target where it is there, by their kinds."""
+def _read(
+    served: Served, place: str, target: str, parameter: str, more: Iterable[str] = ()
+) -> tuple[pd.DataFrame, dict[str, Kind]]:
+    """The columns that a version takes, and the target and `more` where they are there, by their kinds."""
     table = open_table(place, parameter)
     lacking = [name for name in served.columns if name not in table.names]
     if lacking:
         raise bad(parameter, place, f"has no column {lacking[0]!r}, which {served.uri} takes.")
     kinds = {**kinds_of(served.info.metadata, served.info.signature.inputs, table)}
-    known = [name for name in (target, *served.columns) if name in table.names]
+    known = [name for name in dict.fromkeys([target, *served.columns, *more]) if name in table.names]
     kinds |= {name: kind for name, kind in decide(table, names=known, asked=known).items() if name not in kinds}
     frame = to_frame(table, {name: kinds[name] for name in known})
     if target in frame and kinds[target].kind == "number" and not (frame[target] % 1).any():
@@ -153,8 +159,11 @@ def _training_input(run: Run) -> DatasetInput | None:
 
 def _place(used: DatasetInput | None) -> str:
     """Where a recorded table lies, as a path, a URL or catalog.schema.table; empty where that is not recorded."""
-    source = json.loads(used.dataset.source) if used else {}
-    place = next((source[key] for key in ("uri", "url", "table_name", "path") if source.get(key)), "")
+    try:
+        source = dict(json.loads(used.dataset.source)) if used else {}
+    except (ValueError, TypeError):  # of a kind that MLflow does not know
+        source = {}
+    place = str(next((source[key] for key in ("uri", "url", "table_name", "path") if source.get(key)), ""))
     return place if is_catalog_name(place) else place.removeprefix("file://")
 
 
@@ -174,9 +183,10 @@ def _as_recorded(
 
     A run that splits its table as scikit-learn does is followed by its parameters test_size and random_state.
     """
-    none, digest = frame.iloc[:0], used.dataset.digest if used else ""
-    order = _columns(used, frame) if used else list(frame)
-    rows = frame[order]
+    none, digest, types = frame.iloc[:0], used.dataset.digest if used else "", _types(used)
+    rows = frame[[name for name in types if name in frame] or list(map(str, frame))]
+    whole = [name for name, kind in types.items() if kind in WHOLE and name in rows and not rows[name].isna().any()]
+    rows = rows.astype({name: WHOLE[types[name]] for name in whole})  # the reader makes floats of them
     if used and _digest(rows, used) == digest:
         return rows, none, ""
     if target in rows and {"test_size", "random_state"} <= parameters.keys():
@@ -191,11 +201,10 @@ def _as_recorded(
     return rows, none, f"{why}, so all rows of the table are used"
 
 
-def _columns(used: DatasetInput, frame: pd.DataFrame) -> list[str]:
-    """The columns of a recorded table in its order, those that there are here."""
-    schema = json.loads(used.dataset.schema or "{}").get("mlflow_colspec") or []
-    named = [column["name"] for column in schema if column["name"] in frame]
-    return named or list(frame)
+def _types(used: DatasetInput | None) -> dict[str, str]:
+    """The columns of a recorded table in its order, with MLflow's name of their type."""
+    schema = json.loads(used.dataset.schema or "{}").get("mlflow_colspec") if used else None
+    return {str(column["name"]): str(column["type"]) for column in schema or []}
 
 
 def _digest(rows: pd.DataFrame, used: DatasetInput) -> str:

@@ -6,6 +6,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -16,45 +17,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from checks import broken_features, broken_labels
-from drift import find_drift, log_drift, pick_version
-from measures import DRIFT, UNDECIDED
+from drift import find_drift, log_drift
+from measures import DRIFT, UNDECIDED, plain
 from once import alone, decided, key_of
 from origin import logged_table, origin_of, run_project, train_again, try_project
-from records import read_records, window_of
+from records import pick_version, read_records, window_of
 from reference import CHAMPION, Reference, Served, find_served, read_labelled, read_reference, say_doubt
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.names import free_names
 from support.table import bad
-from truth import LABEL_OPTIONS, answered, plain, target_of, with_truth
+from truth import LABEL_OPTIONS, answered, target_of, with_truth
 
 REPEATED = 0.01  # share of training rows; where more repeat others, rows are few-valued and do so by nature
 PROMOTED, REFUSED, BROKEN, NOTHING, WAIT = "promoted", "refused", "broken data", "nothing to do", "undecided"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters of the entry point `retrain`, under their names."""
-
-    record: str
-    labels: str
-    endpoint: str = "churn"
-    name: str = "churn"
-    target: str = ""
-    when: str = "drift"
-    window: float = 28.0
-    until: str = ""
-    trusted: str = ""
-    reference: str = ""
-    validation_size: float = 0.3
-    min_rows: int = 300
-    metric: str = ""
-    margin: float = 0.0
-    slice_margin: float = 0.01
-    data_parameter: str = "data"
-    deploy_to: str = "local"
-    directory: str = ""
-    canary: int = 20
-    registry_deploy: str = "../registry_deploy"
 
 
 @dataclass(frozen=True)
@@ -68,37 +43,48 @@ class Looked:
     labelled: pd.DataFrame
 
 
-def retrain_champion(settings: Settings) -> tuple[str, str]:
+def retrain_champion(settings: Any) -> tuple[str, str]:
     """One round, within an active run: look, decide, check, train, judge, deploy. Returns the decision and why.
+
+    settings: the options of the entry point `retrain`, under their names.
 
     Raises click.ClickException where a step fails, and where another process retrains the same model.
     """
     looked = look(settings)
     key = key_of(settings.name, looked.labelled)
     if len(looked.labelled) and (earlier := decided(key)):
-        return conclude_with(NOTHING, f"the same rows were decided on already: {told_of(earlier)}.")
+        return conclude_with(NOTHING, told_of(earlier))
     why, undecided = reason(settings, looked)
     if not why:
         return conclude_with(WAIT if undecided else NOTHING, undecided or "nothing asks for it.")
-    if len(looked.labelled) < settings.min_rows:
-        known = f"{len(looked.labelled):,} of {len(looked.rows):,} rows are labelled, min_rows={settings.min_rows}"
+    if lacking := too_few(settings, looked.labelled["time"]):
+        known = f"{len(looked.labelled):,} of {len(looked.rows):,} rows are labelled, {lacking}"
         return conclude_with(WAIT, f"{why}; {known}: wait for labels.")
-    active = mlflow.active_run()
-    with alone(settings.name, active.info.run_id if active else ""):
+    with alone(settings.name, active_run().info.run_id):
         if earlier := decided(key):  # by another process, meanwhile
-            return conclude_with(NOTHING, f"the same rows were decided on already: {told_of(earlier)}.")
+            return conclude_with(NOTHING, told_of(earlier))
+        if find_served(settings.name, CHAMPION).uri != looked.served.uri:
+            return conclude_with(NOTHING, f"{looked.served.uri} is no champion any more.")
         click.echo(f"Retraining of {looked.served.uri}: {why}.")
         if wrong := broken(looked):
-            mlflow.set_tag("retrain_key", key)
-            return conclude_with(BROKEN, f"nothing is trained, the data look broken: {'; '.join(wrong)}.")
-        decision, told = act(settings, looked, why)
+            decision, told = BROKEN, f"nothing is trained, the data look broken: {'; '.join(wrong)}."
+        else:
+            decision, told = act(settings, looked, why)
         mlflow.set_tag("retrain_key", key)
         return conclude_with(decision, told)
 
 
+def active_run() -> Run:
+    """The run that this work belongs to. Raises RuntimeError where there is none."""
+    active = mlflow.active_run()
+    if active is None:
+        raise RuntimeError("no active run")
+    return active
+
+
 def told_of(earlier: Run) -> str:
     """What a run has decided."""
-    return f"{earlier.data.tags['decision']} in run {earlier.info.run_id}"
+    return f"the same rows were decided on already: {earlier.data.tags['decision']} in run {earlier.info.run_id}."
 
 
 def conclude_with(decision: str, why: str) -> tuple[str, str]:
@@ -107,10 +93,10 @@ def conclude_with(decision: str, why: str) -> tuple[str, str]:
     return decision, why
 
 
-def look(settings: Settings) -> Looked:
+def look(settings: Any) -> Looked:
     """Read what there is: the champion, its training data, the recorded rows and their labels."""
-    served = find_served(settings.name, CHAMPION)
-    rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    served, window = find_served(settings.name, CHAMPION), window_of(settings.window, settings.until)
+    rows = read_records(settings.record, settings.endpoint, settings.name, *window)
     target = target_of(served, settings.target, rows)
     rows = with_truth(rows, settings.labels, target)
     reference = read_reference(served, settings.reference, target)
@@ -124,30 +110,44 @@ def once_each(labelled: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     The gate takes rows for independent: repeated ones would make it too sure.
     """
     again = (labelled["inputs"].map(str) + labelled["truth"].map(str)).duplicated().to_numpy()
-    if not again.any() or reference.X.duplicated().mean() > REPEATED:
+    if not again.any() or reference.X.map(str).duplicated().mean() > REPEATED:
         return labelled.reset_index(drop=True)
     click.echo(f"{again.sum():,} labelled rows repeat others in every column: each counts once.")
     return labelled[~again].reset_index(drop=True)
 
 
-def reason(settings: Settings, looked: Looked) -> tuple[str, str]:
+def too_few(settings: Any, times: pd.Series) -> str:
+    """Why labelled rows of these times are too few to learn from and to judge by; empty where they are not."""
+    if len(times) < settings.min_rows:
+        return f"min_rows={settings.min_rows}"
+    return "" if not newest_of(settings, times).all() else "all of one time: none is older than those to judge by"
+
+
+def newest_of(settings: Any, times: pd.Series) -> np.ndarray:
+    """Which rows the gate judges by (rows,): the newest, none of them older than a row that is learnt."""
+    return (times >= times.quantile(1 - settings.validation_size)).to_numpy()
+
+
+def reason(settings: Any, looked: Looked) -> tuple[str, str]:
     """Why to retrain, empty where nothing asks for it; and why that cannot be told, where it cannot."""
     if settings.when == "always":
         return "asked for (when=always)", ""
     number = str(looked.served.version.version)
+    if not looked.rows["version"].str.isdecimal().any():
+        raise bad("record", settings.record, "does not say which version answered: give when=always.")
     if number not in set(looked.rows["version"]):
         return "", f"{looked.served.uri} has answered no row of the window."
     if settings.when == "drift":
         found = find_drift(looked.served, looked.reference, pick_version(looked.rows, number))
         log_drift(found, *window_of(settings.window, settings.until))
-        return (found.line.rstrip(".") if found.verdict == DRIFT else ""), (
-            found.line if found.verdict == UNDECIDED else ""
-        )
+        told = {DRIFT: (found.line.rstrip("."), ""), UNDECIDED: ("", found.line)}
+        return told.get(found.verdict, ("", ""))
     name, sign, bound = parse_when(settings.when)
     mine = looked.labelled[looked.labelled["version"] == number].reset_index(drop=True)
     given = answered(looked.served, mine) if len(mine) else None
-    if given is None or not given.enough:
-        return "", f"only {len(mine):,} labelled rows of {looked.served.uri} to work out {name}"
+    if given is None or given.lacking:
+        lacking = given.lacking if given else "no labels"
+        return "", f"{lacking}: {len(mine):,} labelled rows of {looked.served.uri} to work out {name}."
     metrics = given.metrics()
     if name not in metrics:
         raise bad("when", settings.when, f"names no metric; there are: {', '.join(metrics)}.")
@@ -167,46 +167,40 @@ def parse_when(when: str) -> tuple[str, str, float]:
 
 def broken(looked: Looked) -> list[str]:
     """What of the labelled rows looks broken, or cannot be learnt from."""
-    recorded = set().union(*looked.labelled["inputs"])
-    left_out = [name for name in looked.served.columns if name not in recorded]
-    if left_out:
+    X, times = looked.served.inputs(looked.labelled["inputs"]), looked.labelled["time"]
+    if left_out := [name for name in looked.served.columns if name not in X]:
         return [f"column {left_out[0]!r} was not recorded"]
-    X = looked.served.inputs(looked.labelled["inputs"])
-    times = looked.labelled["time"]
     given = answered(looked.served, looked.labelled)
     known = looked.reference.y.map(plain).value_counts(normalize=True)
     shares = known.reindex([plain(label) for label in given.classes], fill_value=0).to_numpy()
     return broken_features(looked.served, looked.reference, X, times) or broken_labels(given, times, shares)
 
 
-def act(settings: Settings, looked: Looked, why: str) -> tuple[str, str]:
+def act(settings: Any, looked: Looked, why: str) -> tuple[str, str]:
     """Train on old and new rows, register, let the gate judge, and deploy a canary of what passes."""
-    client, name = MlflowClient(), settings.name
+    client, name, projects = MlflowClient(), settings.name, settings.registry_deploy
     training, validation, slices = tables(settings, looked)
     origin = origin_of(looked.served)
     click.echo(f"{len(looked.reference.X):,} old rows and new ones make {training}\nIts project: {origin.line}")
     model_uri, trained = train_again(origin, settings.data_parameter, training, "retrain")
     described = {"description": f"Retrained: {why}. Its project: {origin.line}.", "name": name}
-    run_project(settings.registry_deploy, "register", {"model_uri": model_uri, **described}, "register")
-    version = client.get_model_version_by_alias(name, "challenger").version
-    active = mlflow.active_run()
-    tags = {"retrained_because": why[:250], "retrain_run": active.info.run_id if active else ""}
-    for tag, value in tags.items():
-        client.set_model_version_tag(name, str(version), tag, value)
-    mlflow.set_tags({"registered_model": name, "version": str(version), "trained_run": trained.info.run_id})
+    run_project(projects, "register", {"model_uri": model_uri, **described}, "register")
+    version = str(client.get_model_version_by_alias(name, "challenger").version)
+    client.set_model_version_tag(name, version, "retrained_because", why[:250])
+    client.set_model_version_tag(name, version, "retrain_run", active_run().info.run_id)
+    mlflow.set_tags({"registered_model": name, "version": version, "trained_run": trained.info.run_id})
     rules = {"data": validation, "target": looked.target, "metric": settings.metric, "margin": settings.margin}
     rules |= {"slices": slices, "slice_margin": settings.slice_margin, "thresholds": "", "max_slowdown": 10}
-    judged, _ = try_project(
-        settings.registry_deploy, "promote", {"model_uri": f"models:/{name}/{version}", **rules}, "promote"
-    )
+    judged, _ = try_project(projects, "promote", {"model_uri": f"models:/{name}/{version}", **rules}, "promote")
     decision, told = judged.data.tags.get("decision", "pending"), judged.data.tags.get("mlflow.note.content", "")
     if decision == "pending":
         raise click.ClickException(f"the gate failed: {told or judged.info.run_id}")
     if decision != PROMOTED:
         return decision, told or f"version {version} of {name} is neither promoted nor refused."
+    canary = ""
     if settings.deploy_to:
-        deploy(settings, str(version), settings.canary)
-    canary = f", with {settings.canary} % of the requests" if settings.deploy_to else ""
+        deploy(settings, version, settings.canary)
+        canary = f", with {settings.canary} % of the requests"
     return PROMOTED, f"version {version} of {name} is the champion{canary}: {why}."
 
 
@@ -217,7 +211,7 @@ def deploy(settings: Any, version: str, percent: int) -> None:
     run_project(settings.registry_deploy, "deploy", {**where, **asked}, f"deploy {percent} %")
 
 
-def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
+def tables(settings: Any, looked: Looked) -> tuple[str, str, str]:
     """Write the training and the validation table into the run: their URIs, and the column with the period.
 
     The newest of the new rows, `validation_size` of them, are for validation: newer than all that is learnt. Beside
@@ -235,8 +229,7 @@ def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
     new = looked.served.inputs(looked.labelled["inputs"])
     labels = {plain(label): label for label in known.y.unique()}
     new[target] = pd.Series([labels.get(plain(each), each) for each in looked.labelled["truth"]], dtype=known.y.dtype)
-    times = looked.labelled["time"]
-    newest = (times >= times.quantile(1 - settings.validation_size)).to_numpy()
+    newest = newest_of(settings, looked.labelled["time"])
     kept = trusted[0].assign(**{target: trusted[1]})
     kept = kept.sample(min(len(kept), int(newest.sum())), random_state=0)
     [period] = free_names(["period"], old.columns).values()
@@ -268,7 +261,7 @@ def tables(settings: Settings, looked: Looked) -> tuple[str, str, str]:
 @click.option("--registry_deploy", default="../registry_deploy", help="That example: a folder or a Git URL.")
 def retrain(**options: Any) -> None:
     """Retrain the champion when something asks for it, and let the gate decide."""
-    settings = Settings(**options)
+    settings = SimpleNamespace(**options)
     if settings.when not in ("drift", "always"):
         parse_when(settings.when)
     with mlflow.start_run() as run:
@@ -280,6 +273,11 @@ def retrain(**options: Any) -> None:
         say_where_to_look()
     if decision == WAIT:
         raise click.exceptions.Exit(3)
+
+
+def settings_of(command: click.Command, **given: Any) -> Any:
+    """The options of an entry point as its command line gives them: those that are given, and the defaults."""
+    return SimpleNamespace(**{str(option.name): option.default for option in command.params} | given)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,13 +23,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conclude import conclude_canary
-from drift import find_drift, log_drift, pick_version, shown
+from drift import find_drift, log_drift, shown
 from labels import by_week, log_labels
 from labels import shown as shown_labels
 from origin import logged_table, project_of, run_project, train_again
-from records import read_records, window_of
+from records import pick_version, read_records, window_of
 from reference import CHAMPION, find_served, read_reference
-from retrain import Settings, retrain_champion
+from retrain import retrain as entry_point
+from retrain import retrain_champion, settings_of
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.table import absolute, bad
 from truth import with_truth
@@ -41,6 +42,7 @@ MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
 MONTHS += ["August", "September", "October", "November", "December"]
 BROKEN, CHANGED = 4, 7  # the month of broken data, and the first one of the changed world
 CANARY = 30  # percent
+PATIENCE = 600  # s that an answer or a file may take on a busy machine
 
 
 class World:
@@ -49,7 +51,7 @@ class World:
     settings: of `retrain`. url: of the endpoint. live: where it records.
     """
 
-    def __init__(self, settings: Settings, url: str, live: str, random_state: int) -> None:
+    def __init__(self, settings: Any, url: str, live: str, random_state: int) -> None:
         self.settings, self.url, self.live = settings, url, live
         self.generator = np.random.default_rng(random_state)
         table = customers(Path(absolute("data/churn.csv")))
@@ -78,7 +80,7 @@ class World:
         for place in range(0, len(rows), REQUEST):
             asked, identifier = rows[place : place + REQUEST], f"{YEAR}-{month:02}-{place // REQUEST:03}"
             body = {"dataframe_split": json.loads(asked.drop(columns=TARGET).to_json(orient="split", index=False))}
-            reply = requests.post(self.url, json=body, headers={"x-request-id": identifier}, timeout=120)
+            reply = requests.post(self.url, json=body, headers={"x-request-id": identifier}, timeout=PATIENCE)
             reply.raise_for_status()
             counts[reply.headers["x-mlflow-model-version"]] += len(asked)
             times[identifier] = started + pd.Timedelta(days=27) * place / len(rows)
@@ -92,8 +94,10 @@ class World:
 
     def wait_for_the_recorder(self) -> None:
         """Have it write what it has, which it would do within a minute. Raises click.ClickException where it cannot."""
-        deadline = time.monotonic() + 60
-        while (told := requests.post(self.url.replace("invocations", "-/recording"), timeout=60).json())["waiting"]:
+        deadline = time.monotonic() + PATIENCE
+        while (told := requests.post(self.url.replace("invocations", "-/recording"), timeout=PATIENCE).json())[
+            "waiting"
+        ]:
             if time.monotonic() > deadline:
                 raise click.ClickException(f"the recorder does not write: {told}.")
             time.sleep(0.2)
@@ -103,11 +107,12 @@ class World:
         known = pd.concat(self.labels).query("month <= @month").drop(columns="month")
         known.to_csv(self.settings.labels, index=False)
 
-    def at_the_end_of(self, month: int, months: int = 1) -> Settings:
+    def at_the_end_of(self, month: int, months: int = 1, **more: Any) -> Any:
         """The settings at the end of a month, with a window of so many months."""
         end = pd.Timestamp(year=YEAR, month=month, day=1) + pd.DateOffset(months=1)
         start = end - pd.DateOffset(months=months)
-        return replace(self.settings, until=f"{end:%Y-%m-%d}", window=float((end - start).days))
+        window = {"until": f"{end:%Y-%m-%d}", "window": float((end - start).days)}
+        return SimpleNamespace(**vars(self.settings) | window | more)
 
 
 def say(month: int, what: str) -> None:
@@ -139,7 +144,9 @@ def look(world: World, month: int, whole: bool = False) -> None:
     settings = world.at_the_end_of(month)
     start, end = window_of(settings.window, settings.until)
     served = find_served(settings.name, CHAMPION)
-    rows = pick_version(read_records(settings.record, settings.endpoint, start, end), str(served.version.version))
+    rows = pick_version(
+        read_records(settings.record, settings.endpoint, settings.name, start, end), str(served.version.version)
+    )
     with mlflow.start_run(run_name=f"drift {YEAR}-{month:02}", nested=True):
         found = find_drift(served, read_reference(served), rows)
         log_drift(found, start, end)
@@ -182,7 +189,8 @@ def the_world_changes(world: World) -> bool:
     world.know(7)
     settings = world.at_the_end_of(7, 2)
     served = find_served(settings.name, CHAMPION)
-    rows = read_records(settings.record, settings.endpoint, *window_of(settings.window, settings.until))
+    window = window_of(settings.window, settings.until)
+    rows = read_records(settings.record, settings.endpoint, settings.name, *window)
     with mlflow.start_run(run_name="labels", nested=True):
         table = by_week(served, with_truth(rows, settings.labels, TARGET), "M")
         log_labels(served, table)
@@ -202,7 +210,7 @@ def the_canary(world: World) -> None:
         say(month, world.ask(month))
         world.know(month)
     with mlflow.start_run(run_name="conclude", nested=True):
-        decision, why = conclude_canary(replace(world.at_the_end_of(11, 3), min_rows=100))
+        decision, why = conclude_canary(world.at_the_end_of(11, 3, min_rows=100))
     say(12, f"The canary: {decision}: {why}")
     click.echo(world.ask(12))
 
@@ -245,7 +253,8 @@ def story(name: str, random_state: int, classification: str, registry_deploy: st
         describe_run(run, "main")
         fresh_start(name)
         shared: dict[str, Any] = {"name": name, "endpoint": name, "directory": f"{folder}/endpoint", "canary": CANARY}
-        settings = Settings(f"{folder}/record", f"{folder}/labels.csv", registry_deploy=registry_deploy, **shared)
+        shared |= {"record": f"{folder}/record", "labels": f"{folder}/labels.csv", "registry_deploy": registry_deploy}
+        settings = settings_of(entry_point, **shared)
         world = World(settings, f"http://127.0.0.1:{free_port()}/invocations", f"{folder}/live", random_state)
         try:
             begin(world, classification)

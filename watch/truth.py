@@ -9,7 +9,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from records import RECORD_OPTIONS
+from measures import plain
+from records import KEY, RECORD_OPTIONS
 from reference import Served
 from support.bootstrap import METRICS, metrics_when_drawn, resampled_metrics
 from support.entry_point import FiniteRange
@@ -18,7 +19,6 @@ from support.table import bad, open_table
 FROM_ANSWERS = ["accuracy", "balanced_accuracy", "f1", "recall", "precision"]  # the others need probabilities
 LOSSES = ("log_loss", "brier_score_loss")  # the smaller, the better
 FEWEST = 30  # labelled rows, and two of each class, for a metric
-KEY = ["request_id", "row"]
 LABEL_OPTIONS: list[click.Parameter] = [
     *RECORD_OPTIONS,
     click.Option(["--labels"], required=True, help="Path or URL of a table: request_id, row and the target."),
@@ -49,12 +49,13 @@ def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
 
     labels: path or URL of a table with the columns request_id, row (0 where it is lacking) and the target.
 
-    What of the table is not used is said: true answers for other rows, empty ones, and contradictory ones for one row.
+    What of the table is not used is said: true answers for other rows, empty ones, contradictory ones for one row, and
+    those for an id that several requests have.
 
     Raises click.BadParameter where a column is lacking.
     """
     table = open_table(labels, "labels")
-    wanted = ["request_id", "row"] if "row" in table.names else ["request_id"]
+    wanted = ["request_id", *(["row"] if "row" in table.names else [])]
     for name in (*wanted, target):
         if name not in table.names:
             raise bad("labels", labels, f"has no column {name!r}; it has: {', '.join(table.names)}.")
@@ -62,28 +63,25 @@ def with_truth(rows: pd.DataFrame, labels: str, target: str) -> pd.DataFrame:
         raise bad("labels", labels, "has no column 'row', and some requests have several rows.")
     parts = [batch.to_pandas() for batch in table.batches(columns=[*wanted, target])]
     given = pd.concat(parts, ignore_index=True).rename(columns={target: "truth"})
-    given["request_id"] = given["request_id"].astype(str)
-    given["row"] = _positions(given["row"], labels) if "row" in given else 0
-    given["truth"] = given["truth"].map(lambda each: None if pd.isna(each) or not str(each).strip() else str(each))
-    empty, given = int(given["truth"].isna().sum()), given.dropna(subset=["truth"])
-    given = given.drop_duplicates([*KEY, "truth"])
+    numbers = pd.to_numeric(given["row"], errors="coerce") if "row" in given else pd.Series(0, index=given.index)
+    if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
+        raise bad("labels", labels, f"has {given['row'][wrong].iloc[0]!r} in 'row', which is no position: 0, 1, 2 ...")
+    texts = given[["request_id", "truth"]].map(lambda each: "" if pd.isna(each) else str(each).strip())
+    given = texts.assign(row=numbers.astype(int))
+    unused = {"empty": int((given["truth"] == "").sum())}
+    given = given[given["truth"] != ""].drop_duplicates([*KEY, "truth"])
     contradictory = given.duplicated(KEY, keep=False)
-    usable = given[~contradictory]
-    elsewhere = len(usable) - int(usable.set_index(KEY).index.isin(rows.set_index(KEY).index).sum())
-    unused = {"of no row of the window": elsewhere, "empty": empty, "contradictory": int(contradictory.sum())}
+    several = pd.MultiIndex.from_frame(rows.loc[rows.duplicated(KEY, keep=False) | (rows["request_id"] == ""), KEY])
+    keys = pd.MultiIndex.from_frame(given[KEY])
+    unused["of no row of the window"] = int((~keys.isin(pd.MultiIndex.from_frame(rows[KEY])) & ~contradictory).sum())
+    unused["contradictory"] = int(contradictory.sum())
+    unused["of an id that several requests have"] = int((keys.isin(several) & ~contradictory).sum())
     if any(unused.values()):
         told = ", ".join(f"{count:,} {why}" for why, count in unused.items() if count)
         click.echo(f"Labels that are not used: {told}.")
+    usable = given[~contradictory & ~keys.isin(several)]
     joined = rows.drop(columns="truth", errors="ignore").merge(usable[[*KEY, "truth"]], on=KEY, how="left")
     return joined.assign(truth=joined["truth"].astype(object))
-
-
-def _positions(given: pd.Series, labels: str) -> pd.Series:
-    """The positions of rows in their requests, as whole numbers. Raises click.BadParameter for what is none."""
-    numbers = pd.to_numeric(given, errors="coerce")
-    if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
-        raise bad("labels", labels, f"has {given[wrong].iloc[0]!r} in 'row', which is no position: 0, 1, 2 ...")
-    return numbers.astype(int)
 
 
 @dataclass(frozen=True)
@@ -106,35 +104,30 @@ class Answered:
         return Answered(self.classes, self.truth[member], self.predicted[member], chances, self.counted)
 
     @property
-    def enough(self) -> bool:
-        """Whether there are rows enough for a metric: FEWEST, and two of each class."""
-        return len(self.truth) >= FEWEST and np.bincount(self.truth, minlength=len(self.classes)).min() >= 2
-
-    def metrics(self, random_state: int = 0) -> dict[str, tuple[float, float, float]]:
-        """Each metric with its 95 % interval over resamples of the rows."""
-        values = metrics_when_drawn(np.ones((1, len(self.truth))), *self._given)
-        drawn = resampled_metrics(*self._given, seed=random_state)
-        bounds = {name: np.nanquantile(drawn[name], [0.025, 0.975]) for name in self.names}
-        return {name: (float(values[name][0]), float(bounds[name][0]), float(bounds[name][1])) for name in self.names}
+    def lacking(self) -> str:
+        """What lacks for a metric, FEWEST rows and two of each class; empty where there are enough."""
+        counts = np.bincount(self.truth, minlength=len(self.classes))
+        few = [label for label, count in zip(self.classes, counts, strict=True) if count < 2]
+        return "too few labels" if len(self.truth) < FEWEST else f"too few of {', '.join(few)}" if few else ""
 
     @property
     def names(self) -> list[str]:
         """The metrics that there are: those that need probabilities only where it gives some."""
         return METRICS if self.probabilities is not None else FROM_ANSWERS
 
-    @property
-    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
-        """What `support.bootstrap` takes: without probabilities, the predicted class is certain."""
+    def drawn(self, random_state: int = 0) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Each metric, of all rows and on resamples of them (resamples,)."""
         chances = np.eye(len(self.classes))[self.predicted] if self.probabilities is None else self.probabilities
-        return self.truth, chances, self.predicted, self.counted
+        given = (self.truth, chances, self.predicted, self.counted)
+        values = metrics_when_drawn(np.ones((1, len(self.truth))), *given)
+        drawn = resampled_metrics(*given, seed=random_state)
+        return {name: float(values[name][0]) for name in self.names}, {name: drawn[name] for name in self.names}
 
-    def value(self, name: str) -> float:
-        """One metric of all rows."""
-        return float(metrics_when_drawn(np.ones((1, len(self.truth))), *self._given)[name][0])
-
-    def drawn(self, name: str, random_state: int) -> np.ndarray:
-        """One metric on 200 resamples of the rows."""
-        return resampled_metrics(*self._given, seed=random_state)[name][:200]
+    def metrics(self, random_state: int = 0) -> dict[str, tuple[float, float, float]]:
+        """Each metric with its 95 % interval."""
+        values, drawn = self.drawn(random_state)
+        bounds = {name: np.nanquantile(drawn[name], [0.025, 0.975]) for name in values}
+        return {name: (value, float(bounds[name][0]), float(bounds[name][1])) for name, value in values.items()}
 
 
 def difference(new: Answered, old: Answered, metric: str) -> tuple[float, float, float]:
@@ -146,8 +139,10 @@ def difference(new: Answered, old: Answered, metric: str) -> tuple[float, float,
         if metric not in each.names:
             raise bad("metric", metric, f"is none of the metrics that these answers have: {', '.join(each.names)}.")
     sign = -1 if metric in LOSSES else 1
-    low, high = np.nanquantile(sign * (new.drawn(metric, 0) - old.drawn(metric, 1)), [0.025, 0.975])
-    return sign * (new.value(metric) - old.value(metric)), float(low), float(high)
+    (one, ones), (other, others) = new.drawn(0), old.drawn(1)
+    most = min(len(ones[metric]), len(others[metric]))
+    low, high = np.nanquantile(sign * (ones[metric][:most] - others[metric][:most]), [0.025, 0.975])
+    return sign * (one[metric] - other[metric]), float(low), float(high)
 
 
 def answered(served: Served, rows: pd.DataFrame) -> Answered:
@@ -159,34 +154,26 @@ def answered(served: Served, rows: pd.DataFrame) -> Answered:
     """
     metadata = served.info.metadata or {}
     chances, labels = _probabilities(served, rows["inputs"])
-    classes = [str(label) for label in metadata.get("classes") or labels or sorted(set(rows["truth"].map(plain)))]
+    seen = sorted({plain(each) for side in ("truth", "output") for each in rows[side]})
+    classes = [str(label) for label in metadata.get("classes") or labels or seen]
     places = {plain(label): place for place, label in enumerate(classes)}
     sides = []
-    for side in ("truth", "output"):
+    for side, parameter in (("truth", "labels"), ("output", "record")):
         found = rows[side].map(plain).map(places)
         if found.isna().any():
-            strange = rows[side][found.isna()].iloc[0]
-            raise bad(
-                "labels" if side == "truth" else "record",
-                str(strange),
-                f"is no class of {served.uri}; it has: {', '.join(classes)}.",
-            )
+            strange = str(rows[side][found.isna()].iloc[0])
+            raise bad(parameter, strange, f"is no class of {served.uri}; it has: {', '.join(classes)}.")
         sides.append(found.to_numpy(dtype=int))
-    return Answered(classes, sides[0], sides[1], chances, _counted(classes, str(metadata.get("positive", ""))))
-
-
-def plain(label: object) -> str:
-    """A class as text that is the same in CSV, JSON and Parquet: 1.0 is 1, True is true."""
-    text = str(label).strip()
-    return text.lower() if text in ("True", "False") else text.removesuffix(".0")
+    return Answered(classes, sides[0], sides[1], chances, _counted(classes, plain(metadata.get("positive", ""))))
 
 
 def _counted(classes: list[str], positive: str) -> list[int]:
     if len(classes) > 2:
         return list(range(len(classes)))
-    wanted = [positive, "yes", "true", "1"] if positive else ["yes", "true", "1"]
-    found = [place for place, label in enumerate(classes) if label in wanted or label.lower() in wanted]
-    return found[:1] or [1]
+    names = [plain(label) for label in classes]
+    wanted = [positive] if positive in names else ["yes", "true", "1"]
+    found = [place for place, name in enumerate(names) if name in wanted or name.lower() in wanted]
+    return found[:1] or [len(classes) - 1]
 
 
 def _probabilities(served: Served, inputs: pd.Series) -> tuple[np.ndarray | None, list[object]]:
@@ -194,11 +181,10 @@ def _probabilities(served: Served, inputs: pd.Series) -> tuple[np.ndarray | None
 
     inputs: recorded rows. Where a column was not recorded, the model cannot be asked what it was asked then.
     """
-    recorded = set().union(*inputs)
     try:
-        if left_out := [name for name in served.columns if name not in recorded]:
-            raise LookupError(f"column {left_out[0]!r} was not recorded")
         X = served.inputs(inputs)
+        if left_out := [name for name in served.columns if name not in X]:
+            raise LookupError(f"column {left_out[0]!r} was not recorded")
         model = mlflow.pyfunc.load_model(served.uri)
         if served.info.signature.params and "predict_method" in str(served.info.signature.params):
             return np.asarray(model.predict(X, params={"predict_method": "predict_proba"})), []

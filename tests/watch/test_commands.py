@@ -123,14 +123,49 @@ def test_the_rows_of_a_model_below_a_run_that_split_the_table_are_verified(folde
 def test_a_model_is_not_asked_for_probabilities_of_rows_without_one_of_its_columns(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = pd.read_parquet(next((folder / "record" / "churn").glob("*.parquet")))
-    rows["inputs"] = [json.dumps({"x": json.loads(each)["x"]}) for each in rows["inputs"]]
-    (tmp_path / "churn").mkdir()
-    rows.to_parquet(tmp_path / "churn" / "rows.parquet", index=False)
-    assert typed(COMMANDS["labels"], folder, record=str(tmp_path)) == 0
+    place = recorded(folder, tmp_path, inputs=[json.dumps({"x": x}) for x in NEW["x"]])
+    assert typed(COMMANDS["labels"], folder, record=place) == 0
     told = capsys.readouterr()
     assert "gives no probabilities here (column 'z' was not recorded): metrics of its answers alone" in told.err
     assert " accuracy" in told.out
+
+
+def recorded(folder: Path, tmp_path: Path, **columns: Any) -> str:
+    """The recording of the page with other columns."""
+    rows = pd.read_parquet(next((folder / "record" / "churn").glob("*.parquet"))).assign(**columns)
+    (tmp_path / "churn").mkdir()
+    rows.to_parquet(tmp_path / "churn" / "rows.parquet", index=False)
+    return str(tmp_path)
+
+
+def test_no_drift_is_never_said_of_what_was_not_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = recorded(folder, tmp_path, inputs='{"other": 1}', output="[1, 2]")
+    assert typed(COMMANDS["drift"], folder, record=place) == 3
+    told = capsys.readouterr().out
+    assert "Undecided (0 tests on 400 rows; not compared: x, z, prediction)" in told
+
+
+def test_a_canary_is_not_concluded_on_labels_of_one_class(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who left are known late: until then no metric can be worked out, and nothing is decided."""
+    client, model = mlflow.MlflowClient(), LogisticRegression()
+    one, two = (registered(folder, "early", model, FRAME["churn"]) for _ in range(2))
+    for version, alias, part in ((one, "previous", slice(200)), (two, "champion", slice(200, None))):
+        client.set_registered_model_alias("early", alias, version)
+        record(folder, "early", version, model.predict(NEW[["x", "z"]][part]), part)
+    LABELS.assign(churn="No").to_csv(tmp_path / "labels.csv", index=False)
+    given = {"name": "early", "endpoint": "early", "labels": str(tmp_path / "labels.csv")}
+    assert typed(COMMANDS["conclude"], folder, **given) == 3
+    assert "Undecided: too few of Yes in the labelled rows of a version" in capsys.readouterr().out
+
+
+def test_rows_of_one_time_cannot_be_learnt_and_judged_by(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A batch in one request: none of its rows is older than those that the gate would judge by."""
+    assert typed(COMMANDS["retrain"], folder, when="always") == 3
+    assert "400 of 400 rows are labelled, all of one time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("entry_point", ["labels", "retrain", "conclude"])

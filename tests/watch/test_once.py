@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import Any
@@ -69,11 +68,8 @@ def test_of_four_that_begin_together_no_two_act_at_once(
 def test_a_lock_whose_run_has_ended_or_that_is_too_old_does_not_count(store: Store, name: str) -> None:
     ended = store.client.create_run("0").info.run_id
     store.client.set_terminated(ended, "FAILED")
-    running = store.client.create_run("0").info.run_id
-    for key, lock in {
-        "ended": {"run": ended, "at": time.time()},
-        "old": {"run": running, "at": time.time() - 25 * 3600},
-    }.items():
-        store.client.set_registered_model_tag(name, f"{once.LOCK}{key}", json.dumps(lock))
+    old = store.client.create_run("0", start_time=int(1000 * (time.time() - 25 * 3600))).info.run_id
+    for key, run_id in {"ended": ended, "old": old, "policy": "each Monday"}.items():
+        store.client.set_registered_model_tag(name, f"{once.LOCK}{key}", run_id)
     with once.alone(name, "mine"):
-        assert len(locks(store, name)) == 3
+        assert len(locks(store, name)) == 4

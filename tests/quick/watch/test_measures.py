@@ -65,11 +65,10 @@ def test_many_tests_are_corrected_by_benjamini_and_hochberg() -> None:
 
 
 def test_few_rows_are_never_no_drift() -> None:
-    judged = measures.judge([measures.Compared("x", "t", "", "", 0.5)], 0.05)
-    assert measures.verdict_of(judged, 199, 200) == "undecided"
-    assert measures.verdict_of(judged, 200, 200) == "none"
-    sure = measures.judge([measures.Compared("x", "t", "", "", 1e-9)], 0.05)
-    assert measures.verdict_of(sure, 50, 200) == "drift"
+    for values, p_value, verdict in [(199, 0.5, "undecided"), (200, 0.5, "none"), (50, 1e-9, "drift")]:
+        judged = measures.judge([measures.Compared("x", "t", "", "", p_value, values=values)], 0.05, 200)
+        assert measures.verdict_of(judged) == verdict
+    assert measures.verdict_of([]) == "undecided"  # nothing was compared
 
 
 def test_the_stability_index_is_the_one_of_the_textbook() -> None:
@@ -77,3 +76,18 @@ def test_the_stability_index_is_the_one_of_the_textbook() -> None:
     shares = [np.array(each) / 600 for each in ([100, 200, 300], [300, 200, 100])]
     expected = sum((n - o) * np.log(n / o) for o, n in zip(*shares, strict=True))
     assert measures.stability_index(old, new) == pytest.approx(expected)
+
+
+def test_categories_of_which_some_are_always_new_are_no_drift() -> None:
+    """Free text, identifiers: in training too, most values stand in one row only."""
+    values = pd.Series([f"text {GENERATOR.integers(2000)}" for _ in range(2400)])
+    found = measures.judge(measures.compare("x", "category", values[:2000], values[2000:]), 0.05)
+    assert "x unseen" in {each.column for each in found}
+    assert {each.verdict for each in found} == {"none"}
+
+
+def test_large_codes_and_whole_numbers_in_every_form_are_told_apart_by_their_value() -> None:
+    old, new = pd.Series([1234567.0, 1234568.0] * 100), pd.Series(["1234567"] * 200, dtype=object)
+    found = {each.column: each for each in measures.compare("x", "number", old, new)}
+    assert set(found) == {"x"}  # nothing unseen
+    assert found["x"].p_value < 1e-9

@@ -35,7 +35,7 @@ def write(folder: Path, frame: pd.DataFrame, name: str = "part.parquet") -> None
 
 
 def read(record: Path) -> Any:
-    return records.read_records(str(record), "churn", START, END)
+    return records.read_records(str(record), "churn", "churn", START, END)
 
 
 def test_what_registry_deploy_records_is_read_of_its_endpoint_and_window(tmp_path: Path) -> None:
@@ -52,10 +52,10 @@ def test_a_record_is_read_by_its_uri_and_one_that_cannot_be_is_refused_in_one_li
     """Of an object store the same way: that the recorder writes to one, and this reads it, was tried on SeaweedFS."""
     write(tmp_path / "churn" / "date=2026-03-02", ours("one", 2))
     write(tmp_path / "other" / "date=2026-03-02", ours("other", 2))
-    found = records.read_records(tmp_path.as_uri(), "churn", START, END)
+    found = records.read_records(tmp_path.as_uri(), "churn", "churn", START, END)
     assert found["request_id"].tolist() == ["one", "one"]
     with pytest.raises(click.BadParameter, match="'ftp://host/record' cannot be read: Unrecognized filesystem type"):
-        records.read_records("ftp://host/record", "churn", START, END)
+        records.read_records("ftp://host/record", "churn", "churn", START, END)
 
 
 def test_rows_recorded_twice_and_broken_files_are_left_out_and_said(
@@ -69,17 +69,16 @@ def test_rows_recorded_twice_and_broken_files_are_left_out_and_said(
     write(folder, ours("three", 2).assign(inputs="[1.5, 2]"), "e.parquet")
     assert len(read(tmp_path)) == 2
     said = capsys.readouterr().err
-    assert "2 rows were recorded twice" in said
+    assert "Left out: 2 rows that have been recorded twice" in said
     for name in "cde":
         assert f"{name}.parquet: left out" in said
 
 
 def test_rows_without_a_version_are_those_of_the_version_that_is_given(tmp_path: Path) -> None:
     write(tmp_path / "churn", ours("one", 2).assign(version=None))
-    drift = module("watch", "drift")
     with pytest.raises(click.BadParameter, match="is needed: the recording does not say which version answered"):
-        drift.pick_version(read(tmp_path), "")
-    assert set(drift.pick_version(read(tmp_path), "3")["version"]) == {"3"}
+        records.pick_version(read(tmp_path), "")
+    assert set(records.pick_version(read(tmp_path), "3")["version"]) == {"3"}
 
 
 @pytest.mark.parametrize("row", ["a", "", "0.5"])
@@ -153,10 +152,115 @@ def test_truths_are_joined_and_what_is_not_used_is_said(tmp_path: Path, capsys: 
     joined = truth.with_truth(read(tmp_path), str(tmp_path / "labels.csv"), "churn")
     known = joined.dropna(subset=["truth"])[["request_id", "row", "truth"]]
     assert known.to_numpy().tolist() == [["one", 0, "Yes"], ["one", 1, "No"]]
-    said = "Labels that are not used: 1 of no row of the window, 1 empty, 2 contradictory."
+    said = "Labels that are not used: 1 empty, 1 of no row of the window, 2 contradictory."
     assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("written", "same"), [(1.0, "1"), (1, "1"), (True, "true"), ("True", "true"), (" Yes", "Yes")])
 def test_a_class_is_the_same_in_every_form(written: object, same: str) -> None:
     assert truth.plain(written) == same
+
+
+def exported(identifier: str, request_: Any, response: Any, **more: Any) -> dict[str, Any]:
+    """One request of an inference table of Databricks, in the form of AI Gateway where there is no version."""
+    texts = {"request": request_ and json.dumps(request_), "response": response and json.dumps(response)}
+    time = pd.Timestamp(2026, 3, 2)
+    return {"databricks_request_id": identifier, "request_time": time, "status_code": 200, **texts, **more}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"predictions": ["No", "Yes"]},
+        {"predictions": [["No"], ["Yes"]]},
+        {"predictions": [{"0": "No"}, {"0": "Yes"}]},
+        {"predictions": {"prediction": ["No", "Yes"]}},
+        ["No", "Yes"],
+    ],
+)
+def test_an_answer_in_any_form(response: Any, tmp_path: Path) -> None:
+    write(tmp_path, pd.DataFrame([exported("d1", {"dataframe_records": INPUTS}, response)]))
+    assert read(tmp_path)["output"].tolist() == ["No", "Yes"]
+
+
+def test_a_request_that_cannot_be_read_takes_no_other_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too large for the table, a tensor, an answer that is lacking: as they stand beside the others."""
+    strange = [(None, None), ({"inputs": [[1, 2]]}, {"predictions": [1]}), ({"dataframe_records": INPUTS}, [1])]
+    rows = [exported("good", {"dataframe_records": INPUTS}, ["No", "Yes"])]
+    rows += [exported(f"bad{place}", *both) for place, both in enumerate(strange)]
+    write(tmp_path, pd.DataFrame(rows))
+    assert set(read(tmp_path)["request_id"]) == {"good"}
+    assert "left out, as 3 of its 4 entries cannot be read" in capsys.readouterr().err
+
+
+def azure(folder: Path, kind: str, data: Any, **more: Any) -> None:
+    """Append an event to a file of the data collector."""
+    event = {"time": "2026-03-02T08:51:30Z", "correlationid": "c1", "modelversion": "default", **more}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{kind}.jsonl").open("a") as file:
+        file.write(json.dumps({**event, "type": f"azureml.inference.{kind}", "data": data}) + "\n")
+
+
+def test_a_payload_of_azure_as_text_and_a_line_that_is_broken_off(tmp_path: Path) -> None:
+    azure(tmp_path, "request", json.dumps({"input_data": {"columns": ["x", "c"], "data": [[1.5, "a"], [None, "b"]]}}))
+    azure(tmp_path, "response", json.dumps(["No", "Yes"]))
+    azure(tmp_path, "request", {"x": 2.5, "c": "a"}, correlationid="c2", time="2026-03-02T08:51:30.123456+01:00")
+    azure(tmp_path, "response", ["No"], correlationid="c2")
+    with (tmp_path / "request.jsonl").open("a") as file:
+        file.write('{"specversion": "1.0", "ti')
+    found = read(tmp_path)
+    assert found["inputs"].tolist() == [{"x": 2.5, "c": "a"}, *INPUTS]
+    assert found["output"].tolist() == ["No", "No", "Yes"]
+
+
+def test_parts_of_one_collection_of_azure_are_not_put_together_at_random(tmp_path: Path) -> None:
+    for part in INPUTS:
+        azure(tmp_path, "inputs", [part], contentrange="bytes 0-4000/9000")
+    azure(tmp_path, "outputs", ["No", "Yes"])
+    with pytest.raises(click.BadParameter, match="has no rows of the endpoint"):
+        read(tmp_path)
+
+
+def test_what_a_cloud_calls_the_model_is_no_version(tmp_path: Path) -> None:
+    one, other = (exported("d1", {"dataframe_records": INPUTS}, [1, 2], served_entity_id=each) for each in ("a1", "b2"))
+    write(tmp_path / "one", pd.DataFrame([one]))
+    write(tmp_path / "two", pd.DataFrame([one, {**other, "databricks_request_id": "d2"}]))
+    with pytest.raises(click.BadParameter, match=r"is needed: the recording does not say .*, only 'a1'"):
+        records.pick_version(read(tmp_path / "one"), "")
+    assert set(records.pick_version(read(tmp_path / "one"), "3")["version"]) == {"3"}
+    with pytest.raises(click.BadParameter, match="'a1, b2' are several models, of unknown versions"):
+        records.pick_version(read(tmp_path / "two"), "3")
+
+
+def test_rows_of_another_model_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint may have served another registered model, whose version 3 is not this version 3."""
+    write(tmp_path / "churn", ours("other", 2).assign(model="credit"), "other.parquet")
+    with pytest.raises(click.BadParameter, match="'churn' answered no row of the window; these did: credit"):
+        read(tmp_path)
+    write(tmp_path / "churn", ours("mine", 2))
+    assert set(read(tmp_path)["request_id"]) == {"mine"}
+    assert "Left out: 2 rows that have answers of another model: credit" in capsys.readouterr().err
+
+
+def test_requests_without_an_id_or_with_a_shared_one_count_but_get_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, identifier in enumerate([None, None, "same", "same"]):
+        rows = ours("any", 2).assign(request_id=identifier, inputs=json.dumps({"x": place}))
+        write(tmp_path / "churn", rows[:1], f"{place}.parquet")
+    (tmp_path / "labels.csv").write_text("request_id,row,churn\nsame,0,Yes\n")
+    joined = truth.with_truth(read(tmp_path), str(tmp_path / "labels.csv"), "churn")
+    assert len(joined) == 4
+    assert joined["truth"].isna().all()
+    assert "not used: 1 of an id that several requests have." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("times", [["2026-03-02 12:00:00", "2026-03-02T12:00:00.5+02:00"], ["2026-03-02", "yesterday"]])
+def test_times_in_several_forms_are_read_and_others_are_said(
+    times: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "churn", ours("one", 2).assign(time=times))
+    assert len(read(tmp_path)) == 2 - times.count("yesterday")
+    assert ("Left out: 1 rows that have no time that can be read" in capsys.readouterr().err) == ("yesterday" in times)
