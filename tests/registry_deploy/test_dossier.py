@@ -86,14 +86,14 @@ def test_what_was_changed_afterwards_is_contradicted_or_not_measured(
     shutil.copy(judged, judged.with_suffix(".kept"))
     pd.read_csv(judged).head(400).to_csv(judged, index=False)
     rows = page(store, run, language="fr")
-    assert rows["Données d’apprentissage"][1] == f"CONTREDIT par l’exécution : {version.tags['dataset']}"
+    assert rows["Données d’apprentissage"][1] == f"CONTREDIT par l’exécution : {version.tags['dataset']}"
     assert rows["Commit du code"] == ["a" * 40, "donné à un seul endroit"]
     assert rows["Alias"][0] == "aucun"
     [decided] = [cells for cells in rows.values() if version.tags["evaluation_run"] in cells]
     assert decided[1] == "refusée"
-    assert decided[-1] == "CONTREDIT par l’historique des champions : promue"
+    assert decided[-1] == "CONTREDIT par l’historique des champions : promue"
     [moved] = [cells for cells in rows.values() if "nobody" in cells]
-    assert moved[-1].startswith("CONTREDIT par l’historique des champions : ")
+    assert moved[-1].startswith("CONTREDIT par l’historique des champions : ")
     assert rows["Données et réponses d’aujourd’hui"][0].startswith("CONTREDIT")
     assert rows["non mesuré"] == ["l’évaluation avait d’autres données ou réponses"]
     assert "roc_auc, half=upper" not in rows
