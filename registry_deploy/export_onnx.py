@@ -7,8 +7,10 @@ is registered is a model like any other (`onnx_model.py`), which `deploy` and `s
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +29,7 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 from instances import all_rows, instances
 from model_files import reason
@@ -42,7 +44,7 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}  # the first in which trees take float64
 MISSING = "\0missing"  # for a missing text, which ONNX does not have: no table holds this
 
 
-def convert(pipeline: BaseEstimator, signature: ModelSignature) -> tuple[bytes, ModelSignature]:
+def convert(pipeline: Pipeline, signature: ModelSignature) -> tuple[bytes, ModelSignature]:
     """Convert a fitted Pipeline to ONNX: the file's content, and the signature of that form.
 
     signature: that of the logged Pipeline, with named columns. The other has one tensor a column, numbers as float64,
@@ -50,36 +52,54 @@ def convert(pipeline: BaseEstimator, signature: ModelSignature) -> tuple[bytes, 
 
     Raises ValueError, in one line that names the step, where a step cannot be converted.
     """
+    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
-    numbers = {column.name: _is_number(column) for column in signature.inputs.inputs}
-    types = [(name, (DoubleTensorType if number else StringTensorType)([None, 1])) for name, number in numbers.items()]
+    kinds = {column.name: getattr(column.type, "name", str(column.type)) for column in signature.inputs.inputs}
+    for name, kind in kinds.items():
+        if kind not in ("double", "float", "long", "integer", "boolean", "string"):
+            raise ValueError(f"column {name!r} is of type {kind}")
+    numbers = {name: kind not in ("boolean", "string") for name, kind in kinds.items()}
     probabilities = hasattr(pipeline, "predict_proba")
     prepared = _prepared(pipeline, numbers)
     try:
-        onnx = _to_onnx(prepared, types, {id(prepared[-1]): {"zipmap": False}} if probabilities else None)
+        onnx = convert_sklearn(
+            prepared,
+            initial_types=[
+                (name, (DoubleTensorType if number else StringTensorType)([None, 1]))
+                for name, number in numbers.items()
+            ],
+            options={id(prepared[-1]): {"zipmap": False}} if probabilities else None,
+            target_opset=OPSETS,
+            custom_conversion_functions={SimpleImputer: _convert_imputer},
+            custom_shape_calculators={SimpleImputer: _shape_of_imputed},
+        )
     except Exception as error:  # each converter has errors of its own
+        blamed = [
+            f"step {name!r} ({type(step).__name__})"
+            for name, step in _steps(prepared)
+            if re.search(rf"\b{type(step).__name__}\b", str(error))
+        ]
         why = f"is not converted: {reason(error).split('. ')[0].split(' with name=')[0]}"
         why = "has no converter" if "shape calculator" in str(error) else why
-        raise ValueError(f"step {_culprit(prepared, types, error)} {why}") from None
+        raise ValueError(f"{blamed[-1] if blamed else 'a step'} {why}") from None
     dtypes = {name: np.dtype("float64" if number else object) for name, number in numbers.items()}
     tensors: list[Any] = [TensorSpec(dtype, (-1,), name) for name, dtype in dtypes.items()]
     params = ParamSchema([ParamSpec("predict_method", "string", "predict")]) if probabilities else None
-    return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)  # type: ignore[arg-type]
+    return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)
 
 
-def difference(pipeline: BaseEstimator, exported: Any, X: pd.DataFrame) -> str:
+def difference(pipeline: Pipeline, exported: Any, X: pd.DataFrame) -> str:
     """How the answers of a Pipeline and of its exported form differ on the rows of a table; empty where they are equal.
 
     exported: the loaded pyfunc model.
     """
     tensors = as_tensors(X)
-    expected, answered = pipeline.predict(X), exported.predict(tensors)
-    if pd.api.types.is_float_dtype(np.asarray(expected)):
+    expected, answered = np.asarray(pipeline.predict(X)), np.asarray(exported.predict(tensors))
+    if pd.api.types.is_float_dtype(expected):
         error = float(np.max(np.abs(answered - expected) / np.maximum(1, np.abs(expected))))
         return "" if error <= TOLERANCE else f"predictions differ by up to {error:.2g}"
-    wrong = int((np.asarray(answered) != np.asarray(expected)).sum())
-    if wrong:
+    if wrong := int((answered != expected).sum()):
         return f"{wrong} of {len(X)} labels differ"
     if not hasattr(pipeline, "predict_proba"):
         return ""
@@ -91,16 +111,8 @@ def difference(pipeline: BaseEstimator, exported: Any, X: pd.DataFrame) -> str:
 
 def as_tensors(X: pd.DataFrame) -> dict[str, np.ndarray]:
     """The columns of a table as the exported form takes them."""
-    return {
-        str(name): column.to_numpy(dtype="float64" if pd.api.types.is_float_dtype(column) else object)
-        for name, column in X.items()
-    }
-
-
-def with_gaps(X: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with a tenth of the values missing."""
-    others = X.columns[[not pd.api.types.is_float_dtype(dtype) for dtype in X.dtypes]]
-    return X.astype(dict.fromkeys(others, object)).mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    dtypes = {name: "float64" if pd.api.types.is_float_dtype(column) else object for name, column in X.items()}
+    return {str(name): X[name].to_numpy(dtype=dtype) for name, dtype in dtypes.items()}
 
 
 def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersion, int]:
@@ -123,7 +135,8 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
         raise bad("model_uri", model_uri, "has no signature with named columns: log it with one.")
     X = instances(table, all_rows(table), info.signature.inputs, info.metadata)
     try:
-        pipeline = mlflow.sklearn.load_model(uri)
+        loaded = mlflow.sklearn.load_model(uri)
+        pipeline = loaded if isinstance(loaded, Pipeline) else make_pipeline(loaded)
         onnx, signature = convert(pipeline, info.signature)
     except ValueError as error:
         raise bad("model_uri", uri, f"cannot become ONNX: {reason(error).rstrip('.')}.") from None
@@ -141,16 +154,18 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
 
 
 def _checked_and_logged(
-    pipeline: BaseEstimator, onnx: bytes, signature: ModelSignature, X: pd.DataFrame, uri: str
+    pipeline: Pipeline, onnx: bytes, signature: ModelSignature, X: pd.DataFrame, uri: str
 ) -> ModelInfo:
-    """Log the exported form in the active run, once it has given the same answers.
-
-    Raises click.BadParameter where it answers differently: nothing is logged.
-    """
+    """Log the exported form in the active run, once it has given the same answers; else raise click.BadParameter."""
     classes = np.asarray(pipeline.classes_).tolist() if signature.params else []
-    whole = X.dropna().head(2)
     packages = ["mlflow", "numpy", "onnxruntime", "pandas"]
     packages += [name for name in ("httptools", "uvloop") if find_spec(name)]  # the scoring server answers faster
+    others = X.columns[[not pd.api.types.is_float_dtype(dtype) for dtype in X.dtypes]]
+    gaps = X.astype(dict.fromkeys(others, object)).mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    asked = {"": X}
+    with suppress(Exception):  # an estimator that takes no missing values has an error of its own for them
+        pipeline.predict(gaps)
+        asked[", with a tenth of the values missing"] = gaps
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.onnx").write_bytes(onnx)
         form: dict[str, Any] = {
@@ -158,83 +173,36 @@ def _checked_and_logged(
             "artifacts": {"onnx": f"{folder}/model.onnx"},
             "model_config": {"missing": MISSING, "classes": classes},
             "signature": signature,
-            "input_example": as_tensors(whole if len(whole) else X.head(2)),
+            "input_example": as_tensors(pd.concat([X.dropna(), X]).head(2)),
             "metadata": {"classes": classes} if classes else None,
             "pip_requirements": [f"{name}=={installed(name)}" for name in packages],
         }
         mlflow.pyfunc.save_model(f"{folder}/model", **form)
         exported = mlflow.pyfunc.load_model(f"{folder}/model")
-        found = difference(pipeline, exported, X)
-        if not found and _takes_gaps(pipeline, X):
-            found = difference(pipeline, exported, with_gaps(X))
-            found = f"{found}, with a tenth of the values missing" if found else ""
-        if found:
-            step = _last_step(pipeline)
-            raise bad("model_uri", uri, f"answers differently as ONNX: {found}; its last step is {step}.")
+        for what, rows in asked.items():
+            if found := difference(pipeline, exported, rows):
+                step = type(pipeline[-1]).__name__
+                raise bad("model_uri", uri, f"answers differently as ONNX: {found}{what}; its last step is {step}.")
         return mlflow.pyfunc.log_model(name="model", **form)
-
-
-def _takes_gaps(pipeline: BaseEstimator, X: pd.DataFrame) -> bool:
-    try:
-        pipeline.predict(with_gaps(X))
-    except Exception:  # each estimator has errors of its own for missing values
-        return False
-    return True
-
-
-def _is_number(column: Any) -> bool:
-    kind = column.type.name
-    if kind not in ("double", "float", "long", "integer", "boolean", "string"):
-        raise ValueError(f"column {column.name!r} is of type {kind}")
-    return kind not in ("boolean", "string")
-
-
-def _to_onnx(estimator: BaseEstimator, types: list[tuple[str, Any]], options: dict[int, Any] | None = None) -> Any:
-    from skl2onnx import convert_sklearn
-
-    return convert_sklearn(
-        estimator,
-        initial_types=types,
-        options=options,
-        target_opset=OPSETS,
-        custom_conversion_functions={SimpleImputer: _convert_imputer},
-        custom_shape_calculators={SimpleImputer: _shape_of_imputed},
-    )
 
 
 def _steps(estimator: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The fitted estimators inside an estimator, with their names in the manner of `named_steps`, outermost first."""
-    yield name or type(estimator).__name__, estimator
-    inner: list[tuple[str, Any]] = []
+    inner: list[Any] = []
     if isinstance(estimator, Pipeline):
         inner = estimator.steps
     elif isinstance(estimator, ColumnTransformer):
-        inner = [(each, transformer) for each, transformer, _ in estimator.transformers_]
+        inner = estimator.transformers_
     elif isinstance(estimator, FeatureUnion):
         inner = estimator.transformer_list
-    for each, step in inner:
+    for each, step, *_ in inner:
         if isinstance(step, BaseEstimator):
-            yield from _steps(step, f"{name}.{each}" if name else each)
+            path = f"{name}.{each}" if name else each
+            yield path, step
+            yield from _steps(step, path)
 
 
-def _last_step(pipeline: BaseEstimator) -> str:
-    return type(pipeline[-1] if isinstance(pipeline, Pipeline) else pipeline).__name__
-
-
-def _culprit(pipeline: Pipeline, types: list[tuple[str, Any]], error: Exception) -> str:
-    """The step with which the conversion fails: that which the error names, else the first that cannot be added."""
-    for name, step in _steps(pipeline):
-        if str(type(step)) in str(error):
-            return f"{name!r} ({type(step).__name__})"
-    for number, (name, step) in enumerate(pipeline.steps[:-1], start=1):
-        try:
-            _to_onnx(pipeline[:number], types)
-        except Exception:  # each converter has errors of its own
-            return f"{name!r} ({type(step).__name__})"
-    return f"{pipeline.steps[-1][0]!r} ({_last_step(pipeline)})"
-
-
-def _prepared(pipeline: BaseEstimator, numbers: dict[str, bool]) -> Pipeline:
+def _prepared(pipeline: Pipeline, numbers: dict[str, bool]) -> Pipeline:
     """A copy that ONNX answers as scikit-learn answers the original: text for categories, float32 where trees split."""
     from skl2onnx.sklapi import CastTransformer
 
@@ -242,15 +210,13 @@ def _prepared(pipeline: BaseEstimator, numbers: dict[str, bool]) -> Pipeline:
     for _, step in _steps(prepared):
         if hasattr(step, "categories_"):
             step.categories_ = [_as_text(categories) for categories in step.categories_]
-    steps = list(prepared.steps) if isinstance(prepared, Pipeline) else [(type(prepared).__name__, prepared)]
-    final = steps[-1][1]
-    trees = list(_trees(final))
+    steps, trees = list(prepared.steps), list(_trees(prepared[-1]))
     for tree in trees:
         # scikit-learn compares float32 values with float64 thresholds, ONNX with float32 ones: rounded down, equal.
         thresholds = tree.threshold.astype("float32")
         above = thresholds > tree.threshold
         tree.threshold[:] = np.where(above, np.nextafter(thresholds, np.float32(-np.inf)), thresholds)
-    if trees or isinstance(final, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+    if trees or isinstance(prepared[-1], HistGradientBoostingClassifier | HistGradientBoostingRegressor):
         steps.insert(len(steps) - 1, ("as float32", CastTransformer(dtype=np.float32)))
     if not isinstance(steps[0][1], ColumnTransformer):  # the one step that takes several inputs
         columns = ColumnTransformer([("all", "passthrough", list(numbers))])
