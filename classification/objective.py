@@ -28,14 +28,7 @@ CHOICE = "classifier"  # the name of the parameter that chooses among all classi
 
 @dataclass(frozen=True)
 class Search:
-    """What a search is asked for.
-
-    model: the name of a classifier, or `all`: the classifier is then itself a choice.
-    metric: what is best, by the mean over `cv` folds of the training rows.
-    n_trials: how many trials the study has in the end; timeout: seconds after which none begins, 0 for no limit.
-    study: a name, by which a later search continues it; empty for a new one.
-    engine: what runs the trials, `local` or `spark`; jobs: how many at a time.
-    """
+    """What a search is asked for: the options of these names of `tune`, and the seed."""
 
     model: str
     metric: str
@@ -116,8 +109,8 @@ def suggest(trial: BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any
         ranges = {**ranges, "n_neighbors": integer(1, min(200, rows), log=True)}
     values: dict[str, Any] = {}
     for key, choose in ranges.items():
-        other_metric = key == "p" and values["metric"] != "minkowski"
-        if not other_metric and not (key == "gamma" and values["kernel"] == "linear"):  # they would not count
+        idle = (key == "p" and values["metric"] != "minkowski") or (key == "gamma" and values["kernel"] == "linear")
+        if not idle:  # else it would not count
             values[key] = choose(trial, f"{name}.{key}")
     return name, values
 

@@ -82,17 +82,12 @@ def tune(**given: Any) -> None:
 
 
 def check_folds(cv: int, split: Split) -> None:
-    """Refuse by click.BadParameter more folds than the rarest class has training rows, or too few of it in a fold."""
+    """Refuse by click.BadParameter a number of folds that the rarest class cannot fill, or leave with enough rows."""
     counts = split.y_train.value_counts()
     rarest, rows = shown(counts.idxmin()), int(counts.min())
-    if cv > rows:
-        raise bad("cv", cv, f"is more than the {rows} training rows of class {rarest}.")
-    if rows - -(-rows // cv) < ROWS_PER_CLASS:
-        raise bad(
-            "cv",
-            cv,
-            f"folds leave fewer than {ROWS_PER_CLASS} of the {rows} training rows of class {rarest} to train on.",
-        )
+    if cv > rows or rows - -(-rows // cv) < ROWS_PER_CLASS:
+        needed = f"a fold needs one of them, and {ROWS_PER_CLASS} outside it to train on."
+        raise bad("cv", cv, f"does not suit the {rows} training rows of class {rarest}: {needed}")
 
 
 def study_of(trials: list[FrozenTrial], search: Search) -> optuna.Study:

@@ -103,12 +103,12 @@ REFUSED: list[tuple[str, str, list[str], str]] = [
     ("tune", "good", ["--n_trials", "0"], "'--n_trials': 0 is not in the range x>=1."),
     ("tune", "good", ["--timeout", "-1"], "'--timeout': -1.0 is not in the range x>=0."),
     ("tune", "good", ["--cv", "1"], "'--cv': 1 is not in the range 2<=x<=20."),
-    ("tune", "five", ["--cv", "5"], "'--cv': '5' is more than the 4 training rows of class 'No'."),
+    ("tune", "five", ["--cv", "5"], "'--cv': '5' does not suit the 4 training rows of class 'No': a fold needs one of"),
     (
         "tune",
         "five",
         ["--cv", "2"],
-        "'--cv': '2' folds leave fewer than 3 of the 4 training rows of class 'No' to train",
+        "'--cv': '2' does not suit the 4 training rows of class 'No': a fold needs one of them, and 3 outside it to",
     ),
     ("tune", "good", ["--study", "my study"], "'--study': 'my study' is not a name of letters, digits, dots, hyphens"),
 ]
