@@ -11,28 +11,13 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import yaml
+from clusters import SINGLE_NODE
 from databricks.bundles.experiments import MlflowExperiment
-from databricks.bundles.jobs import (
-    ClusterSpec,
-    ConditionTask,
-    ConditionTaskOp,
-    CronSchedule,
-    Environment,
-    Job,
-    JobCluster,
-    JobEnvironment,
-    JobParameterDefinition,
-    JobPermission,
-    JobPermissionLevel,
-    Library,
-    SparkPythonTask,
-    Task,
-    TaskDependency,
-)
+from databricks.bundles.jobs import Job, JobDict
 
 COLLECTION = Path(__file__).resolve().parent.parent
 RESOURCES = COLLECTION / "on_databricks" / "resources"
@@ -42,17 +27,7 @@ PLACE = "${var.catalog}.${var.schema}"  # of the registered models
 RUNNER = "../mlflow_databricks_jobs/run_entry_point.py"
 CHOICE = "entry_point"
 EXPERIMENT = "experiment_id"
-# One machine: a driver that works.
-SINGLE_NODE = ClusterSpec.from_dict(
-    {
-        "spark_version": "${var.spark_version}",
-        "node_type_id": "${var.node_type_id}",
-        "num_workers": 0,
-        "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"},
-        "custom_tags": {"ResourceClass": "SingleNode"},
-        "data_security_mode": "SINGLE_USER",
-    }
-)
+MACHINE = {"spark_version": "${var.spark_version}", "node_type_id": "${var.node_type_id}", **SINGLE_NODE}
 
 
 class Dumper(yaml.SafeDumper):
@@ -125,30 +100,28 @@ def script_and_arguments(command: str, names: dict[str, str]) -> tuple[str, list
     return words[1], arguments
 
 
-def tasks(example: str, entry_points: dict[str, Any], names: dict[str, dict[str, str]]) -> list[Task]:
+def tasks(example: str, entry_points: dict[str, Any], names: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     """For each entry point a condition and the task behind it; and one that fails where `entry_point` names none."""
     choice = "{{job.parameters." + CHOICE + "}}"
-    found: list[Task] = []
+    found: list[dict[str, Any]] = []
     for name, entry_point in entry_points.items():
         script, arguments = script_and_arguments(entry_point["command"], names[name])
-        condition = ConditionTask(left=choice, op=ConditionTaskOp.EQUAL_TO, right=name)
-        found.append(Task(task_key=f"is_{name}", condition_task=condition))
+        condition = {"left": choice, "op": "EQUAL_TO", "right": name}
+        words = ["task", "{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments]
         renamed = [f"{parameter} by {called}" for parameter, called in names[name].items() if parameter != called]
-        task = Task(
-            task_key=name,
-            description=f"Job parameters: {', '.join(renamed)}; the others by their own names." if renamed else None,
-            depends_on=[TaskDependency(task_key=f"is_{name}", outcome="true")],
-            spark_python_task=SparkPythonTask(
-                python_file=RUNNER,
-                parameters=["task", "{{job.parameters." + EXPERIMENT + "}}", f"{FILES}/{example}/{script}", *arguments],
-            ),
-        )
-        found.append(task)
-    none = Task(
-        task_key="unknown_entry_point",
-        depends_on=[TaskDependency(task_key=f"is_{name}", outcome="false") for name in entry_points],
-        spark_python_task=SparkPythonTask(python_file=RUNNER, parameters=["unknown", choice, *entry_points]),
-    )
+        task: dict[str, Any] = {
+            "task_key": name,
+            "depends_on": [{"task_key": f"is_{name}", "outcome": "true"}],
+            "spark_python_task": {"python_file": RUNNER, "parameters": words},
+        }
+        if renamed:
+            task["description"] = f"Job parameters: {', '.join(renamed)}; the others by their own names."
+        found += [{"task_key": f"is_{name}", "condition_task": condition}, task]
+    none = {
+        "task_key": "unknown_entry_point",
+        "depends_on": [{"task_key": f"is_{name}", "outcome": "false"} for name in entry_points],
+        "spark_python_task": {"python_file": RUNNER, "parameters": ["unknown", choice, *entry_points]},
+    }
     return [*found, none]
 
 
@@ -158,43 +131,44 @@ def job_file(example: str) -> dict[str, Any]:
     defaults, names = job_parameters(project["entry_points"])
     defaults[EXPERIMENT] = f"${{resources.experiments.{example}.id}}"
     steps = tasks(example, project["entry_points"], names)
-    job = Job(
-        name=f"${{bundle.name}} {example}",
-        description=f"The entry point of {example}/MLproject that the parameter {CHOICE} names.",
-        max_concurrent_runs=4,
-        timeout_seconds=7200,
-        parameters=[JobParameterDefinition(name=name, default=value) for name, value in defaults.items()],
-        tasks=[*steps],
-    )
+    job = {
+        "name": f"${{bundle.name}} {example}",
+        "description": f"The entry point of {example}/MLproject that the parameter {CHOICE} names.",
+        "max_concurrent_runs": 4,
+        "timeout_seconds": 7200,
+        "parameters": [{"name": name, "default": value} for name, value in defaults.items()],
+        "tasks": steps,
+    }
     requirements = f"../../{example}/requirements.txt"
-    run = [str(task.task_key) for task in steps if task.spark_python_task]
-    spec = Environment(environment_version="5", dependencies=[f"-r {requirements}"])
-    serverless = {
-        "environments": [JobEnvironment(environment_key="example", spec=spec).as_dict()],
-        "tasks": [Task(task_key=key, environment_key="example").as_dict() for key in run],
+    run = [step["task_key"] for step in steps if "spark_python_task" in step]
+    spec = {"environment_version": "5", "dependencies": [f"-r {requirements}"]}
+    serverless: dict[str, Any] = {
+        "environments": [{"environment_key": "example", "spec": spec}],
+        "tasks": [{"task_key": name, "environment_key": "example"} for name in run],
     }
-    library = Library(requirements=requirements)
+    installed = [{"requirements": requirements}]
     cluster = {
-        "job_clusters": [JobCluster(job_cluster_key="example", new_cluster=SINGLE_NODE).as_dict()],
-        "tasks": [Task(task_key=key, job_cluster_key="example", libraries=[library]).as_dict() for key in run],
+        "job_clusters": [{"job_cluster_key": "example", "new_cluster": MACHINE}],
+        "tasks": [{"task_key": name, "job_cluster_key": "example", "libraries": installed} for name in run],
     }
-    prod: dict[str, Any] = {**serverless, "max_concurrent_runs": 1}
-    prod["permissions"] = [JobPermission(level=JobPermissionLevel.CAN_VIEW, group_name="users").as_dict()]
+    view = [{"level": "CAN_VIEW", "group_name": "users"}]
+    prod = {**serverless, "max_concurrent_runs": 1, "permissions": view}
     if example == "classification":  # trained again each week, from the day on which you resume the schedule
-        weekly = CronSchedule.from_dict(
-            {"quartz_cron_expression": "0 0 4 ? * MON", "timezone_id": "UTC", "pause_status": "PAUSED"}
-        )
-        prod["schedule"] = weekly.as_dict()
+        weekly = {"quartz_cron_expression": "0 0 4 ? * MON", "timezone_id": "UTC", "pause_status": "PAUSED"}
+        prod["schedule"] = weekly
+    targets = {"serverless": serverless, "cluster": cluster, "prod": prod}
     # A name is taken once, so each target has an experiment of its own.
     name = f"/Users/${{workspace.current_user.userName}}/${{bundle.name}}-${{bundle.target}}-{example}"
-    experiment = MlflowExperiment(name=name)
+    experiment = MlflowExperiment(name=name).as_dict()
     return {
-        "resources": {"experiments": {example: experiment.as_dict()}, "jobs": {example: job.as_dict()}},
-        "targets": {
-            target: {"resources": {"jobs": {example: added}}}
-            for target, added in {"serverless": serverless, "cluster": cluster, "prod": prod}.items()
-        },
+        "resources": {"experiments": {example: experiment}, "jobs": {example: checked(job)}},
+        "targets": {name: {"resources": {"jobs": {example: checked(added)}}} for name, added in targets.items()},
     }
+
+
+def checked(job: dict[str, Any]) -> dict[str, Any]:
+    """A job, or a part of it, once Databricks's own class has taken it; raises ValueError for what it does not know."""
+    return dict(Job.from_dict(cast(JobDict, job)).as_dict())
 
 
 def generated(example: str) -> str:
@@ -204,12 +178,6 @@ def generated(example: str) -> str:
     return f"# Generated from {example}/MLproject by `{command}`: change that and run it again.\n{text}"
 
 
-@click.command()
-def bundle() -> None:
-    """Write on_databricks/resources/*.job.yml, which databricks.yml includes."""
-    for example in EXAMPLES:
-        (RESOURCES / f"{example}.job.yml").write_text(generated(example), encoding="utf-8", newline="\n")
-
-
 if __name__ == "__main__":
-    bundle()
+    for name in EXAMPLES:
+        (RESOURCES / f"{name}.job.yml").write_text(generated(name), encoding="utf-8", newline="\n")

@@ -1,10 +1,7 @@
 """Write the cluster.json of every example, for Azure and for AWS: `python on_databricks/clusters.py`.
 
-All of them follow from the few facts below and from what the example's requirements.txt pins. Each example has
-
-    cluster.json            Azure; `--backend-config cluster.json`
-    cluster-aws.json        AWS
-    cluster-oneline.json    cluster.json on one line, as a JSON Lines table of one row
+All of them follow from the few facts below and from what the example's requirements.txt pins: cluster.json is for
+Azure, cluster-aws.json for AWS, and cluster-oneline.json is the first on one line, a JSON Lines table of one row.
 """
 
 from __future__ import annotations
@@ -21,8 +18,11 @@ from packaging.requirements import Requirement
 COLLECTION = Path(__file__).resolve().parent.parent
 
 RUNTIME = "17.3.x-cpu-ml-scala2.13"  # 17.3 LTS ML, supported until October 2028
-PYTHON = "3.12"  # that of the runtime
-NODES = {"cluster.json": "Standard_DS3_v2", "cluster-aws.json": "m5d.xlarge"}  # 4 cores each, 14 and 16 GB
+# The runtime's Python, on a common processor.
+MACHINE = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.12"}
+MACHINE |= {"python_full_version": "3.12.0"}
+AZURE, AWS = "Standard_DS3_v2", "m5d.xlarge"  # 4 cores each, 14 and 16 GB
+NODES = {"cluster.json": AZURE, "cluster-aws.json": AWS, "cluster-oneline.json": AZURE}
 
 # The runtime has TensorFlow under its plain name; a second one beside it would overwrite half of its files.
 RENAMED = {"tensorflow-cpu": "tensorflow"}
@@ -36,9 +36,12 @@ SINGLE_NODE = {
 }
 
 
+GROUPS = tomllib.loads((COLLECTION / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+
+
 def examples() -> list[Path]:
-    """The folders that hold an MLflow Project."""
-    return sorted(path.parent for path in COLLECTION.glob("*/MLproject"))
+    """The folders of the examples; a twin that stage.py has made has an MLproject too, and no pins of its own."""
+    return sorted(path.parent for path in COLLECTION.glob("*/MLproject") if path.parent.name in GROUPS)
 
 
 def libraries(example: Path) -> list[dict[str, Any]]:
@@ -46,11 +49,11 @@ def libraries(example: Path) -> list[dict[str, Any]]:
 
     The runtime lacks skops and kneed; of the others it has versions older than those that the example is written for.
     """
-    groups = tomllib.loads((COLLECTION / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    pins = _pins(example / "requirements.txt")
-    direct = {Requirement(each).name.lower() for each in resolve_dependency_groups(groups, example.name)}
-    names = {RENAMED.get(name, name): pins[name] for name in direct if name in pins}
-    return [{"pypi": {"package": f"{name}{names[name]}"}} for name in sorted(names)]
+    direct = {Requirement(each).name.lower() for each in resolve_dependency_groups(GROUPS, example.name)}
+    lines = re.findall(r"^[\w.-]+==.*", (example / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    pinned = [pin for pin in map(Requirement, lines) if not pin.marker or pin.marker.evaluate(MACHINE)]
+    pins = {RENAMED.get(pin.name, pin.name): pin.specifier for pin in pinned if pin.name.lower() in direct}
+    return [{"pypi": {"package": f"{name.lower()}{pins[name]}"}} for name in sorted(pins)]
 
 
 def backend_config(example: Path, node: str) -> dict[str, Any]:
@@ -63,21 +66,8 @@ def write() -> None:
     """Write all the files anew."""
     for example in examples():
         for name, node in NODES.items():
-            text = json.dumps(backend_config(example, node), indent=2)
-            (example / name).write_text(f"{text}\n", encoding="utf-8")
-        line = json.dumps(backend_config(example, NODES["cluster.json"]))
-        (example / "cluster-oneline.json").write_text(f"{line}\n", encoding="utf-8")
-
-
-def _pins(requirements: Path) -> dict[str, str]:
-    """Name -> pin, such as skops -> ==0.16.0, for Linux on a common processor with the runtime's Python."""
-    machine = {"sys_platform": "linux", "platform_machine": "x86_64"}
-    machine |= {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
-    lines = re.findall(r"^[\w.-]+==.*", requirements.read_text(encoding="utf-8"), re.MULTILINE)
-    found = [Requirement(line) for line in lines]
-    return {
-        each.name.lower(): str(each.specifier) for each in found if not each.marker or each.marker.evaluate(machine)
-    }
+            config, indent = backend_config(example, node), None if "oneline" in name else 2
+            (example / name).write_text(f"{json.dumps(config, indent=indent)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,10 @@ def twin_of(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
             raise click.ClickException(
                 f"The command of {name}, {command!r}, must be `python FILE ...`: a Databricks Spark job has no shell."
             )
-        parameters = {key: _as_text(kind) for key, kind in (point.get("parameters") or {}).items()}
+        parameters = {}
+        for key, kind in (point.get("parameters") or {}).items():  # without the type `path`, which a twin may not have
+            spelt = kind if isinstance(kind, dict) else {"type": kind}
+            parameters[key] = {**spelt, "type": "string"} if spelt.get("type") == "path" else kind
         runner_command = f"python {RUNNER.name} twin {command.removeprefix('python ')}"
         points[name] = {**point, "parameters": parameters, "command": runner_command}
     if not points:
@@ -48,31 +51,21 @@ def twin_of(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
     return {**kept, "databricks_spark_job": {"python_libraries": packages}, "entry_points": points}
 
 
-def _as_text(kind: Any) -> Any:
-    """A parameter without the type `path`, which the twin may not have: the value is passed on as it is."""
-    if kind == "path":
-        return "string"
-    return {**kind, "type": "string"} if isinstance(kind, dict) and kind.get("type") == "path" else kind
-
-
+@click.command()
+@click.argument("project", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def stage(project: Path, folder: Path) -> None:
-    """Write the twin of a project, and a cluster.json in the flat form that MLflow wants, into a folder.
+    """Write the databricks_spark_job twin of PROJECT to FOLDER; its libraries are those of PROJECT/cluster.json.
 
-    folder: new or empty, or an earlier twin, which is replaced.
-
-    Raises click.ClickException where the project has no twin or the folder holds something else.
+    FOLDER is new or empty, or an earlier twin, which is replaced.
     """
-    file, description = project / "MLproject", project / "cluster.json"
-    for needed in (file, description):
-        if not needed.is_file():
-            raise click.ClickException(f"{project} has no {needed.name}.")
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
-        cluster = json.loads(description.read_text(encoding="utf-8"))
+        said = yaml.safe_load((project / "MLproject").read_text(encoding="utf-8"))
+        cluster = json.loads((project / "cluster.json").read_text(encoding="utf-8"))
         packages = [each["pypi"]["package"] for each in cluster["libraries"]]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         line = " ".join(str(error).split())
-        raise click.ClickException(f"{file} or {description.name} cannot be read: {line}") from None
+        raise click.ClickException(f"{project} needs an MLproject and a cluster.json: {line}") from None
     twin = twin_of(said, packages)
     if folder.is_dir() and any(folder.iterdir()):
         old = folder / "MLproject"
@@ -88,20 +81,12 @@ def stage(project: Path, folder: Path) -> None:
     (folder / "MLproject").write_text(f"{MARK}\n{text}", encoding="utf-8")
     flat = json.dumps(cluster["new_cluster"], indent=2)
     (folder / "cluster.json").write_text(f"{flat}\n", encoding="utf-8")
-
-
-@click.command()
-@click.argument("project", type=click.Path(file_okay=False, exists=True, path_type=Path))
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def main(project: Path, folder: Path) -> None:
-    """Write the databricks_spark_job twin of PROJECT to FOLDER; its libraries are those of PROJECT/cluster.json."""
-    stage(project, folder)
     click.echo(f"Staged {project} in {folder}.")
 
 
 if __name__ == "__main__":
     try:
-        main.main(standalone_mode=False)
+        stage.main(standalone_mode=False)
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         sys.exit(2)

@@ -17,18 +17,12 @@ import click
 import yaml
 from databricks.bundles.jobs import Job, JobDict
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.service.jobs import RunResultState
 from databricks.sdk.service.workspace import ImportFormat
 from mlflow import MlflowClient
 
 Fields = dict[str, Any]
 KEYS = ("task_key", "job_cluster_key", "environment_key")  # by which the CLI joins lists
-BUNDLE = [
-    click.option("-t", "--target"),
-    click.option("--var", "given", multiple=True, metavar="NAME=VALUE"),
-]
-
-
+KEPT = ".databricks/bundle/{target}/resources.json"  # the numbers of what was deployed
 # What the SDK asks of the CLI for a profile; a shell answers, because it asks often.
 EXECUTABLE = """#!/bin/sh
 case "$*" in
@@ -47,29 +41,6 @@ def install(folder: Path) -> None:
     file.chmod(0o755)
 
 
-@click.group()
-def cli() -> None:
-    """Databricks, in part."""
-
-
-@cli.group()
-def auth() -> None:
-    """Sign in."""
-
-
-@auth.command()
-@click.option("--host", required=True)
-@click.option("-p", "--profile", required=True)
-def login(host: str, profile: str) -> None:
-    """Make a profile; the CLI opens a browser for the token, which is a variable of the test here."""
-    file = Path.home() / ".databrickscfg"
-    known = configparser.ConfigParser()
-    known.read(file)
-    known[profile] = {"host": host, "auth_type": "databricks-cli"}
-    with file.open("w") as opened:
-        known.write(opened)
-
-
 class Bundle:
     """The bundle of the current folder as one target has it, and what was deployed of it."""
 
@@ -77,43 +48,32 @@ class Bundle:
         said = _read(Path("databricks.yml"))
         for name in said["include"]:
             said = joined(said, _read(Path(name)))
-        targets = said["targets"]
-        self.target = target or next(name for name, each in targets.items() if (each or {}).get("default"))
-        if self.target not in targets:
-            raise click.ClickException(f"{self.target}: no such target. Available targets: {', '.join(targets)}")
-        self.said = joined(said, targets[self.target])
+        target = target or next(name for name, each in said["targets"].items() if each.get("default"))
+        self.said = joined(said, said["targets"][target])
         self.sdk = WorkspaceClient()
-        self.name, self.user = said["bundle"]["name"], self.sdk.current_user.me().user_name
+        name, self.user = said["bundle"]["name"], self.sdk.current_user.me().user_name
         self.known = {f"var.{name}": each["default"] for name, each in said["variables"].items()}
-        for name, value in (each.split("=", 1) for each in given):
-            if f"var.{name}" not in self.known:
-                raise click.ClickException(f"variable {name} has not been defined")
-            self.known[f"var.{name}"] = value
-        self.known |= {
-            "bundle.name": self.name,
-            "bundle.target": self.target,
-            "workspace.current_user.userName": self.user,
-        }
-        own = f"/Workspace/Users/{self.user}/.bundle/{self.name}/{self.target}"
+        for each in given:
+            variable, _, value = each.partition("=")
+            if f"var.{variable}" not in self.known:
+                raise click.ClickException(f"variable {variable} has not been defined")
+            self.known[f"var.{variable}"] = value
+        self.known |= {"bundle.name": name, "bundle.target": target, "workspace.current_user.userName": str(self.user)}
+        own = f"/Workspace/Users/{self.user}/.bundle/{name}/{target}"
         self.root = self.filled((self.said.get("workspace") or {}).get("root_path", own))
         self.known["workspace.file_path"] = f"{self.root}/files"
-        self.kept = Path(".databricks", "bundle", self.target, "resources.json")
+        self.kept = Path(KEPT.format(target=target))
         self.ids: dict[str, str] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
         self.known |= {f"resources.{key}.id": number for key, number in self.ids.items()}
 
     def filled(self, value: Any) -> Any:
-        """Text with what its references name; raises click.ClickException for a reference to nothing."""
-        if isinstance(value, dict):
-            return {name: self.filled(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [self.filled(each) for each in value]
-        if not isinstance(value, str):
-            return value
-        for name in re.findall(r"\$\{([\w.]+)\}", value):
+        """A resource with what its references name; raises click.ClickException for a reference to nothing."""
+        text = json.dumps(value)
+        for name in re.findall(r"\$\{([\w.]+)\}", text):
             if name not in self.known:
                 raise click.ClickException(f"reference does not exist: ${{{name}}}")
-            value = value.replace(f"${{{name}}}", self.known[name])
-        return value
+            text = text.replace(f"${{{name}}}", self.known[name])
+        return json.loads(text)
 
     def upload(self) -> None:
         """Put the files there that Git would commit and `sync` does not exclude."""
@@ -128,24 +88,24 @@ class Bundle:
 
     def create(self, kind: str, key: str, resource: Fields) -> None:
         """Create a resource, or change the job that is there, and keep its number."""
-        there = self.ids.get(f"{kind}.{key}")
-        made: Any = {}
+        number, ask = self.ids.get(f"{kind}.{key}"), self.sdk.api_client.do
         if kind == "jobs":
             Job.from_dict(cast(JobDict, resource))  # refuses what is no job
-            call, body = ("reset", {"job_id": int(there), "new_settings": resource}) if there else ("create", resource)
-            made = self.sdk.api_client.do("POST", f"/api/2.2/jobs/{call}", body=body)
-        elif there:
+            if number:
+                ask("POST", "/api/2.2/jobs/reset", body={"job_id": int(number), "new_settings": resource})
+            else:
+                number = str(cast(Fields, ask("POST", "/api/2.2/jobs/create", body=resource))["job_id"])
+        elif number:
             return
         elif kind == "experiments":
-            made = {"id": MlflowClient().create_experiment(resource["name"])}
+            number = MlflowClient().create_experiment(resource["name"])
         elif kind == "registered_models":
-            name = ".".join(resource[part] for part in ("catalog_name", "schema_name", "name"))
-            made = {"id": MlflowClient(registry_uri="databricks-uc").create_registered_model(name).name}
-        elif kind == "model_serving_endpoints":
-            self.sdk.api_client.do("POST", "/api/2.0/serving-endpoints", body=resource)
-            made = {"id": resource["name"]}
-        number = str(there or next(iter(made.values())))
-        self.ids[f"{kind}.{key}"] = self.known[f"resources.{kind}.{key}.id"] = number
+            number = ".".join(resource[part] for part in ("catalog_name", "schema_name", "name"))
+            MlflowClient(registry_uri="databricks-uc").create_registered_model(number)
+        else:
+            number = resource["name"]
+            ask("POST", "/api/2.0/serving-endpoints", body=resource)
+        self.ids[f"{kind}.{key}"] = self.known[f"resources.{kind}.{key}.id"] = str(number)
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         self.kept.write_text(json.dumps(self.ids))
 
@@ -155,8 +115,7 @@ def _read(file: Path) -> Fields:
     text = file.read_text(encoding="utf-8")
     for up in range(len(file.parts) - 1, 0, -1):
         text = text.replace("../" * up, "/".join(["${workspace.file_path}", *file.parts[: -1 - up], ""]))
-    found: Fields = yaml.safe_load(text)
-    return found
+    return dict(yaml.safe_load(text))
 
 
 def joined(base: Any, more: Any) -> Any:
@@ -172,64 +131,72 @@ def joined(base: Any, more: Any) -> Any:
     return base if more is None else more
 
 
-@cli.group()
-def bundle() -> None:
+@click.group()
+def cli() -> None:
+    """Databricks, in part."""
+
+
+@cli.command("auth")
+@click.argument("verb", type=click.Choice(["login"]))
+@click.option("--host", required=True)
+@click.option("-p", "--profile", required=True)
+def auth(verb: str, host: str, profile: str) -> None:
+    """Make a profile; the CLI opens a browser for the token, which is a variable of the test here."""
+    known = configparser.ConfigParser()
+    known[profile] = {"host": host, "auth_type": "databricks-cli"}
+    with (Path.home() / ".databrickscfg").open("w") as opened:
+        known.write(opened)
+
+
+@cli.command("bundle")
+@click.argument("verb", type=click.Choice(["deploy", "run", "destroy"]))
+@click.option("-t", "--target")
+@click.option("--var", "given", multiple=True, metavar="NAME=VALUE")
+@click.option("--no-wait", is_flag=True)
+@click.argument("rest", nargs=-1)
+def bundle(verb: str, target: str | None, given: tuple[str, ...], no_wait: bool, rest: tuple[str, ...]) -> None:
     """Jobs and other resources as one."""
-
-
-def of_a_bundle(function: Any) -> Any:
-    for option in BUNDLE:
-        function = option(function)
-    return bundle.command()(function)
-
-
-@of_a_bundle
-def deploy(target: str | None, given: tuple[str, ...]) -> None:
-    """Upload the files and create the resources, jobs after the experiments that they name."""
     whole = Bundle(target, given)
+    if verb == "run":
+        run(whole, no_wait, *rest)
+    elif verb == "deploy":
+        deploy(whole)
+    else:
+        click.confirm("Would you like to proceed?", abort=True)
+        destroy(whole)
+
+
+def deploy(whole: Bundle) -> None:
+    """Upload the files and create the resources, jobs after the experiments that they name."""
     whole.upload()
     for kind in ("experiments", "jobs", "registered_models", "model_serving_endpoints"):
         for key, said in (whole.said["resources"].get(kind) or {}).items():
             resource = whole.filled(said)
-            if kind == "jobs":
-                if whole.said["mode"] == "development":
-                    resource = {**resource, "name": f"[dev {whole.user}] {resource['name']}"}
-                resource |= {name: whole.filled(whole.said[name]) for name in ("run_as",) if name in whole.said}
+            if kind == "jobs" and whole.said["mode"] == "development":
+                resource["name"] = f"[dev {whole.user}] {resource['name']}"
+            if kind == "jobs" and "run_as" in whole.said:
+                resource["run_as"] = whole.filled(whole.said["run_as"])
             whole.create(kind, key, resource)
-    click.echo("Deployment complete!")
 
 
-@of_a_bundle
-@click.argument("key")
-@click.argument("parameters", nargs=-1)
-def run(target: str | None, given: tuple[str, ...], key: str, parameters: tuple[str, ...]) -> None:
+def run(whole: Bundle, no_wait: bool, key: str, *parameters: str) -> None:
     """Run a job with its parameters, and wait."""
-    whole = Bundle(target, given)
-    if f"jobs.{key}" not in whole.ids:
-        raise click.ClickException(f"resource with key {key!r} not found, or not deployed")
     words = dict(word.removeprefix("--").split("=", 1) for word in parameters)
-    state = whole.sdk.jobs.run_now_and_wait(int(whole.ids[f"jobs.{key}"]), job_parameters=words).state
-    if not state or state.result_state != RunResultState.SUCCESS:
-        raise click.ClickException(f"{state and state.result_state}: {state and state.state_message}")
+    begun = whole.sdk.jobs.run_now(int(whole.ids[f"jobs.{key}"]), job_parameters=words)
+    state = None if no_wait else begun.result().state
+    if state and state.result_state and state.result_state.value != "SUCCESS":
+        raise click.ClickException(f"{state.result_state}: {state.state_message}")
 
 
-@of_a_bundle
-@click.option("--auto-approve", is_flag=True)
-def destroy(target: str | None, given: tuple[str, ...], auto_approve: bool) -> None:
+def destroy(whole: Bundle) -> None:
     """Delete what was deployed, files included."""
-    whole = Bundle(target, given)
-    if not auto_approve:
-        click.confirm("Would you like to proceed?", abort=True)
+    delete: dict[str, Any] = {
+        "jobs": lambda number: whole.sdk.jobs.delete(int(number)),
+        "experiments": MlflowClient().delete_experiment,
+        "registered_models": MlflowClient(registry_uri="databricks-uc").delete_registered_model,
+        "model_serving_endpoints": whole.sdk.serving_endpoints.delete,
+    }
     for name, number in whole.ids.items():
-        kind = name.partition(".")[0]
-        if kind == "jobs":
-            whole.sdk.jobs.delete(int(number))
-        elif kind == "experiments":
-            MlflowClient().delete_experiment(number)
-        elif kind == "registered_models":
-            MlflowClient(registry_uri="databricks-uc").delete_registered_model(number)
-        else:
-            whole.sdk.serving_endpoints.delete(number)
+        delete[name.partition(".")[0]](number)
     whole.sdk.workspace.delete(whole.root, recursive=True)
     whole.kept.unlink()
-    click.echo("Destroy complete!")

@@ -15,41 +15,48 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from fork_server import forks
 from mlflow import MlflowClient
-from running import COLLECTION, PATIENCE, Outcome, free_port, wait_until
+from running import COLLECTION, PATIENCE, free_port, wait_until
 
-SERVE = COLLECTION / "on_databricks" / "workspace" / "serve.py"
+SERVE = f"{sys.executable} {COLLECTION}/on_databricks/workspace/serve.py"
+# What a cluster needs at least.
+CLUSTER = {"spark_version": "17.3.x-cpu-ml-scala2.13", "node_type_id": "Standard_DS3_v2", "num_workers": 0}
+EXISTING = "0101-120000-local001"  # a cluster that the workspace has from the beginning
+CODES = {403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED", 503: "TEMPORARILY_UNAVAILABLE"}
 
 
 @dataclass
 class Workspace:
     """A workspace that runs; what a client of it needs, and what only a test asks of it.
 
-    folder: what it keeps.
+    folder: what it keeps. command: that starts it, from the folder above; otherwise one with a free port.
     environment: of a process that uses it, and nothing else of this one's MLflow.
     """
 
     folder: Path
-    port: int = 0
-    ui_port: int = 0
+    command: str = ""
     url: str = ""
     token: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
     printed: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it on the ports that it had, or on free ones."""
-        self.port, self.ui_port = self.port or free_port(), self.ui_port or free_port()
-        command = [sys.executable, str(SERVE), "--port", str(self.port), "--ui_port", str(self.ui_port)]
+        """Start it, again on the same port."""
+        port = free_port()
+        while not self.command and free_port() != port + 1:
+            port = free_port()
+        self.command = self.command or f"{SERVE} --port {port} --folder {self.folder}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DATABRICKS_"))}
         kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         log = self.folder.with_suffix(".log")
         with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [*command, "--folder", str(self.folder)], env=kept, stdout=file, stderr=file, text=True
+            place = self.folder.parent
+            self.process = process = subprocess.Popen(
+                self.command.split(), cwd=place, env=kept, stdout=file, stderr=file, text=True
             )
-        process = self.process
 
         def ready() -> bool:
             self.printed = log.read_text()
@@ -59,16 +66,13 @@ class Workspace:
         wait_until(ready)
         exports = dict(re.findall(r"^export (\w+)=(.*)$", self.printed, re.MULTILINE))
         self.url, self.token = exports["DATABRICKS_HOST"], exports["DATABRICKS_TOKEN"]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        self.environment = {**kept, **exports, "PATH": path}
+        self.environment = {**kept, **exports}
 
     def stop(self) -> int:
         """Ctrl-C; returns the exit code."""
         assert self.process
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(PATIENCE)
-        self.printed = ""
-        return code
+        return self.process.wait(PATIENCE)
 
     def call(self, method: str, path: str, *, token: str | None = None, **arguments: Any) -> requests.Response:
         """One request, with the token of the workspace unless another is given; the empty one is none."""
@@ -106,24 +110,26 @@ class Workspace:
     @property
     def client(self) -> MlflowClient:
         """A client of the MLflow server behind the workspace; it needs no variables (see `connected`)."""
-        server = f"http://127.0.0.1:{self.ui_port}"
-        return MlflowClient(server, server)
+        port = int(self.url.rpartition(":")[2]) + 1
+        return MlflowClient(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}")
 
-    def run(self, command: list[str], cwd: Path) -> Outcome:
-        """A command of a person who has exported the three variables."""
+    def typed(self, command: str, folder: Path, **environment: str) -> str:
+        """What a command prints that a person types who has exported the three variables; it must end well.
+
+        environment: more variables; an empty one is none. `mlflow` and `python` start at once.
+        """
+        variables = {**self.environment, "PATH": f"{forks()}{os.pathsep}{self.environment['PATH']}", **environment}
         done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=self.environment,
+            ["bash", "-c", command],
+            cwd=folder,
+            env={name: value for name, value in variables.items() if value},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return Outcome(done.returncode, done.stdout, None)
-
-
-CODES = {403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED", 503: "TEMPORARILY_UNAVAILABLE"}
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
+        return done.stdout
 
 
 @dataclass
@@ -147,8 +153,3 @@ class Fault:
         answer.status_code, answer.request, answer.url = self.status, request, request.url or ""
         answer._content = json.dumps({"error_code": CODES[self.status], "message": "A fault."}).encode()
         return answer
-
-
-# What a cluster needs at least.
-CLUSTER = {"spark_version": "17.3.x-cpu-ml-scala2.13", "node_type_id": "Standard_DS3_v2", "num_workers": 0}
-EXISTING = "0101-120000-local001"  # a cluster that the workspace has from the beginning

@@ -1,41 +1,41 @@
-"""The backend itself: check, create the run, upload, submit, wait."""
+"""The backend itself: check, upload, submit, create the run, wait."""
 
 from __future__ import annotations
 
+import getpass
 import io
 import logging
+import os
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
+import mlflow
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError
 from databricks.sdk.service.compute import ClusterSpec, Environment, Library
 from databricks.sdk.service.jobs import JobEnvironment, JobRunAs, SparkPythonTask, SubmitTask
 from databricks.sdk.service.workspace import ImportFormat
+from git import InvalidGitRepositoryError, Repo
 from mlflow import MlflowClient
+from mlflow.entities import Param
 from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects.backend.abstract_backend import AbstractBackend
-from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATABRICKS_RUN_URL,
-    MLFLOW_DATABRICKS_SHELL_JOB_RUN_ID,
-    MLFLOW_DATABRICKS_WEBAPP_URL,
-    MLFLOW_PROJECT_ENTRY_POINT,
-)
+from mlflow.projects.utils import fetch_and_validate_project, load_project
+from mlflow.utils import mlflow_tags as tags
+from mlflow.utils.git_utils import get_git_commit, get_git_repo_url
 
-from mlflow_databricks_jobs.config import JobConfig, check_pins, python_of, read_config
+from mlflow_databricks_jobs.config import JobConfig, check_pins, python_of_job, read_config
 from mlflow_databricks_jobs.project import command_of, pack, requirement_files, requirements_of
-from mlflow_databricks_jobs.submitted_job import SubmittedJob, close_runs, one_line, remove_upload
+from mlflow_databricks_jobs.run_entry_point import UPLOAD
+from mlflow_databricks_jobs.submitted_job import SubmittedJob, one_line
 
 PATIENCE = 300  # seconds for which the SDK asks a busy workspace again
 KNOCKING = 30  # seconds until a workspace must have let us in
@@ -61,82 +61,43 @@ class JobsBackend(AbstractBackend):
 
         Raises ExecutionException, one line, for whatever goes wrong. No run is RUNNING and no job active afterwards.
         """
-        params, config = params or {}, read_config(backend_config)
-        try:
-            ready = prepare(project_uri, entry_point, params, version, config, tracking_uri, experiment_id)
-        except FAILURES as error:
-            raise ExecutionException(one_line(error)) from None
-        client, project, folder = ready.client, ready.project, ready.folder
-
-        run_id, place, job, good = "", "", None, True
-        try:
-            place = place_of(client, config)
-            upload(client, place, pack(folder, ready.command), ready.requirements)
-            name = f"{project.name or folder.name} {entry_point}"
-            with uninterrupted():  # otherwise there might be a run, or a job, of which nobody knows
-                run_id = create_run(project_uri, ready.experiment_id, folder, version, entry_point, params)
-                words = [place, run_id, ready.experiment_id]
-                job = submit(client, config, name, words, ready.requirements)
-            describe(client, job, config)
-            if waits(config):
-                good = job.wait()
-        except BaseException as error:  # Ctrl-C too
-            undo(client, job, place, run_id)
-            if isinstance(error, FAILURES):
-                raise ExecutionException(one_line(error)) from None
-            raise
+        config, params = read_config(backend_config), params or {}
+        job, good = None, True
+        with Interrupts() as interrupts:
+            try:
+                client = connect(tracking_uri)
+                experiment_id = checked_experiment(experiment_id)
+                if version and Path(project_uri.partition("#")[0]).exists():
+                    where = f"{project_uri}, your own folder"
+                    raise ExecutionException(f"--version {version} would switch the branch of {where}: give a Git URL.")
+                folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
+                project = load_project(str(folder))
+                requirements = checked_requirements(project, config, client)
+                packed = pack(folder, command_of(project, entry_point, params, folder))
+                job = SubmittedJob(client, place_of(client, config))
+                upload(client, job.place, packed, requirements)
+                named = tags_of(project_uri, folder, version, entry_point) | {UPLOAD: Path(job.place).name}
+                name = f"{project.name or folder.name} {entry_point}"
+                with interrupts.put_off():  # otherwise there might be a job, or a run, of which nobody knows
+                    job.job_run_id = submit(client, config, name, [job.place, experiment_id], requirements)
+                    # After its job, which looks for it: so no run is left RUNNING, whenever this process is killed.
+                    job.run_id = MlflowClient().create_run(experiment_id, tags=named).info.run_id
+                given = project.get_entry_point(entry_point).compute_parameters(params, None)
+                logged = [Param(name, value) for group in given for name, value in group.items()]
+                MlflowClient().log_batch(job.run_id, params=logged)
+                describe(job, config, experiment_id)
+                if waits(config):
+                    good = job.wait()
+            except BaseException as error:  # Ctrl-C too
+                with interrupts.put_off():
+                    if job:
+                        job.cancel()
+                if isinstance(error, FAILURES):
+                    raise ExecutionException(one_line(error)) from None
+                raise
         if not good:
-            raise ExecutionException(f"The run {run_id} failed.")
+            raise ExecutionException(f"The run {job.run_id} failed.")
         return job
-
-
-def undo(client: WorkspaceClient, job: SubmittedJob | None, place: str, run_id: str) -> None:
-    """Cancel the job, or remove the upload where there is none, and end the run; empty texts where there is nothing."""
-    with uninterrupted():
-        if job:
-            job.cancel()
-        elif place:
-            remove_upload(client, place)
-        if run_id:
-            close_runs(run_id, "FAILED")
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What was found in order before a run exists: the workspace, the project, and how its entry point is started."""
-
-    client: WorkspaceClient
-    experiment_id: str
-    folder: Path
-    project: Any
-    command: dict[str, Any]
-    requirements: list[str]
-
-
-def prepare(
-    project_uri: str,
-    entry_point: str,
-    params: dict[str, str],
-    version: str | None,
-    config: JobConfig,
-    tracking_uri: str,
-    experiment_id: str | None,
-) -> Ready:
-    """Check all that can be known before a run exists. Raises one of FAILURES for what is wrong."""
-    client = connect(tracking_uri)
-    experiment_id = checked_experiment(experiment_id)
-    if version and Path(project_uri.partition("#")[0]).exists():
-        raise ExecutionException(
-            f"--version {version} would switch the branch of {project_uri}, your own folder: give a Git URL."
-        )
-    folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
-    project = load_project(str(folder))
-    python, runtime = python_of(config, client)
-    requirements = [] if config.libraries is not None else requirements_of(project)
-    named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
-    check_pins([*requirements, *named], python, runtime)
-    command = command_of(project, entry_point, params, folder)
-    return Ready(client, experiment_id, folder, project, command, requirements)
 
 
 def connect(tracking_uri: str) -> WorkspaceClient:
@@ -166,25 +127,13 @@ def checked_experiment(experiment_id: str | None) -> str:
     return str(experiment_id)
 
 
-def create_run(
-    uri: str, experiment_id: str, folder: Path, version: str | None, entry_point: str, params: dict[str, str]
-) -> str:
-    """Create the run as MLflow's own backends do, and return its id."""
-    begun = round(time.time() * 1000)
-    try:
-        run = get_or_create_run(None, uri, experiment_id, str(folder), version, entry_point, params)
-        return str(run.info.run_id)
-    except MlflowException:
-        # MLflow creates a run and then logs its parameters. Where that fails, nobody knows the run's id.
-        found = MlflowClient().search_runs(
-            [experiment_id],
-            f"attributes.status = 'RUNNING' and attributes.start_time >= {begun} "
-            f"and tags.`{MLFLOW_PROJECT_ENTRY_POINT}` = '{entry_point}'",
-        )
-        for orphan in found:
-            if not orphan.data.params:
-                close_runs(orphan.info.run_id, "FAILED")
-        raise
+def checked_requirements(project: Any, config: JobConfig, client: WorkspaceClient) -> list[str]:
+    """What the project pins and the job installs, once the Python of the job is known to take it."""
+    python, name = python_of_job(config, client)
+    requirements = [] if config.libraries is not None else requirements_of(project)
+    named = [each["pypi"]["package"] for each in config.libraries or [] if "pypi" in each]
+    check_pins([*requirements, *named], python, name)
+    return requirements
 
 
 def place_of(client: WorkspaceClient, config: JobConfig) -> str:
@@ -196,10 +145,7 @@ def place_of(client: WorkspaceClient, config: JobConfig) -> str:
 
 
 def upload(client: WorkspaceClient, place: str, packed: bytes, requirements: list[str]) -> None:
-    """Put a project into its folder.
-
-    Raises ExecutionException for a project that is too large for a workspace file.
-    """
+    """Put a project into its folder; raises ExecutionException where it is too large for a workspace file."""
     files = {"project.tar.gz": packed, RUNNER.name: RUNNER.read_bytes()}
     files |= {name: text.encode() for name, text in requirement_files(requirements).items()}
     if place.startswith("/Volumes/"):
@@ -217,17 +163,16 @@ def upload(client: WorkspaceClient, place: str, packed: bytes, requirements: lis
         client.workspace.upload(f"{place}/{name}", content, format=ImportFormat.AUTO, overwrite=True)
 
 
-def submit(
-    client: WorkspaceClient, config: JobConfig, name: str, words: list[str], requirements: list[str]
-) -> SubmittedJob:
+def submit(client: WorkspaceClient, config: JobConfig, name: str, words: list[str], requirements: list[str]) -> int:
     """Begin the job; a request that the SDK repeats carries the same token, so that there is one job and not two.
 
-    words: for run_entry_point.py: the folder of the project, the ids of its run and of the experiment.
+    words: for run_entry_point.py: the folder of the project and the id of the experiment.
     """
-    place, run_id, _ = words
+    place = words[0]
     task = SubmitTask(
         task_key="project",
         spark_python_task=SparkPythonTask(python_file=f"{place}/{RUNNER.name}", parameters=words),
+        existing_cluster_id=config.existing_cluster_id or None,
         max_retries=config.max_retries,
     )
     environments = None
@@ -235,15 +180,13 @@ def submit(
         wanted = [f"-r {place}/requirements.txt"] if requirements else []
         spec = Environment(environment_version=config.environment_version, dependencies=wanted)
         environments, task.environment_key = [JobEnvironment("project", spec)], "project"
-    else:
-        if config.new_cluster:
-            tags = {**(config.new_cluster.get("custom_tags") or {}), **(config.tags or {})}
-            task.new_cluster = ClusterSpec.from_dict({**config.new_cluster, "custom_tags": tags})
-        task.existing_cluster_id = config.existing_cluster_id or None
-        if config.libraries is not None:
-            task.libraries = [Library.from_dict(each) for each in config.libraries]
-        elif requirements:
-            task.libraries = [Library(requirements=f"{place}/requirements.txt")]
+    elif config.libraries is not None:
+        task.libraries = [Library.from_dict(each) for each in config.libraries]
+    elif requirements:
+        task.libraries = [Library(requirements=f"{place}/requirements.txt")]
+    if config.new_cluster:
+        own = {**(config.new_cluster.get("custom_tags") or {}), **(config.tags or {})}
+        task.new_cluster = ClusterSpec.from_dict({**config.new_cluster, "custom_tags": own})
     submitted = client.jobs.submit(
         run_name=name,
         tasks=[task],
@@ -252,24 +195,44 @@ def submit(
         run_as=JobRunAs.from_dict(config.run_as) if config.run_as else None,
         idempotency_token=uuid.uuid4().hex,
     )
-    return SubmittedJob(client, submitted.run_id, run_id, place)
+    return submitted.run_id
 
 
-def describe(client: WorkspaceClient, job: SubmittedJob, config: JobConfig) -> None:
+def tags_of(uri: str, folder: Path, version: str | None, entry_point: str) -> dict[str, str]:
+    """The tags that MLflow's own backends give the run of a project."""
+    given: dict[str, str | None] = {
+        tags.MLFLOW_USER: getpass.getuser(),
+        tags.MLFLOW_SOURCE_NAME: os.path.abspath(uri) if os.path.exists(uri) else uri,
+        tags.MLFLOW_SOURCE_TYPE: "PROJECT",
+        tags.MLFLOW_PROJECT_ENTRY_POINT: entry_point,
+        tags.MLFLOW_GIT_COMMIT: get_git_commit(str(folder)),
+        tags.MLFLOW_GIT_REPO_URL: get_git_repo_url(str(folder)),
+    }
+    if parent := mlflow.active_run():
+        given[tags.MLFLOW_PARENT_RUN_ID] = parent.info.run_id
+    with suppress(InvalidGitRepositoryError):
+        repository = Repo(folder, search_parent_directories=True)
+        if os.path.exists(uri):
+            within = os.path.relpath(uri, str(repository.working_tree_dir))
+            given[tags.MLFLOW_SOURCE_NAME] = f"file://{repository.working_tree_dir}#{within}".removesuffix("#.")
+        if version in {head.name for head in repository.heads}:
+            given[tags.MLFLOW_GIT_BRANCH] = version
+    return {name: value for name, value in given.items() if value}
+
+
+def describe(job: SubmittedJob, config: JobConfig, experiment_id: str) -> None:
     """Say where the job and the run are, and note it with the run."""
-    page = client.jobs.get_run(job.job_run_id).run_page_url or ""
-    found = MlflowClient()
-    tags = {
-        MLFLOW_DATABRICKS_RUN_URL: page,
-        MLFLOW_DATABRICKS_SHELL_JOB_RUN_ID: str(job.job_run_id),
-        MLFLOW_DATABRICKS_WEBAPP_URL: client.config.host,
+    page, host = job.client.jobs.get_run(job.job_run_id).run_page_url or "", job.client.config.host
+    noted = {
+        tags.MLFLOW_DATABRICKS_RUN_URL: page,
+        tags.MLFLOW_DATABRICKS_SHELL_JOB_RUN_ID: str(job.job_run_id),
+        tags.MLFLOW_DATABRICKS_WEBAPP_URL: host,
         **(config.tags or {}),
     }
-    for key, value in tags.items():
-        found.set_tag(job.run_id, key, value)
-    run = found.get_run(job.run_id)
+    for key, value in noted.items():
+        MlflowClient().set_tag(job.run_id, key, value)
     click.echo(f"Job: {page}")
-    click.echo(f"Run: {client.config.host}/ml/experiments/{run.info.experiment_id}/runs/{job.run_id}")
+    click.echo(f"Run: {host}/ml/experiments/{experiment_id}/runs/{job.run_id}")
 
 
 def waits(config: JobConfig) -> bool:
@@ -280,22 +243,33 @@ def waits(config: JobConfig) -> bool:
     return context is not None and getattr(context.command.callback, "__module__", "") == "mlflow.cli"
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off to the end of a block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = []
+class Interrupts:
+    """Ctrl-C interrupts a block once, so that what follows it goes on to its end, and never what puts it off."""
 
-    def heed(number: int, frame: FrameType | None) -> None:
-        interrupted.append(number)
+    def __init__(self) -> None:
+        self._seen = self._held = False
+
+    def __enter__(self) -> Interrupts:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._heed)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _heed(self, number: int, frame: FrameType | None) -> None:
+        first, self._seen = not self._seen, True
+        if first and not self._held:
+            raise KeyboardInterrupt
         click.echo("Please wait.", err=True)
 
-    before = signal.signal(signal.SIGINT, heed)
-    try:
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Put Ctrl-C off to the end of a block."""
+        seen, self._held = self._seen, True
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupted:
-        raise KeyboardInterrupt
+        self._held = False
+        if self._seen and not seen:
+            raise KeyboardInterrupt

@@ -94,20 +94,23 @@ def requirements_of(project: Any) -> list[str]:
             name, _, version = package.replace("==", "=").partition("=")
             lines.append(f"{name}=={version.split('=')[0]}" if version else name)
             click.echo(f"Note: {path.name} asks conda for {each}; Databricks takes {lines[-1]} from PyPI.")
-    return [line for given in lines for line in _flat(given, path.parent)]
+    return [line for given in lines for line in flat(given, path.parent)]
 
 
 def requirement_files(lines: list[str]) -> dict[str, str]:
     """The lines of `requirements_of` as files: requirements.txt, and constraints.txt, which it names, beside it."""
     constraints = [line.removeprefix("-c ") for line in lines if line.startswith("-c ")]
-    files = {"requirements.txt": [line for line in lines if not line.startswith("-c ")]}
-    if constraints:
-        files = {"requirements.txt": ["-c constraints.txt", *files["requirements.txt"]], "constraints.txt": constraints}
-    return {name: "".join(f"{line}\n" for line in content) for name, content in files.items() if lines}
+    first = ["-c constraints.txt"] if constraints else []
+    plain = [*first, *(line for line in lines if not line.startswith("-c "))]
+    files = {"requirements.txt": plain, "constraints.txt": constraints}
+    return {name: "".join(f"{line}\n" for line in content) for name, content in files.items() if content}
 
 
-def _flat(line: str, place: Path) -> Iterator[str]:
-    """A line of requirements, and those of the file that it includes; a constraint as `-c PACKAGE`."""
+def flat(line: str, place: Path) -> Iterator[str]:
+    """A line of requirements, or those of the file that it includes, each constraint as `-c PACKAGE`.
+
+    Raises ExecutionException for a file that cannot be read, and for a requirement that is a path.
+    """
     line = re.sub(r"(^|\s)#.*", "", line).strip()
     if included := re.fullmatch(r"(-r|--requirement|-c|--constraint)[ =]?\s*(\S+)", line):
         mark, file = "-c " if "c" in included[1] else "", place / included[2]
@@ -116,7 +119,7 @@ def _flat(line: str, place: Path) -> Iterator[str]:
         except OSError as error:
             raise ExecutionException(f"The project's requirements {file} cannot be read: {error.strerror}.") from None
         for each in text.splitlines():
-            yield from (f"{mark}{flat.removeprefix('-c ')}" if mark else flat for flat in _flat(each, file.parent))
+            yield from (f"{mark}{flat.removeprefix('-c ')}" if mark else flat for flat in flat(each, file.parent))
     elif line.startswith(("-e", "--editable", ".", "/", "file:")):
         raise ExecutionException(
             f"The requirement {line!r} is a path, and Databricks installs packages before the project is there: "

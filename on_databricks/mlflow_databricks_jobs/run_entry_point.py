@@ -1,13 +1,13 @@
 """Run an entry point as a task of a Databricks job, in the process to which Spark and the credentials belong.
 
-    run_entry_point.py FOLDER RUN_ID EXPERIMENT_ID      the backend: what FOLDER/project.tar.gz holds, as job.json says
+    run_entry_point.py FOLDER EXPERIMENT_ID             the backend: what FOLDER/project.tar.gz holds, as job.json says
     run_entry_point.py task EXPERIMENT_ID SCRIPT ...    the bundle: a script with its arguments, from its own folder
     run_entry_point.py unknown NAME KNOWN ...           the bundle: the parameter `entry_point` names none
     run_entry_point.py twin FILE ...                    the twin: a file of the working directory, quoted for a shell
 
 A Python task of Databricks has no experiment, cannot set environment variables on serverless compute, knows no folder
-of its own, and counts every `sys.exit`, also that of success, as a failure. The backend's job ends its MLflow run
-itself, whatever has become of the machine that submitted it.
+of its own, and counts every `sys.exit`, also that of success, as a failure. The backend's job finds its MLflow run by a
+tag, and ends it itself, whatever has become of the machine that submitted it.
 
 MLflow pastes the twin's script behind a few lines of its own, which takes away its place, its name and its neighbours:
 so this file is what is pasted, it has no `from __future__`, and it runs the real one.
@@ -21,16 +21,39 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from typing import Any
+
+UPLOAD = "databricks_jobs.upload"  # the tag of a run that names the folder of its job
+PATIENCE = 300  # seconds after which a command that has submitted a job must have begun the run
+
+
+def begun_run(folder: str, experiment_id: str) -> str:
+    """The id of the run of this job; empty on a runtime without MLflow, where the command ends the run.
+
+    Raises SystemExit where there is none: the command was ended before it began it.
+    """
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        return ""
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = MlflowClient().search_runs([experiment_id], f"tags.`{UPLOAD}` = '{os.path.basename(folder)}'")
+        if found:
+            MlflowClient().update_run(found[0].info.run_id, "RUNNING")  # again, where the job is tried again
+            return str(found[0].info.run_id)
+        time.sleep(1)
+    sys.exit("Error: the command that submitted this job was ended before it began the MLflow run.")
 
 
 def end_run(run_id: str, status: str) -> None:
     """End the MLflow run as `mlflow run` does, whether the file has begun it or not, and what it left open below it."""
-    try:
-        import mlflow
-        from mlflow import MlflowClient
-    except ImportError:  # a runtime without MLflow, and a project that does not ask for it: the client ends the run
+    if not run_id:
         return
+    import mlflow
+    from mlflow import MlflowClient
 
     while mlflow.active_run():  # left open, it would be FINISHED when this process ends
         mlflow.end_run(status)
@@ -80,14 +103,16 @@ def run_and_end(job: "dict[str, Any]", run_id: str) -> None:
     end_run(run_id, "FINISHED")
 
 
-def run_packed(folder: str, run_id: str, experiment_id: str) -> None:
+def run_packed(folder: str, experiment_id: str) -> None:
     """Run the entry point that the backend has uploaded."""
-    place = tempfile.mkdtemp()
+    os.environ.update(MLFLOW_TRACKING_URI="databricks", MLFLOW_EXPERIMENT_ID=experiment_id)
+    run_id, place = begun_run(folder, experiment_id), tempfile.mkdtemp()
+    if run_id:
+        os.environ["MLFLOW_RUN_ID"] = run_id
     with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
         archive.extractall(place, filter="data")
     with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
         job = json.load(file)
-    os.environ.update(MLFLOW_TRACKING_URI="databricks", MLFLOW_RUN_ID=run_id, MLFLOW_EXPERIMENT_ID=experiment_id)
     os.chdir(os.path.join(place, "project"))
     run_and_end(job, run_id)
 

@@ -19,28 +19,23 @@ LONGEST = timedelta(days=30)  # Databricks ends a job before
 
 
 class SubmittedJob(SubmittedRun):
-    """The run of a job and the MLflow run that it fills.
+    """The run of a job and the MLflow run that it fills; none of both at first.
 
-    place: the folder with the uploaded project, which is removed when the job has ended.
+    place: the folder of the uploaded project, which is removed when the job has ended.
     """
 
-    def __init__(self, client: WorkspaceClient, job_run_id: int, run_id: str, place: str) -> None:
+    run_id = ""  # of the MLflow run
+
+    def __init__(self, client: WorkspaceClient, place: str) -> None:
         super().__init__()
         self.client = client
-        self.job_run_id = job_run_id
         self.place = place
-        self.failure = ""
-        self._run_id = run_id
+        self.job_run_id = 0
         self._shown = 0
         self._ended = False
 
-    @property
-    def run_id(self) -> str:
-        """The id of the MLflow run."""
-        return self._run_id
-
     def wait(self) -> bool:
-        """Show the job's log until the job ends; returns whether it ended well, otherwise `failure` says why.
+        """Show the job's log until the job ends, and say why it failed if it did; returns whether it ended well.
 
         Raises ExecutionException, after the job was cancelled, where the workspace no longer answers.
         """
@@ -55,32 +50,26 @@ class SubmittedJob(SubmittedRun):
         self._show_log(job)
         good = bool(job.state and job.state.result_state == RunResultState.SUCCESS)
         if not good:
-            self.failure = f"The job failed: {self._reason(job)}"
-            click.echo(self.failure, err=True)
-        close_runs(self.run_id, "FINISHED" if good else "FAILED")
-        self._clean()
+            click.echo(f"The job failed: {self._reason(job)}", err=True)
+        self._end("FINISHED" if good else "FAILED")
         return good
 
     def get_status(self) -> str:
         """The status of the MLflow run that follows from the job's state."""
         state = self.client.jobs.get_run(self.job_run_id).state
         if state is None or state.result_state is None:
-            return RunStatus.to_string(RunStatus.RUNNING)
-        return RunStatus.to_string(
-            RunStatus.FINISHED if state.result_state == RunResultState.SUCCESS else RunStatus.FAILED
-        )
+            return "RUNNING"
+        return "FINISHED" if state.result_state == RunResultState.SUCCESS else "FAILED"
 
     def cancel(self) -> None:
-        """Cancel the job, wait until it has ended, and end its MLflow run."""
+        """Cancel the job, wait until it has ended, and end its MLflow run, as far as there is one."""
         if self._ended:
             return
-        with suppress(
-            DatabricksError, OSError, OperationFailed
-        ):  # what cannot be cancelled has ended or cannot be reached
-            self.client.jobs.cancel_run(self.job_run_id)
-            self.client.jobs.wait_get_run_job_terminated_or_skipped(self.job_run_id, timedelta(minutes=2))
-        close_runs(self.run_id, "FAILED")
-        self._clean()
+        if self.job_run_id:
+            with suppress(DatabricksError, OSError, OperationFailed):  # it has ended or cannot be reached
+                self.client.jobs.cancel_run(self.job_run_id)
+                self.client.jobs.wait_get_run_job_terminated_or_skipped(self.job_run_id, timedelta(minutes=2))
+        self._end("FAILED")
 
     def _show_log(self, job: Run) -> None:
         """Print what the task has written since the last time, as far as the workspace gives it before the end."""
@@ -98,20 +87,18 @@ class SubmittedJob(SubmittedRun):
                     return one_line(error)
         return one_line(job.state.state_message if job.state else "")
 
-    def _clean(self) -> None:
+    def _end(self, status: str) -> None:
+        """End the run and remove the upload."""
         self._ended = True
-        remove_upload(self.client, self.place)
-
-
-def remove_upload(client: WorkspaceClient, place: str) -> None:
-    """Remove the folder of an uploaded project, as far as there is one."""
-    with suppress(DatabricksError, OSError):
-        if not place.startswith("/Volumes/"):
-            client.workspace.delete(place, recursive=True)
-            return
-        for entry in list(client.files.list_directory_contents(place)):
-            client.files.delete(entry.path or "")
-        client.files.delete_directory(place)
+        if self.run_id:
+            close_runs(self.run_id, status)
+        with suppress(DatabricksError, OSError):
+            if not self.place.startswith("/Volumes/"):
+                self.client.workspace.delete(self.place, recursive=True)
+                return
+            for entry in list(self.client.files.list_directory_contents(self.place)):
+                self.client.files.delete(entry.path or "")
+            self.client.files.delete_directory(self.place)
 
 
 def close_runs(run_id: str, status: str) -> None:

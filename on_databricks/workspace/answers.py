@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+Fields = dict[str, Any]
 STATUS = {  # of every code that is not an invalid request, which is 400
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
@@ -22,10 +23,7 @@ STATUS = {  # of every code that is not an invalid request, which is 400
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """A request that is refused; without a code, for an invalid value.
-
-    code: Databricks's error code, from which the HTTP status follows.
-    """
+    """A request that is refused; without a code of Databricks, for an invalid value."""
 
     def __init__(self, message: str, code: str = "INVALID_PARAMETER_VALUE") -> None:
         super().__init__(message)
@@ -35,7 +33,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         return JSONResponse({"error_code": self.code, "message": str(self)}, STATUS.get(self.code, 400))
 
 
-def api(method: str, path: str, handler: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Route:
+def api(method: str, path: str, handler: Callable[[Fields], Fields | None]) -> Route:
     """A route whose handler gets the fields of a request, those of its path among them, and returns the answer."""
 
     async def answer(request: Request) -> Response:
@@ -44,22 +42,20 @@ def api(method: str, path: str, handler: Callable[[dict[str, Any]], dict[str, An
     return Route(path, answer, methods=[method])
 
 
-async def fields(request: Request) -> dict[str, Any]:
+async def fields(request: Request) -> Fields:
     """The fields of a request: those of the address, then those of the JSON body, which MLflow sends even with GET.
 
     Raises Refusal (MALFORMED_REQUEST) for a body that is no JSON object.
     """
-    body = await request.body()
     try:
-        given = json.loads(body or b"{}")
-    except ValueError as error:
-        raise Refusal(f"Invalid JSON given in the body of the request: {error}", "MALFORMED_REQUEST") from None
-    if not isinstance(given, dict):
-        raise Refusal("Invalid JSON given in the body of the request - expected a map", "MALFORMED_REQUEST")
-    return {**request.query_params, **given}
+        given = json.loads(await request.body() or b"{}")
+        return {**request.query_params, **given}
+    except (ValueError, TypeError) as error:
+        message = f"Invalid JSON given in the body of the request - expected a map: {error}"
+        raise Refusal(message, "MALFORMED_REQUEST") from None
 
 
-def required(given: dict[str, Any], name: str) -> Any:
+def required(given: Fields, name: str) -> Any:
     """A field that must be there; raises Refusal where it is not."""
     if given.get(name) in (None, ""):
         raise Refusal(f"Missing required field: {name}")

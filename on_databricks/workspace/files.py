@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from answers import Refusal, api, required
+from answers import Fields, Refusal, api, required
 
 ARTIFACTS = re.compile(
     r"/WorkspaceInternal/Mlflow/Artifacts/(?P<experiment>\d+)/(?P<kind>Runs|LoggedModels)/(?P<rest>.+)"
@@ -47,12 +46,11 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def dbfs_status(self, given: dict[str, Any]) -> dict[str, Any]:
+    def dbfs_status(self, given: Fields) -> Fields:
         """GET dbfs/get-status."""
         path = inside(self.folder / "dbfs", str(required(given, "path")).removeprefix("dbfs:"))
         if not path.exists():
-            message = f"No file or directory exists on path {given['path']}."
-            raise Refusal(message, "RESOURCE_DOES_NOT_EXIST")
+            raise Refusal(f"No file or directory exists on path {given['path']}.", "RESOURCE_DOES_NOT_EXIST")
         return {"path": given["path"], "is_dir": path.is_dir(), "file_size": path.stat().st_size}
 
     async def dbfs_upload(self, request: Request) -> Response:
@@ -64,11 +62,9 @@ class Files:
         return JSONResponse({})
 
     def _path(self, name: str) -> Path:
-        """The file that stands for a path."""
         if artifact := ARTIFACTS.fullmatch(name):
             kind = "models/" if artifact["kind"] == "LoggedModels" else ""
-            root = self.folder / "tracking" / "artifacts"
-            return inside(root, f"{artifact['experiment']}/{kind}{artifact['rest']}")
+            return inside(self.folder / "tracking/artifacts", f"{artifact['experiment']}/{kind}{artifact['rest']}")
         first, *rest = name.strip("/").split("/")
         if first == "Volumes" and len(rest) < 3:
             raise Refusal(f"A path of a volume is /Volumes/<catalog>/<schema>/<volume>/<path>: {name}", "BAD_REQUEST")
@@ -89,13 +85,6 @@ class Files:
         path.unlink()
         return Response(status_code=204)
 
-    async def begin_parts(self, request: Request, name: str, path: Path) -> Response:
-        """An upload in parts is offered, then its addresses are refused: clients then send the file in one piece."""
-        return JSONResponse({"multipart_upload": {"session_token": "in one piece"}})
-
-    async def refuse_address(self, request: Request) -> Response:
-        raise Refusal("Presigned URLs API is not enabled", "PERMISSION_DENIED")
-
     async def make_directory(self, request: Request, name: str, path: Path) -> Response:
         if path.is_file():
             raise Refusal(f"A file stands where the directory is to be: {name}", "ALREADY_EXISTS")
@@ -104,7 +93,12 @@ class Files:
 
     async def list_directory(self, request: Request, name: str, path: Path) -> Response:
         """GET lists, HEAD asks whether it is there."""
-        return JSONResponse({"contents": [_entry(name, each) for each in sorted(path.iterdir())]})
+        contents = [
+            {"path": f"{name}/{each.name}", "name": each.name, "is_directory": each.is_dir()}
+            | ({} if each.is_dir() else {"file_size": each.stat().st_size})
+            for each in sorted(path.iterdir())
+        ]
+        return JSONResponse({"contents": contents})
 
     async def delete_directory(self, request: Request, name: str, path: Path) -> Response:
         if any(path.iterdir()):
@@ -129,16 +123,7 @@ class Files:
             at("files", "PUT", self.upload),
             at("files", "GET", self.download),
             at("files", "DELETE", self.delete),
-            at("files", "POST", self.begin_parts),
-            Route("/api/2.0/fs/{rest:path}", self.refuse_address, methods=["POST"]),
             at("directories", "PUT", self.make_directory),
             at("directories", "GET", self.list_directory),
             at("directories", "DELETE", self.delete_directory),
         ]
-
-
-def _entry(directory: str, path: Path) -> dict[str, Any]:
-    found = path.stat()
-    entry = {"path": f"{directory}/{path.name}", "name": path.name, "is_directory": path.is_dir()}
-    entry |= {"last_modified": round(found.st_mtime * 1000)}
-    return entry if path.is_dir() else entry | {"file_size": found.st_size}

@@ -6,19 +6,19 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-from runner import Runner, state
+from runner import CANCELED, Runner, state
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from task_check import check_tasks, condition_holds, fill_in
 
-from answers import Refusal, api, required
+from answers import Fields, Refusal, api, required
 
 LOG_SHOWN = 5 * 1024 * 1024  # bytes of a log that runs/get-output gives
 USER = "you@example.test"
-Fields = dict[str, Any]
+RUNNING = {"life_cycle_state": "RUNNING", "state_message": "In run"}
+STOPPED = state("TERMINATED", "CANCELED", "Run cancelled: the workspace was stopped.")
 
 
 class Jobs:
@@ -43,10 +43,8 @@ class Jobs:
     def create(self, settings: Fields) -> Fields:
         """POST jobs/create."""
         check_tasks(settings)
-        with self._lock:
-            job_id = self._new_number()
-            self._jobs[job_id] = {"job_id": job_id, "settings": settings, "creator_user_name": USER}
-            self._save("job", self._jobs[job_id])
+        job_id = self._new_number()
+        self._save("job", {"job_id": job_id, "settings": settings})
         return {"job_id": job_id}
 
     def get_job(self, given: Fields) -> Fields:
@@ -55,29 +53,29 @@ class Jobs:
 
     def reset(self, given: Fields) -> None:
         """POST jobs/reset: new settings for a job that is there."""
-        job, settings = self._found(self._jobs, given, "job_id"), required(given, "new_settings")
+        job, settings = self.get_job(given), required(given, "new_settings")
         check_tasks(settings)
-        with self._lock:
-            job["settings"] = settings
-            self._save("job", job)
+        self._save("job", {**job, "settings": settings})
 
     def delete(self, given: Fields) -> None:
         """POST jobs/delete; its runs stay."""
-        job_id = self._found(self._jobs, given, "job_id")["job_id"]
+        job_id = self.get_job(given)["job_id"]
         del self._jobs[job_id]
         (self.folder / str(job_id) / "job.json").unlink()
 
     def run_now(self, given: Fields) -> Fields:
         """POST jobs/run-now: a run of a job, whose parameters win over the job's defaults."""
-        job = self._found(self._jobs, given, "job_id")
+        job = self.get_job(given)
         settings = job["settings"]
         parameters = {each["name"]: each.get("default", "") for each in settings.get("parameters") or []}
-        for name, value in (given.get("job_parameters") or {}).items():
+        for name in given.get("job_parameters") or {}:
             if name not in parameters:
                 raise Refusal(f"Job parameter '{name}' is not defined for the job.")
-            parameters[name] = value
+        parameters |= given.get("job_parameters") or {}
         token = given.get("idempotency_token")
-        return self._begin({**settings, "run_name": settings.get("name"), "idempotency_token": token}, job, parameters)
+        return self._begin(
+            {**settings, "run_name": settings.get("name"), "idempotency_token": token}, job["job_id"], parameters
+        )
 
     def submit(self, settings: Fields) -> Fields:
         """POST jobs/runs/submit: check the description, begin, answer at once with the number of the run."""
@@ -92,11 +90,10 @@ class Jobs:
 
     def output(self, given: Fields) -> Fields:
         """GET jobs/runs/get-output: the end of a task's log, and why it failed, if it did."""
-        tasks = {task["run_id"]: task for run in self._runs.values() for task in run["tasks"]}
         if str(given.get("run_id")) in map(str, self._runs):
             right = "Please retrieve the output of each individual task run instead."
             raise Refusal(f"Retrieving the output of a job run is not supported. {right}")
-        task = self._found(tasks, given, "run_id")
+        task = self._found({task["run_id"]: task for run in self.all() for task in run["tasks"]}, given, "run_id")
         log = self._log(task)
         found: Fields = {"metadata": task, "logs": log[-LOG_SHOWN:].decode(errors="replace")}
         found["logs_truncated"] = len(log) > LOG_SHOWN
@@ -106,12 +103,11 @@ class Jobs:
 
     def cancel(self, given: Fields) -> None:
         """POST jobs/runs/cancel: end a run with all its processes; one that has ended stays as it is."""
-        run = self._found(self._runs, given, "run_id")
-        threading.Thread(target=self._cancel, args=(run, "Run cancelled."), daemon=True).start()
+        threading.Thread(target=self._cancel, args=(self.get(given), CANCELED), daemon=True).start()
 
     async def log(self, request: Request) -> Response:
         """GET /local/runs/<run id>/log: the logs of all tasks of a run, one after the other; not of Databricks."""
-        tasks = self._found(self._runs, request.path_params, "run_id")["tasks"]
+        tasks = self.get(request.path_params)["tasks"]
         return PlainTextResponse(b"".join(map(self._log, tasks)).decode(errors="replace"))
 
     def routes(self) -> list[Route]:
@@ -138,99 +134,91 @@ class Jobs:
         """End every run, before the workspace itself ends."""
         for run in self.all():
             if "result_state" not in run["state"]:
-                self._cancel(run, "Run cancelled: the workspace was stopped.")
+                self._cancel(run, STOPPED)
 
-    def _begin(self, settings: Fields, job: Fields | None, parameters: dict[str, str]) -> Fields:
+    def _begin(self, settings: Fields, job_id: int | None, parameters: dict[str, str]) -> Fields:
         token = settings.get("idempotency_token")
         with self._lock:
             if token in self._tokens:
                 return {"run_id": self._tokens[token]}
             run_id = self._new_number()
-            page = f"{self.url}/#run-{run_id}"
-            waiting = {"life_cycle_state": "BLOCKED", "state_message": ""}
+            page, waiting = f"{self.url}/#run-{run_id}", {"life_cycle_state": "BLOCKED", "state_message": ""}
+            tasks = [{**task, "run_id": self._new_number(), "state": waiting} for task in settings["tasks"]]
             run: Fields = {
-                "job_id": job["job_id"] if job else self._new_number(),
+                "job_id": job_id or self._new_number(),
                 "run_id": run_id,
                 "run_name": settings.get("run_name") or "Untitled",
-                "run_type": "JOB_RUN" if job else "SUBMIT_RUN",
-                "creator_user_name": USER,
                 "start_time": _milliseconds(),
                 "state": {"life_cycle_state": "PENDING", "state_message": "Waiting for cluster"},
                 "run_page_url": page,
-                "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
-                "tasks": [
-                    {**task, "run_id": self._new_number(), "state": waiting, "run_page_url": page}
-                    for task in settings["tasks"]
-                ],
+                "tasks": tasks,
             }
-            self._runs[run_id] = run
             if token:
                 self._tokens[token] = run_id
             self._save("run", run)
-        threading.Thread(target=self._guarded, args=(run, settings, parameters), daemon=True).start()
+        threading.Thread(target=self._work, args=(run, settings, parameters), daemon=True).start()
         return {"run_id": run_id}
 
-    def _guarded(self, run: Fields, settings: Fields, parameters: dict[str, str]) -> None:
-        """Run the tasks; a fault of this workspace itself ends the run with what it says."""
-        try:
-            self._work(run, settings, parameters)
-        except Exception as error:  # otherwise a client would wait for ever
-            self._end(run, state("INTERNAL_ERROR", "FAILED", f"A fault of the local workspace: {error!r}"))
-
     def _work(self, run: Fields, settings: Fields, parameters: dict[str, str]) -> None:
-        """Run the tasks one after the other, each after those that it depends on, and keep how each ended."""
+        """Run the tasks one after the other; a fault of this workspace itself ends the run with what it says."""
         deadline = time.monotonic() + (settings.get("timeout_seconds") or 10**9)
         known = {"job.id": str(run["job_id"]), "job.run_id": str(run["run_id"])}
         known |= {f"job.parameters.{name}": str(value) for name, value in parameters.items()}
         ended: dict[str, tuple[str, str]] = {}  # result and, of a condition, outcome
-        for task in run["tasks"]:  # those that a task depends on stand before it
-            filled, outcome = fill_in(task, known), ""
-            if not _may_run(filled, ended):
-                how = state("SKIPPED", "EXCLUDED")
-            elif "condition_task" in filled:
-                how, outcome = state("TERMINATED", "SUCCESS"), str(condition_holds(filled["condition_task"])).lower()
-            else:
-                with self._lock:
-                    for each in (run, task):
-                        if "result_state" not in each["state"]:
-                            each["state"] = {"life_cycle_state": "RUNNING", "state_message": "In run"}
-                    self._save("run", run)
-                how = self.runner.run(filled, settings, parameters, self._log_path(task), deadline)
-            ended[task["task_key"]] = how["result_state"], outcome
-            with self._lock:
-                _settle(task, how)
-        states = [task["state"] for task in run["tasks"]]
-        failed = [each for each in states if each["result_state"] not in ("SUCCESS", "EXCLUDED")]
-        self._end(run, failed[0] if failed else state("TERMINATED", "SUCCESS"))
+        try:
+            for task in run["tasks"]:  # those that a task depends on stand before it
+                filled, outcome = fill_in(task, known), ""
+                if not _may_run(filled, ended):
+                    how = state("SKIPPED", "EXCLUDED")
+                elif condition := filled.get("condition_task"):
+                    how, outcome = state("TERMINATED", "SUCCESS"), str(condition_holds(condition)).lower()
+                else:
+                    self._note(RUNNING, run, task)
+                    how = self.runner.run(filled, settings, parameters, self._log_path(task), deadline)
+                ended[task["task_key"]] = how["result_state"], outcome
+                self._note(how, task)
+            states = [task["state"] for task in run["tasks"]]
+            failed = [each for each in states if each["result_state"] not in ("SUCCESS", "EXCLUDED")]
+            self._end(run, failed[0] if failed else state("TERMINATED", "SUCCESS"))
+        except Exception as error:  # otherwise a client would wait for ever
+            self._end(run, state("INTERNAL_ERROR", "FAILED", f"A fault of the local workspace: {error!r}"))
 
-    def _cancel(self, run: Fields, message: str) -> None:
-        self._end(run, state("TERMINATED", "CANCELED", message))
+    def _cancel(self, run: Fields, how: Fields) -> None:
         for task in run["tasks"]:
             self.runner.stop(self._log_path(task))
+        self._end(run, how)
 
     def _end(self, run: Fields, how: Fields) -> None:
         """Note how a run ended, and its tasks that have not, unless that was noted before."""
         with self._lock:
-            for task in run["tasks"]:
-                _settle(task, how)
             if "result_state" not in run["state"]:
                 run["end_time"] = _milliseconds()
-            _settle(run, how)
+            self._note(how, run, *run["tasks"])
             self._save("run", run)
+
+    def _note(self, how: Fields, *those: Fields) -> None:
+        """Note the state of a run or of tasks that have not ended."""
+        with self._lock:
+            for one in those:
+                if "result_state" not in one["state"]:
+                    one["state"] = how
 
     def _kept(self, kind: str) -> dict[int, Fields]:
         files = self.folder.glob(f"*/{kind}.json")
         return {int(path.parent.name): json.loads(path.read_text(encoding="utf-8")) for path in files}
 
     def _save(self, kind: str, said: Fields) -> None:
-        file = self.folder / str(said[f"{kind}_id"]) / f"{kind}.json"
+        number = said[f"{kind}_id"]
+        (self._jobs if kind == "job" else self._runs)[number] = said
+        file = self.folder / str(number) / f"{kind}.json"
         new = file.with_suffix(".new")
         new.write_text(json.dumps(said, indent=2), encoding="utf-8")
         new.replace(file)
 
     def _new_number(self) -> int:
-        number = 1 + max((int(path.name) for path in self.folder.iterdir()), default=0)
-        (self.folder / str(number)).mkdir()
+        with self._lock:
+            number = 1 + max((int(path.name) for path in self.folder.iterdir()), default=0)
+            (self.folder / str(number)).mkdir()
         return number
 
     def _log_path(self, task: Fields) -> Path:
@@ -255,12 +243,6 @@ def _may_run(task: Fields, ended: dict[str, tuple[str, str]]) -> bool:
         if result != "SUCCESS" or on.get("outcome", outcome) != outcome:
             return False
     return True
-
-
-def _settle(one: Fields, how: Fields) -> None:
-    """Note how a run or a task ended, unless that was noted before."""
-    if "result_state" not in one["state"]:
-        one["state"] = how
 
 
 def _milliseconds() -> int:

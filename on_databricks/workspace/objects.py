@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import shutil
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 from files import inside
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from answers import Refusal, api, fields, flag, required
+from answers import Fields, Refusal, api, fields, flag, required
 
 LARGEST = 10 * 1024 * 1024  # bytes of one import
 COMMENT = {"PYTHON": "#", "SQL": "--", "SCALA": "//"}
 SUFFIX = {"PYTHON": ".py", "SQL": ".sql", "SCALA": ".scala"}
 HEADER = "Databricks notebook source"
-Fields = dict[str, Any]
 
 
 class Objects:
@@ -49,12 +46,18 @@ class Objects:
         if not path.parent.is_dir():
             message = f"The parent folder ({name.rpartition('/')[0]}) does not exist."
             raise Refusal(message, "RESOURCE_DOES_NOT_EXIST")
+        language = _language(content)
         if kind == "DBC":
-            _unpack(content, path)
+            for file, source in _sources(content, path).items():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(source, encoding="utf-8")
         elif kind == "SOURCE":
-            path.write_text(_notebook(content, given.get("language")), encoding="utf-8")
+            if not language and given.get("language") not in COMMENT:
+                known = f"{', '.join(COMMENT)}; given: {given.get('language')}"
+                raise Refusal(f"SOURCE needs a language that this local workspace knows: {known}")
+            first = "" if language else f"{COMMENT[given['language']]} {HEADER}\n"
+            path.write_bytes(first.encode() + content)
         elif kind == "AUTO":
-            language = _language(content)
             is_notebook = language and path.suffix == SUFFIX[language]
             (path.with_suffix("") if is_notebook else path).write_bytes(content)
         else:
@@ -81,8 +84,7 @@ class Objects:
         """POST workspace/mkdirs."""
         name, path = self._path(given)
         if any(part.is_file() for part in (path, *path.parents)):
-            message = f"An object that is no folder stands in the way of {name}."
-            raise Refusal(message, "RESOURCE_ALREADY_EXISTS")
+            raise Refusal(f"An object that is no folder stands in the way of {name}.", "RESOURCE_ALREADY_EXISTS")
         path.mkdir(parents=True, exist_ok=True)
 
     def delete(self, given: Fields) -> None:
@@ -94,6 +96,17 @@ class Objects:
             raise Refusal(f"Folder ({given['path']}) is not empty", "DIRECTORY_NOT_EMPTY")
         else:
             shutil.rmtree(path)
+
+    def routes(self) -> list[Route]:
+        workspace = "/api/2.0/workspace"
+        return [
+            Route(f"{workspace}/import", self.add, methods=["POST"]),
+            Route(f"{workspace}/export", self.export),
+            api("GET", f"{workspace}/list", self.show),
+            api("GET", f"{workspace}/get-status", lambda given: self._described(self._there(given))),
+            api("POST", f"{workspace}/mkdirs", self.mkdirs),
+            api("POST", f"{workspace}/delete", self.delete),
+        ]
 
     def _path(self, given: Fields) -> tuple[str, Path]:
         name = str(required(given, "path")).removeprefix("/Workspace") or "/"
@@ -112,21 +125,9 @@ class Objects:
         found: Fields = {"path": name, "object_id": zlib.crc32(name.encode())}
         if path.is_dir():
             return {**found, "object_type": "DIRECTORY"}
-        content = path.read_bytes()
-        if language := _language(content):
+        if language := _language(path.read_bytes()):
             return {**found, "object_type": "NOTEBOOK", "language": language}
-        return {**found, "object_type": "FILE", "size": len(content)}
-
-    def routes(self) -> list[Route]:
-        workspace = "/api/2.0/workspace"
-        return [
-            Route(f"{workspace}/import", self.add, methods=["POST"]),
-            Route(f"{workspace}/export", self.export),
-            api("GET", f"{workspace}/list", self.show),
-            api("GET", f"{workspace}/get-status", lambda given: self._described(self._there(given))),
-            api("POST", f"{workspace}/mkdirs", self.mkdirs),
-            api("POST", f"{workspace}/delete", self.delete),
-        ]
+        return {**found, "object_type": "FILE", "size": path.stat().st_size}
 
 
 async def _imported(request: Request) -> tuple[Fields, bytes]:
@@ -139,7 +140,7 @@ async def _imported(request: Request) -> tuple[Fields, bytes]:
     given = await fields(request)
     try:
         return given, base64.b64decode(required(given, "content"), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise Refusal("The content is not base64.") from None
 
 
@@ -149,35 +150,20 @@ def _language(content: bytes) -> str | None:
     return next((language for language, comment in COMMENT.items() if first == f"{comment} {HEADER}"), None)
 
 
-def _notebook(content: bytes, language: str | None) -> str:
-    """The source of a notebook, with the first line that says so."""
-    if language not in COMMENT and not _language(content):
-        known = ", ".join(COMMENT)
-        raise Refusal(f"SOURCE needs a language that this local workspace knows: {known}; given: {language}")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise Refusal("The source of a notebook must be text in UTF-8.") from None
-    return text if _language(content) else f"{COMMENT[str(language)]} {HEADER}\n{text}"
-
-
-def _unpack(content: bytes, folder: Path) -> None:
-    """Make a folder of the notebooks of a `.dbc` archive; raises Refusal and leaves nothing for a bad one."""
+def _sources(content: bytes, folder: Path) -> dict[Path, str]:
+    """The notebooks of a `.dbc` archive as source, by the file that each becomes; raises Refusal for a bad archive."""
+    found = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if not name.endswith(("/", "manifest.mf"))]
-            found = {name: json.loads(archive.read(name)) for name in names}
-        sources = {
-            inside(folder, f"{name.rpartition('/')[0]}/{notebook['name']}"): _source(notebook)
-            for name, notebook in found.items()
-        }
+            for name in archive.namelist():
+                if not name.endswith(("/", "manifest.mf")):
+                    notebook = json.loads(archive.read(name))
+                    found[inside(folder, f"{name.rpartition('/')[0]}/{notebook['name']}")] = _source(notebook)
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"The content is no DBC archive of notebooks: {error}") from None
-    if not sources:
+    if not found:
         raise Refusal("The DBC archive holds no notebook.")
-    for path, source in sources.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source, encoding="utf-8")
+    return found
 
 
 def _source(notebook: Fields) -> str:

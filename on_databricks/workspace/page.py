@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from html import escape
-from typing import Any
+from urllib.parse import quote
 
 from jobs import Jobs
+from mlflow_databricks_jobs.run_entry_point import UPLOAD
 from runner import shown_command
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+
+from answers import Fields
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -39,44 +42,33 @@ PAGE = """<!doctype html>
 ROW = """<tr id="run-{number}"><td>{number}</td><td><div>{state}</div></td><td>{start}</td><td>{seconds}</td>
 <td><div>{name}<br><code>{commands}</code></div></td>
 <td><a href="/local/runs/{number}/log">log</a><br>{run}</td></tr>"""
-OF_BACKEND = re.compile(r"/\.?mlflow-projects/")
+OF_BACKEND = re.compile(r"/\.?mlflow-projects/(\w+)")  # the folder of a job, which a tag of its MLflow run names
 
 
-class Page:
-    """GET /: all jobs, the last one first.
+def page(jobs: Jobs, ui: str) -> Route:
+    """GET /: all jobs, the last one first; ui is the address of the MLflow UI."""
 
-    ui: the address of the MLflow UI.
-    """
+    async def show(request: Request) -> Response:
+        rows = "\n".join(_row(run, ui) for run in jobs.all())
+        return HTMLResponse(PAGE.format(ui=escape(ui), rows=rows or "<tr><td>No job yet.</td></tr>"))
 
-    def __init__(self, jobs: Jobs, ui: str) -> None:
-        self.jobs = jobs
-        self.ui = ui
+    return Route("/", show)
 
-    async def show(self, request: Request) -> Response:
-        rows = [self._row(run) for run in self.jobs.all()]
-        return HTMLResponse(PAGE.format(ui=escape(self.ui), rows="\n".join(rows) or "<tr><td>No job yet.</td></tr>"))
 
-    def _row(self, run: dict[str, Any]) -> str:
-        state, mlflow_run = run["state"], self._mlflow_run(run)
-        end = run.get("end_time") or time.time() * 1000
-        tasks = [task for task in run["tasks"] if task["state"].get("result_state") != "EXCLUDED"]
-        return ROW.format(
-            number=run["run_id"],
-            state=escape(f"{state.get('result_state') or state['life_cycle_state']} {state['state_message']}".strip()),
-            start=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["start_time"] / 1000)),
-            seconds=round((end - run["start_time"]) / 1000),
-            name=escape(run["run_name"]),
-            commands="<br>".join(escape(shown_command(task)) for task in tasks),
-            run=f'<a href="{escape(mlflow_run)}">MLflow run</a>' if mlflow_run else "",
-        )
-
-    def _mlflow_run(self, run: dict[str, Any]) -> str | None:
-        """The page of the MLflow run that a job of `-b databricks-jobs` fills."""
-        for task in run["tasks"]:
-            said = task.get("spark_python_task") or {}
-            if OF_BACKEND.search(said.get("python_file", "")):
-                return f"{self.jobs.url}/ml/experiments/0/runs/{said['parameters'][1]}"
-        return None
-
-    def routes(self) -> list[Route]:
-        return [Route("/", self.show)]
+def _row(run: Fields, ui: str) -> str:
+    state, end = run["state"], run.get("end_time") or time.time() * 1000
+    tasks = [task for task in run["tasks"] if task["state"].get("result_state") != "EXCLUDED"]
+    python, link = (tasks[0].get("spark_python_task") if tasks else None) or {}, ""
+    if found := OF_BACKEND.search(python.get("python_file", "")):
+        wanted = quote(f"tags.`{UPLOAD}` = '{found[1]}'")
+        address = f"{ui}/#/experiments/{python['parameters'][1]}/runs?searchFilter={wanted}"
+        link = f'<a href="{escape(address)}">MLflow run</a>'
+    return ROW.format(
+        number=run["run_id"],
+        state=escape(f"{state.get('result_state') or state['life_cycle_state']} {state['state_message']}".strip()),
+        start=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["start_time"] / 1000)),
+        seconds=round((end - run["start_time"]) / 1000),
+        name=escape(run["run_name"]),
+        commands="<br>".join(escape(shown_command(task)) for task in tasks),
+        run=link,
+    )

@@ -1,36 +1,111 @@
-"""Run one task of a job as a process of its own, in a private view of the machine."""
+"""Run one task of a job as a process of its own, in a private view of the machine made by bubblewrap.
+
+A job has its own /databricks and /tmp, and the workspace's /dbfs, /Volumes and /Workspace. The rest of the machine is
+there to be read: the Python that serves stands for the cluster's runtime.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import sandbox
+import click
 from mlflow.exceptions import ExecutionException
 from task_check import cluster_of
 
+from answers import Fields
+
+PROGRAM = "bwrap"
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
-NOTEBOOK = Path(__file__).with_name("run_notebook.py")
+HERE = Path(__file__).resolve().parent
+CACHE = Path.home() / ".cache"
+OWN = ("dbfs", "databricks", "Volumes", "Workspace", "tmp", "proc", "dev")
+# What a job inherits: the way to the outside, and where packages come from.
+INHERITED = (
+    *("HOME", "USER", "LANG", "LC_ALL", "JAVA_HOME", "PYENV_ROOT", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENV_ROOT"),
+    *("SSL_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_", "UV_", "CONDA_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
 
 
-def state(life_cycle: str, result: str, message: str = "") -> dict[str, str]:
+def check() -> None:
+    """Raise click.ClickException where a private view cannot be made."""
+    if not shutil.which(PROGRAM):
+        raise click.ClickException("bwrap is missing: a job runs in a private view that it makes. Install bubblewrap.")
+    tried = subprocess.run([*alone(), "true"], capture_output=True, text=True)
+    if tried.returncode:
+        reason = " ".join(tried.stderr.split())
+        raise click.ClickException(f"bwrap cannot make a private view on this machine: {reason}")
+
+
+def alone() -> list[str]:
+    """The beginning of a command whose processes all end with it, and with this process, whatever they do."""
+    return [PROGRAM, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+
+
+def private_view(folder: Path, private: Path) -> list[str]:
+    """The beginning of a command that sees a job's view.
+
+    folder: the workspace's. private: the job's own; its /databricks and /tmp are made here.
+    """
+    words = [PROGRAM, "--unshare-pid", "--proc", "/proc", "--dev-bind", "/dev", "/dev", "--die-with-parent"]
+    for path in sorted(Path("/").iterdir()):
+        if path.name not in OWN:
+            words += ["--symlink", str(path.readlink())] if path.is_symlink() else ["--ro-bind", str(path)]
+            words.append(str(path))
+    # Where uv, pip and MLflow keep environments.
+    places = {str(place): place for place in (CACHE, Path.home() / ".mlflow")}
+    places |= {f"/{name}": private / name for name in ("databricks", "tmp")}
+    places |= {f"/{name}": folder / name.lower() for name in ("dbfs", "Volumes", "Workspace")}
+    for inside, outside in places.items():
+        outside.mkdir(parents=True, exist_ok=True)
+        words += ["--bind", str(outside), inside]
+    for place in {Path(sys.prefix), Path(sys.base_prefix), HERE}:
+        if place.parts[1] == "tmp":  # hidden by the job's own /tmp otherwise
+            words += ["--ro-bind", str(place), str(place)]
+    return [*words, "--chdir", "/databricks"]
+
+
+def environment(extra: dict[str, str]) -> dict[str, str]:
+    """The variables of a job: few of this process's, then `extra`."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
+    # The last folder has an rsync for MLflow's own backend.
+    places = [Path(sys.prefix) / "bin", os.environ["PATH"], Path(sys.base_prefix) / "bin", HERE / "bin"]
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"]))
+    return {
+        **kept,
+        "PATH": os.pathsep.join(map(str, places)),
+        "TMPDIR": "/tmp",
+        "DB_HOME": "/databricks",
+        "MPLCONFIGDIR": str(CACHE / "matplotlib"),
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "PYTHONUNBUFFERED": "1",  # the log is read while it is written
+        **extra,
+    }
+
+
+def state(life_cycle: str, result: str, message: str = "") -> Fields:
     """How a task or a run ended, in the words of Databricks."""
     return {"life_cycle_state": life_cycle, "result_state": result, "state_message": message}
+
+
+CANCELED = state("TERMINATED", "CANCELED", "Run cancelled.")
 
 
 class Runner:
     """Runs tasks.
 
-    folder: the workspace's.
-    url, token: how a task reaches the workspace.
+    folder: the workspace's. url, token: how a task reaches it.
     """
 
     def __init__(self, folder: Path, url: str, token: str) -> None:
@@ -40,9 +115,7 @@ class Runner:
         self._stopped: set[Path] = set()
         self._lock = threading.Lock()
 
-    def run(
-        self, task: dict[str, Any], settings: dict[str, Any], parameters: dict[str, str], log: Path, deadline: float
-    ) -> dict[str, str]:
+    def run(self, task: Fields, settings: Fields, parameters: dict[str, str], log: Path, deadline: float) -> Fields:
         """Run a task to its end, again after a failure as often as its `max_retries` says."""
         cluster = cluster_of(task, settings)
         with log.open("ab") as file:
@@ -69,21 +142,19 @@ class Runner:
                     process.wait(GRACE)
                     return
 
-    def _attempt(self, words: list[str], cluster: dict[str, Any], log: Path, deadline: float) -> dict[str, str]:
+    def _attempt(self, words: list[str], cluster: Fields, log: Path, deadline: float) -> Fields:
         variables = {**self.own, **(cluster.get("spark_env_vars") or {})}
-        with self._lock:
+        with self._lock, log.open("ab") as file:
             if log in self._stopped:
-                return state("TERMINATED", "CANCELED", "Run cancelled.")
-            with log.open("ab") as file:
-                process = subprocess.Popen(
-                    [*sandbox.command(self.folder, log.parent), *words],
-                    env=sandbox.environment(variables),
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            self._processes[log] = process
+                return CANCELED
+            process = self._processes[log] = subprocess.Popen(
+                [*private_view(self.folder, log.parent), *words],
+                env=environment(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
             code = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -92,59 +163,47 @@ class Runner:
         if code == 0:
             return state("TERMINATED", "SUCCESS")
         if log in self._stopped:
-            return state("TERMINATED", "CANCELED", "Run cancelled.")
-        message = f"Workload failed, see run output for details. Exit code {code}. {_last_line(log)}"
-        return state("TERMINATED", "FAILED", message.strip())
+            return CANCELED
+        last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-1][:500]
+        return state("TERMINATED", "FAILED", f"Workload failed, see run output for details. Exit code {code}. {last}")
 
-    def _complaint(self, cluster: dict[str, Any], task: dict[str, Any], settings: dict[str, Any]) -> str | None:
+    def _complaint(self, cluster: Fields, task: Fields, settings: Fields) -> str | None:
         """Why the Python of the runtime cannot install the libraries of a task, if it cannot."""
-        from mlflow_databricks_jobs.config import check_pins, python_of_runtime, python_of_serverless
+        from mlflow_databricks_jobs.config import check_pins, python_of
+        from mlflow_databricks_jobs.project import flat
 
         specs = {each["environment_key"]: each.get("spec") or {} for each in settings.get("environments") or []}
         spec = specs.get(task.get("environment_key")) or {}
         runtime = cluster.get("spark_version") or spec.get("environment_version") or "5"
-        python = python_of_runtime(runtime) if cluster else python_of_serverless(runtime)
-        libraries = list(spec.get("dependencies") or [])
+        lines = list(spec.get("dependencies") or [])
         for library in task.get("libraries") or []:
-            libraries.append(library["pypi"]["package"] if "pypi" in library else f"-r {library.get('requirements')}")
+            lines.append(library["pypi"]["package"] if "pypi" in library else f"-r {library.get('requirements')}")
+        for name in ("Workspace", "Volumes"):
+            lines = [line.replace(f"-r /{name}/", f"-r {self.folder / name.lower()}/") for line in lines]
         try:
-            check_pins([line for each in libraries for line in self._lines(each)], python, runtime)
+            check_pins([each for line in lines for each in flat(line, self.folder)], python_of(runtime), runtime)
         except ExecutionException as error:
             return str(error)
         return None
 
-    def _lines(self, library: str) -> list[str]:
-        """A line of requirements, or those of the file of the workspace that it names."""
-        if not library.startswith("-r "):
-            return [library]
-        first, _, rest = library[3:].strip().strip("/").partition("/")
-        path = self.folder / ("volumes" if first == "Volumes" else "workspace") / rest
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [line for line in lines if line and not line.lstrip().startswith(("#", "-c "))]
 
-
-def _words(task: dict[str, Any], parameters: dict[str, str]) -> list[str]:
+def _words(task: Fields, parameters: dict[str, str]) -> list[str]:
     """The command of a task; the parameters of a job are widgets of a notebook and win over its own."""
     if notebook := task.get("notebook_task"):
         path = f"/Workspace{notebook['notebook_path'].removeprefix('/Workspace')}"
-        return ["python", str(NOTEBOOK), path, json.dumps({**(notebook.get("base_parameters") or {}), **parameters})]
+        widgets = json.dumps({**(notebook.get("base_parameters") or {}), **parameters})
+        return ["python", str(HERE / "run_notebook.py"), path, widgets]
     details = task["spark_python_task"]
     file = details["python_file"].replace("dbfs:/", "/dbfs/", 1)
     place = file if file.startswith(("/dbfs/", "/Volumes/", "/Workspace/")) else f"/Workspace{file}"
     return ["python", place, *(details.get("parameters") or [])]
 
 
-def shown_command(task: dict[str, Any]) -> str:
+def shown_command(task: Fields) -> str:
     """What a task does, on one line."""
-    if "condition_task" in task:
-        condition = task["condition_task"]
+    if condition := task.get("condition_task"):
         return f"{condition['left']} {condition['op']} {condition['right']}"
-    if "notebook_task" in task:
-        return str(task["notebook_task"]["notebook_path"])
+    if notebook := task.get("notebook_task"):
+        return str(notebook["notebook_path"])
     details = task["spark_python_task"]
     return shlex.join(["python", details["python_file"], *(details.get("parameters") or [])])
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:500] if lines else ""

@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from answers import Refusal, api, required
+from answers import Fields, Refusal, api, required
 
 NAME = r"[A-Za-z0-9][\w-]{0,62}"
 SIZES = ("Small", "Medium", "Large")
-Fields = dict[str, Any]
 
 
 class Serving:
@@ -37,9 +36,6 @@ class Serving:
         self._loaded: dict[Path, Any] = {}
         self._lock = threading.Lock()
         self._endpoints = {path.stem: json.loads(path.read_text("utf-8")) for path in self.folder.glob("*.json")}
-        for endpoint in self._endpoints.values():
-            endpoint.pop("pending_config", None)
-            endpoint["state"]["config_update"] = "NOT_UPDATING"
 
     def create(self, given: Fields) -> Fields:
         """POST serving-endpoints."""
@@ -69,23 +65,23 @@ class Serving:
     async def invoke(self, request: Request) -> Response:
         """POST serving-endpoints/<name>/invocations, or .../served-models/<entity>/invocations for one of them."""
         endpoint, body = self._found(request.path_params), (await request.body()).decode(errors="replace")
-        config = endpoint.get("config")
-        if config is None:
+        if "config" not in endpoint:
             raise Refusal(f"Endpoint {endpoint['name']} is not ready.", "BAD_REQUEST")
-        entities = {each["name"]: each for each in config["served_entities"]}
-        routes = {each["served_model_name"]: each["traffic_percentage"] for each in config["traffic_config"]["routes"]}
-        chosen = request.path_params.get("entity") or random.choices(list(routes), list(routes.values()))[0]
+        entities = {each["name"]: each for each in endpoint["config"]["served_entities"]}
+        shares = {
+            each["served_model_name"]: each["traffic_percentage"]
+            for each in endpoint["config"]["traffic_config"]["routes"]
+        }
+        chosen = request.path_params.get("entity") or random.choices(list(shares), list(shares.values()))[0]
         if chosen not in entities:
             raise Refusal(f"Endpoint {endpoint['name']} has no served entity {chosen}.", "RESOURCE_DOES_NOT_EXIST")
         status, answer = await run_in_threadpool(self._answer, entities[chosen], body)
         return Response(answer, status, {"served-model-name": chosen}, "application/json")
 
     def routes(self) -> list[Route]:
-        all_of_them = "/api/2.0/serving-endpoints"
-        one = f"{all_of_them}/{{name}}"
+        one = "/api/2.0/serving-endpoints/{name}"
         return [
-            api("POST", all_of_them, self.create),
-            api("GET", all_of_them, lambda given: {"endpoints": list(self._endpoints.values())}),
+            api("POST", "/api/2.0/serving-endpoints", self.create),
             api("GET", one, self._found),
             api("DELETE", one, self.delete),
             api("PUT", f"{one}/config", self.update),
@@ -100,26 +96,27 @@ class Serving:
 
     def _checked(self, config: Fields) -> Fields:
         """A configuration with the names and the traffic that follow where they are not given; raises Refusal."""
-        entities = [{"name": _default_name(each), **each} for each in config.get("served_entities") or []]
+        entities = []
+        for entity in config.get("served_entities") or []:
+            model, version = required(entity, "entity_name"), required(entity, "entity_version")
+            entity = {"name": f"{model.rpartition('.')[2]}-{version}", **entity}
+            if len(model.split(".")) != 3:
+                raise Refusal(f"{model}: only models of Unity Catalog, <catalog>.<schema>.<model>, are served.")
+            if not self._place(entity).is_dir():
+                raise Refusal(f"Version {version} of {model} does not exist.", "RESOURCE_DOES_NOT_EXIST")
+            if entity.get("workload_size") not in SIZES:
+                raise Refusal(f"workload_size of {entity['name']} must be one of {', '.join(SIZES)}.")
+            entities.append(entity)
         names = [each["name"] for each in entities]
         if not entities or len(set(names)) < len(names):
             raise Refusal("A configuration needs served_entities, each with a name of its own.")
-        for entity in entities:
-            name, version = required(entity, "entity_name"), required(entity, "entity_version")
-            if len(name.split(".")) != 3:
-                raise Refusal(f"{name}: only models of Unity Catalog, <catalog>.<schema>.<model>, are served.")
-            if not self._place(entity).is_dir():
-                raise Refusal(f"Version {version} of {name} does not exist.", "RESOURCE_DOES_NOT_EXIST")
-            if entity.get("workload_size") not in SIZES:
-                raise Refusal(f"workload_size of {entity['name']} must be one of {', '.join(SIZES)}.")
         routes = (config.get("traffic_config") or {}).get("routes") or []
         routes = routes or [{"served_model_name": names[0], "traffic_percentage": 100}]
         routes = [{"served_model_name": each.get("served_entity_name"), **each} for each in routes]
         if sum(each["traffic_percentage"] for each in routes) != 100:
             raise Refusal("The traffic percentages of all routes must sum to 100.")
-        for route in routes:
-            if route["served_model_name"] not in names:
-                raise Refusal(f"The route to {route['served_model_name']} names no served entity.")
+        if unknown := {each["served_model_name"] for each in routes} - set(names):
+            raise Refusal(f"The route to {unknown.pop()} names no served entity.")
         return {"served_entities": entities, "traffic_config": {"routes": routes}}
 
     def _begin(self, endpoint: Fields, config: Fields) -> Fields:
@@ -171,7 +168,3 @@ class Serving:
             return found.status, found.response
         except Exception as error:
             return 400, json.dumps({"error_code": "BAD_REQUEST", "message": str(error)})
-
-
-def _default_name(entity: Fields) -> str:
-    return f"{str(entity.get('entity_name')).rpartition('.')[2]}-{entity.get('entity_version')}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -32,8 +31,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     workspace = Workspace(tmp_path_factory.mktemp("databricks") / "workspace")
     workspace.start()
     yield workspace
-    if workspace.process and workspace.process.poll() is None:
-        workspace.stop()
+    workspace.stop()
 
 
 @pytest.fixture
@@ -42,12 +40,10 @@ def connected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name, value in workspace.environment.items():
         if name.startswith(("DATABRICKS_", "MLFLOW_")) or name.lower() == "no_proxy":
             monkeypatch.setenv(name, value)
-    # The SDK asks again after one second, two, three, up to ten; here nothing takes that long.
-    impatient = SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(seconds / 10))
-    for waiting in ("service.jobs", "service.serving"):
-        monkeypatch.setattr(f"databricks.sdk.{waiting}.time", impatient)
-    # And it gives up a busy workspace after some seconds, of which those that this machine is slow do not count.
-    monkeypatch.setattr("databricks.sdk.clock.time", OfItsPauses())
+    # The SDK asks again after one second, two, three, up to ten; here nothing takes that long. And it gives up a busy
+    # workspace after some seconds, of which those that this machine is slow do not count.
+    for waiting in ("service.jobs", "service.serving", "clock"):
+        monkeypatch.setattr(f"databricks.sdk.{waiting}.time", OfItsPauses())
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri("databricks")
     yield workspace

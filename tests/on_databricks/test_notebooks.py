@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import JobParameterDefinition, NotebookTask, Task
 from databricks.sdk.service.workspace import ImportFormat
+from examples import module
 from git_server import GitServer, Repository, copy_collection
 from local_workspace import Workspace
 from mlflow import MlflowClient
@@ -43,11 +42,11 @@ def logs(
     """The log of each notebook, which must end well; git_project's is imported alone."""
     repo, _, tree = served
     shutil.copytree(tree, workspace.folder / "workspace" / "Shared" / "collection", dirs_exist_ok=True)
-    output = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, str(COLLECTION / "on_databricks" / "notebooks.py"), str(output)], check=True)
+    archive = tmp_path_factory.mktemp("dist") / "git_project.dbc"
+    notebooks = module("on_databricks", "notebooks")
+    notebooks.write_archive(archive, notebooks.notebooks_of(COLLECTION / "git_project"))
     sdk = WorkspaceClient(host=workspace.url, token=workspace.token)
-    archive = (output / "git_project.dbc").read_bytes()
-    sdk.workspace.upload("/Shared/imported", archive, format=ImportFormat.DBC)
+    sdk.workspace.upload("/Shared/imported", archive.read_bytes(), format=ImportFormat.DBC)
     begun = {}
     for example, widgets in WIDGETS.items():
         path = f"/Shared/collection/{example}/on_databricks/{example}"

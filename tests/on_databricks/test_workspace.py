@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
-import signal
-import subprocess
-import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 import psutil
 import pytest
@@ -19,8 +19,11 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError, NotFound, ResourceAlreadyExists
 from databricks.sdk.service.workspace import ImportFormat, Language, ObjectType
-from local_workspace import EXISTING, SERVE, Workspace
-from running import PATIENCE, wait_until
+from examples import module
+from local_workspace import EXISTING, Workspace
+from running import COLLECTION, wait_until
+
+serve = module("on_databricks/workspace", "serve")
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 
@@ -28,13 +31,6 @@ SUBMIT = "/api/2.2/jobs/runs/submit"
 @pytest.fixture
 def sdk(connected: Workspace) -> WorkspaceClient:
     return WorkspaceClient(config=Config(retry_timeout_seconds=300))
-
-
-def refused(workspace: Workspace, method: str, path: str, **arguments: Any) -> tuple[int, str, str]:
-    """How a request is refused: status, code, message."""
-    answer = workspace.call(method, path, **arguments)
-    assert not answer.ok, answer.text
-    return answer.status_code, answer.json()["error_code"], answer.json()["message"]
 
 
 # Starting.
@@ -49,29 +45,23 @@ def test_the_token_is_random_and_for_its_owner_alone(workspace: Workspace) -> No
     assert "It is not Databricks." in workspace.printed.splitlines()[0]
 
 
-def test_a_machine_without_bubblewrap_is_told_so_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(SERVE), "--folder", str(tmp_path / "workspace")]
-    done = subprocess.run(command, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: bwrap is missing")
-    assert done.stderr.count("\n") == 1
+def test_what_it_cannot_start_with_is_said_in_one_line(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = workspace.url.rpartition(":")[2]
+    words = ["--port", port, "--folder", str(tmp_path / "workspace")]
+    with pytest.raises(click.BadParameter, match=f"port {port} is taken; give another."):
+        serve.serve.main(words, standalone_mode=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(click.ClickException, match="bwrap is missing"):
+        serve.serve.main(words, standalone_mode=False)
     assert not (tmp_path / "workspace").exists()
-
-
-def test_a_taken_port_is_named_in_one_line(workspace: Workspace, tmp_path: Path) -> None:
-    command = [sys.executable, str(SERVE), "--port", str(workspace.port), "--folder", str(tmp_path / "workspace")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == f"Error: Invalid value for '--port': port {workspace.port} is taken; give another.\n"
 
 
 # What it refuses.
 
 
-def run(action: str, method: str = "GET") -> tuple[str, str, dict[str, Any], str]:
-    return method, f"/api/2.1/jobs/runs/{action}", {"json": {"run_id": 987654}}, "400 Run 987654 does not exist."
-
-
+ABSENT = {"json": {"run_id": 987654}}, "400 Run 987654 does not exist."
 EXPERIMENTS = "/api/2.0/mlflow/experiments"
 OUTSIDE = [{"path": path} for path in ("/../token", "/a/../../token")]
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [  # method, path, what is given, status and message
@@ -79,16 +69,11 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [  # method, path, what is
     ("GET", f"{EXPERIMENTS}/search", {"token": "wrong"}, "401 Invalid access token."),
     ("GET", "/api/2.1/jobs/runs/list", {"token": "wrong"}, "401 Invalid access token."),
     ("POST", SUBMIT, {"data": '{"new_cluster": {},}'}, "400 Invalid JSON"),
-    (
-        "GET",
-        "/api/2.0/secrets/list",
-        {},
-        "404 No API found for 'GET /api/2.0/secrets/list': not in this local workspace.",
-    ),
+    ("GET", "/api/2.0/secrets/list", {}, "404 No API found for 'GET /api/2.0/secrets/list': not in this local work"),
     ("GET", f"{EXPERIMENTS}/get", {"params": {"experiment_id": "987654"}}, "404 No Experiment with id=987654"),
     ("POST", f"{EXPERIMENTS}/create", {"json": {"name": "churn"}}, "400 Got an invalid experiment name 'churn'"),
-    *(run(action) for action in ("get", "get-output")),
-    run("cancel", "POST"),
+    *(("GET", f"/api/2.1/jobs/runs/{action}", *ABSENT) for action in ("get", "get-output")),
+    ("POST", "/api/2.1/jobs/runs/cancel", *ABSENT),
     *(("GET", "/api/2.0/dbfs/get-status", {"json": path}, "400 The path leaves its folder") for path in OUTSIDE),
     *(("GET", "/api/2.0/workspace/export", {"params": path}, "400 The path leaves its folder") for path in OUTSIDE),
 ]
@@ -98,12 +83,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [  # method, path, what is
 def test_a_request_that_a_workspace_refuses(
     method: str, path: str, given: dict[str, Any], line: str, workspace: Workspace
 ) -> None:
-    status, _, message = refused(workspace, method, path, **given)
-    assert f"{status} {message}".startswith(line)
+    answer = workspace.call(method, path, **given)
+    assert f"{answer.status_code} {answer.json()['message']}".startswith(line)
+    assert answer.json()["error_code"]
 
 
-def test_the_name_of_another_host(workspace: Workspace) -> None:
-    assert workspace.call("GET", "/").ok
+def test_the_name_of_another_host_is_refused(workspace: Workspace) -> None:
     rebound = requests.get(workspace.url, headers={"Host": "evil.example"})
     assert rebound.json()["error_code"] == "PERMISSION_DENIED"
 
@@ -133,33 +118,18 @@ def test_a_job_has_its_own_machine_and_says_why_it_failed(workspace: Workspace) 
     output = workspace.call("GET", where, params={"run_id": task["run_id"]}).json()
     assert "working in /databricks\n" in output["logs"]
     assert "Read-only file system" in output["error"]
-    message = refused(workspace, "GET", where, params={"run_id": job["run_id"]})[2]
-    assert "retrieve the output of each individual task" in message
+    answer = workspace.call("GET", where, params={"run_id": job["run_id"]})
+    assert (answer.status_code, "each individual task" in answer.text) == (400, True)
     assert (workspace.folder / "volumes" / "out.txt").read_text() == "out"
     assert not Path("/databricks").exists()
     assert not Path("/tmp/x-of-the-job").exists()
+    link = workspace.call("GET", "/ml/experiments/1/runs/abc", token="", allow_redirects=False).headers["Location"]
+    assert link.endswith("/#/experiments/1/runs/abc"), "what MLflow prints leads to its UI"
     page = workspace.call("GET", "/", token="").text
     assert "It is not Databricks" in page
     assert f'id="run-{job["run_id"]}"' in page
     assert "<&>" not in page
     assert workspace.token not in page
-
-
-def test_a_token_of_an_earlier_submission_begins_no_second_job(workspace: Workspace) -> None:
-    task = {"task_key": "a", "existing_cluster_id": EXISTING, "notebook_task": {"notebook_path": "/Shared/none"}}
-    said = {"tasks": [task], "idempotency_token": "once"}
-    answers = [workspace.call("POST", SUBMIT, json=said).json() for _ in range(2)]
-    assert answers[0] == answers[1]
-
-
-def test_a_machine_gets_a_token_by_oauth(connected: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABRICKS_TOKEN")
-    machine = WorkspaceClient(host=connected.url, client_id="local", client_secret=connected.token)
-    assert machine.current_user.me().user_name == "you@example.test"
-    assert [cluster.cluster_id for cluster in machine.clusters.list()] == [EXISTING]
-    assert "17.3.x-scala2.13" in {version.key for version in machine.clusters.spark_versions().versions or []}
-    with pytest.raises(ValueError, match="invalid_client"):
-        WorkspaceClient(host=connected.url, client_id="local", client_secret="wrong").current_user.me()
 
 
 def test_cancelling_ends_every_process_of_a_job(workspace: Workspace) -> None:
@@ -176,27 +146,19 @@ def sleeping(seconds: str) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", seconds]]
 
 
-def test_a_link_that_mlflow_prints_leads_to_the_ui(workspace: Workspace) -> None:
-    answer = workspace.call("GET", "/ml/experiments/1/runs/abc", token="", allow_redirects=False)
-    assert answer.headers["Location"] == f"http://127.0.0.1:{workspace.ui_port}/#/experiments/1/runs/abc"
-
-
 # The Databricks SDK.
 
 
-def downloaded(sdk: WorkspaceClient, path: str) -> bytes:
-    """The content of a file of a volume."""
-    contents = sdk.files.download(path).contents
-    assert contents
-    return contents.read()
-
-
-def test_the_sdk_keeps_files_in_a_volume(sdk: WorkspaceClient) -> None:
+def test_the_sdk_finds_the_cluster_and_keeps_files_in_a_volume(sdk: WorkspaceClient) -> None:
+    assert [cluster.cluster_id for cluster in sdk.clusters.list()] == [EXISTING]
+    assert "17.3.x-scala2.13" in {version.key for version in sdk.clusters.spark_versions().versions or []}
     folder = "/Volumes/main/default/tables/by year"
     sdk.files.upload(f"{folder}/a.csv", io.BytesIO(b"x\n1\n"), overwrite=False)
     with pytest.raises(DatabricksError, match="already exists"):
         sdk.files.upload(f"{folder}/a.csv", io.BytesIO(b"x\n2\n"), overwrite=False)
-    assert downloaded(sdk, f"{folder}/a.csv") == b"x\n1\n"
+    downloaded = sdk.files.download(f"{folder}/a.csv").contents
+    assert downloaded
+    assert downloaded.read() == b"x\n1\n"
     [entry] = sdk.files.list_directory_contents(folder)
     assert (entry.path, entry.file_size, entry.is_directory) == (f"{folder}/a.csv", 4, False)
     sdk.files.delete(f"{folder}/a.csv")
@@ -205,12 +167,6 @@ def test_the_sdk_keeps_files_in_a_volume(sdk: WorkspaceClient) -> None:
     sdk.files.delete_directory(folder)
     with pytest.raises(NotFound):
         sdk.files.get_directory_metadata(folder)
-
-
-def test_the_sdk_uploads_a_file_too_large_for_one_piece(sdk: WorkspaceClient) -> None:
-    content = os.urandom(1024) * 52 * 1024
-    sdk.files.upload("/Volumes/main/default/tables/large", io.BytesIO(content))
-    assert downloaded(sdk, "/Volumes/main/default/tables/large") == content
 
 
 def test_the_sdk_imports_and_exports_notebooks(sdk: WorkspaceClient) -> None:
@@ -225,6 +181,8 @@ def test_the_sdk_imports_and_exports_notebooks(sdk: WorkspaceClient) -> None:
         sdk.workspace.import_(path, content=content, format=ImportFormat.SOURCE, language=Language.PYTHON)
     sdk.workspace.import_(path, content=content, format=ImportFormat.SOURCE, language=Language.PYTHON, overwrite=True)
     assert b"print(2)" in base64.b64decode(sdk.workspace.export(path).content or "")
+    with pytest.raises(DatabricksError, match="too large"):
+        sdk.workspace.upload("/Shared/large", b"#" * (10 * 2**20 + 1), format=ImportFormat.AUTO)
     with pytest.raises(DatabricksError, match="not empty"):
         sdk.workspace.delete("/Users/you@example.test/a")
     sdk.workspace.delete("/Users/you@example.test/a", recursive=True)
@@ -232,10 +190,73 @@ def test_the_sdk_imports_and_exports_notebooks(sdk: WorkspaceClient) -> None:
         sdk.workspace.get_status(path)
 
 
-def test_an_import_of_more_than_ten_megabytes_is_refused(sdk: WorkspaceClient) -> None:
-    large = b"# Databricks notebook source\n" + b"#" * 10 * 1024 * 1024
-    with pytest.raises(DatabricksError, match="too large"):
-        sdk.workspace.upload("/Shared/large", large, format=ImportFormat.SOURCE, language=Language.PYTHON)
+# Archives of notebooks.
+
+
+def test_our_archive_comes_out_as_it_went_in(sdk: WorkspaceClient, tmp_path: Path) -> None:
+    notebooks = module("on_databricks", "notebooks")
+    examples = sorted(path.parent.parent for path in COLLECTION.glob("*/on_databricks/*.fr.md"))
+    archive = tmp_path / "all.dbc"
+    notebooks.write_archive(archive, [each for example in examples for each in notebooks.notebooks_of(example)])
+    sdk.workspace.upload("/Shared/ours", archive.read_bytes(), format=ImportFormat.DBC)
+    found = [str(each.path) for each in sdk.workspace.list("/Shared/ours", recursive=True)]
+    assert len(found) == 8
+    for path in found:
+        _, _, _, example, name = path.split("/")
+        source = COLLECTION / example / "on_databricks" / f"{name}.py"
+        assert sdk.workspace.download(path).read() == source.read_bytes()
+    with pytest.raises(ResourceAlreadyExists):
+        sdk.workspace.upload("/Shared/ours", archive.read_bytes(), format=ImportFormat.DBC)
+
+
+# The keys of a command in notebooks/LearningSparkv2.dbc of github.com/databricks/LearningSparkV2, 65 notebooks that
+# Databricks wrote, which was imported by hand. Its manifest, folders, names and order are those of the archive below.
+KEYS = """bindings collapsed command commandTitle commandType commandVersion commentThread commentsVisible
+customPlotOptions datasetPreviewNameToCmdIdMap diffDeletes diffInserts displayType error errorSummary errorTraceType
+finishTime globalVars guid height hideCommandCode hideCommandResult iPythonMetadata inputWidgets isLockedInExamMode
+latestUser latestUserId nuid origId parentHierarchy pivotAggregation pivotColumns position results showCommandTitle
+startTime state streamStates submitTime subtype tableResultIndex tableResultSubCmdIds useConsistentColors version width
+workflows xColumns yColumns"""
+
+
+def in_the_form_of_a_public_archive(language: str) -> bytes:
+    """An archive as Databricks itself exports them: manifest, folders, all its keys, another language beside Python."""
+    given = [
+        {"command": "\n%md\n# Lesson", "position": 1.0},
+        {"command": "x = 1", "position": 3.0, "commandTitle": "One", "showCommandTitle": True},
+        {"command": "%sql\nselect 1", "position": 2.5},
+    ]
+    commands = [{**dict.fromkeys(KEYS.split()), "version": "CommandV1", "commandVersion": 9, **each} for each in given]
+    notebook = {"version": "NotebookV1", "origId": 42, "dashboards": [], "guid": "a3", "globalVars": {}}
+    entries: dict[str, Any] = {
+        "manifest.mf": {"version": "Manifest", "guid": "6a2f", "origId": -1, "name": "manifest.mf"},
+        "Course/Deep/01 Start.python": {**notebook, "language": "python", "name": "01 Start", "commands": commands},
+        f"Course/Version-1.1.0.{language}": {**notebook, "language": language, "name": "Version-1.1.0"},
+    }
+    entries[f"Course/Version-1.1.0.{language}"]["commands"] = commands[1:2]
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in ("Course/", "Course/Deep/"):
+            archive.writestr(folder, "")
+        for name, said in entries.items():
+            archive.writestr(name, json.dumps(said))
+    return content.getvalue()
+
+
+def test_an_archive_that_databricks_has_written(sdk: WorkspaceClient) -> None:
+    sdk.workspace.upload("/Shared/public", in_the_form_of_a_public_archive("scala"), format=ImportFormat.DBC)
+    found = {each.path: each.language for each in sdk.workspace.list("/Shared/public", recursive=True)}
+    start, setup = "/Shared/public/Course/Deep/01 Start", "/Shared/public/Course/Version-1.1.0"
+    assert found == {start: Language.PYTHON, setup: Language.SCALA}
+    cells = sdk.workspace.download(start).read().decode().split("\n\n# COMMAND ----------\n\n")
+    assert cells == [
+        "# Databricks notebook source\n# MAGIC %md\n# MAGIC # Lesson",
+        "# MAGIC %sql\n# MAGIC select 1",
+        "# DBTITLE 1,One\nx = 1\n",
+    ]
+    with pytest.raises(DatabricksError, match="A notebook in R: not in this local workspace"):
+        sdk.workspace.upload("/Shared/in R", in_the_form_of_a_public_archive("r"), format=ImportFormat.DBC)
+    assert "/Shared/in R" not in {each.path for each in sdk.workspace.list("/Shared")}
 
 
 # Unity Catalog.
@@ -255,37 +276,3 @@ def test_models_in_unity_catalog_have_three_names_and_aliases(connected: Workspa
     assert "main.shop.leaving" in {model.name for model in client.search_registered_models()}
     client.delete_registered_model("main.shop.leaving")
     assert "main.shop.leaving" not in {model.name for model in client.search_registered_models()}
-
-
-# Ending.
-
-SLEEP = "import subprocess; subprocess.run(['sleep', '{mark}'])"
-
-
-def test_what_it_holds_survives_a_restart_and_a_job_does_not(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "workspace")
-    workspace.start()
-    assert workspace.process
-    mark = f"7200.{os.getpid()}"
-    try:
-        first = workspace.token
-        created = workspace.call("POST", "/api/2.0/mlflow/experiments/create", json={"name": "/Shared/kept"}).json()
-        done, going = workspace.submit("print('kept')"), workspace.submit(SLEEP.format(mark=mark))
-        workspace.wait(done)
-        wait_until(lambda: sleeping(mark))
-        mine = psutil.Process(workspace.process.pid).children(recursive=True)
-        assert workspace.stop() == 0
-        assert psutil.wait_procs(mine, timeout=PATIENCE)[1] == []
-
-        workspace.start()
-        assert workspace.token == first
-        found = workspace.call("GET", "/api/2.0/mlflow/experiments/get", params=created).json()
-        assert found["experiment"]["name"] == "/Shared/kept"
-        assert workspace.log(done).endswith("kept\n")
-        assert workspace.wait(going)["state"]["result_state"] == "CANCELED"
-
-        mine = psutil.Process(workspace.process.pid).children(recursive=True)
-        workspace.process.send_signal(signal.SIGKILL)
-        assert psutil.wait_procs(mine, timeout=PATIENCE)[1] == []
-    finally:
-        workspace.process.kill()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import shlex
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from examples import COLLECTION
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.utils import load_project
+from mlflow_databricks_jobs import run_entry_point
 from mlflow_databricks_jobs.backend import waits
-from mlflow_databricks_jobs.config import JobConfig, python_of_runtime, read_config
+from mlflow_databricks_jobs.config import JobConfig, python_of, read_config
 from mlflow_databricks_jobs.project import command_of, pack, project_files, requirement_files, requirements_of
 
+WORD = "a 'b' | $c"
 CLUSTER = {"spark_version": "17.3.x-scala2.13", "node_type_id": "m5d.large", "num_workers": 0}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"new_clusters": {}}, "has no key 'new_clusters'"),
@@ -23,9 +30,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"new_cluster": {**CLUSTER, "spark_version": None}}, "lacks new_cluster.spark_version"),
     ({"new_cluster": {**CLUSTER, "spark_version": "12.2.x-scala2.12"}}, "no longer supports: take 17.3 LTS"),
     ({"new_cluster": {**CLUSTER, "spark_version": "latest"}}, "holds the runtime 'latest'"),
-    ({"new_cluster": {**CLUSTER, "node_type_id": ""}}, "lacks new_cluster.node_type_id"),
-    ({"new_cluster": {**CLUSTER, "num_workers": None}}, "lacks new_cluster.num_workers or new_cluster.autoscale"),
-    ({"new_cluster": {**CLUSTER, "num_workers": "two"}}, "num_workers: 'two', which must be a whole number"),
     ({"libraries": []}, "holds libraries without a cluster"),
     ({"new_cluster": CLUSTER, "libraries": ["skops"]}, "holds the library 'skops'"),
     ({"new_cluster": CLUSTER, "libraries": [{"pip": "skops"}]}, "holds the library {'pip': 'skops'}"),
@@ -51,16 +55,33 @@ def test_no_configuration_means_serverless_and_mlflows_own_keys_are_passed_over(
     assert (config.serverless, config.environment_version) == (True, "5")
 
 
+EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/cluster.json"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_the_configurations_of_each_example_differ_by_the_machine_and_install_what_it_pins(example: Path) -> None:
+    names = ("cluster.json", "cluster-aws.json", "cluster-oneline.json")
+    azure, aws, line = (json.loads((example / name).read_text(encoding="utf-8")) for name in names)
+    assert line == azure
+    assert {**aws["new_cluster"], "node_type_id": "Standard_DS3_v2"} == azure["new_cluster"]
+    assert not any(read_config(said).serverless for said in (azure, aws))
+    assert (example / names[2]).read_text(encoding="utf-8").count("\n") == 1
+    installed = {library["pypi"]["package"] for library in azure["libraries"]}
+    assert {package.partition("==")[0] for package in installed} >= {"mlflow", "skops", "scikit-learn"}
+    assert installed <= set((example / "requirements.txt").read_text(encoding="utf-8").split())
+
+
 def test_a_flat_configuration_is_the_cluster() -> None:
     assert read_config({**CLUSTER, "timeout_seconds": 60}) == JobConfig(new_cluster=CLUSTER, timeout_seconds=60)
 
 
-@pytest.mark.parametrize(
-    ("runtime", "python"),
-    [("14.3.x-scala2.12", "3.10"), ("15.4.x-cpu-ml-scala2.12", "3.11"), ("16.4.x", "3.12"), ("19.0.x", "3.12")],
-)
-def test_the_python_of_a_runtime(runtime: str, python: str) -> None:
-    assert python_of_runtime(runtime) == python
+PYTHONS = {"14.3.x-scala2.12": "3.10", "15.4.x-cpu-ml-scala2.12": "3.11", "16.4.x": "3.12", "19.0.x": "3.12"}
+PYTHONS |= {"1": "3.10", "2": "3.11", "5": "3.12"}  # of serverless environments
+
+
+@pytest.mark.parametrize(("version", "python"), PYTHONS.items())
+def test_the_python_of_a_runtime(version: str, python: str) -> None:
+    assert python_of(version) == python
 
 
 def project(folder: Path, mlproject: str, **files: str) -> Any:
@@ -133,23 +154,49 @@ def test_an_environment_that_databricks_cannot_install_is_refused(
         requirements_of(found)
 
 
+# A command, what the job is told, and the word that the file `say.py` or the module `pack.say` prints.
 COMMANDS = [
-    ("python train.py --x {x}", {"python": ["train.py", "--x", "a 'b' | $c"]}),
-    ("python -m train {x}", {"python": ["-m", "train", "a 'b' | $c"]}),
-    ("python train.py {x} > log", {"shell": """python train.py 'a '"'"'b'"'"' | $c' > log"""}),
-    ("bash run.sh", {"shell": "bash run.sh"}),
+    ("python say.py {x}", {"python": ["say.py", WORD]}),
+    ("python -m pack.say {x}", {"python": ["-m", "pack.say", WORD]}),
+    ("python say.py {x} > log; cat log", {"shell": f"python say.py {shlex.quote(WORD)} > log; cat log"}),
+    ("bash run.sh {x}", {"shell": f"bash run.sh {shlex.quote(WORD)}"}),
 ]
 
 
 @pytest.mark.parametrize(("command", "expected"), COMMANDS)
 def test_a_python_file_runs_in_the_process_that_has_spark_and_the_rest_in_a_shell(
-    command: str, expected: dict[str, Any], tmp_path: Path
+    command: str,
+    expected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    found = project(tmp_path, f"entry_points: {{main: {{parameters: {{x: string}}, command: '{command}'}}}}")
-    given = command_of(found, "main", {"x": "a 'b' | $c"}, tmp_path)
-    if "{x}" not in command:
-        expected = {"shell": f"{expected['shell']}"}
-    assert given == expected
+    say = "import sys, os\nfrom sibling import name\nprint(name, __name__, sys.argv[1], os.getpid())\nsys.exit(0)\n"
+    found = project(
+        tmp_path,
+        f"entry_points: {{main: {{parameters: {{x: string}}, command: '{command}'}}}}",
+        **{"say_dot_py": say, "pack__say_dot_py": say, "sibling_dot_py": "name = 'SIBLING'\n"},
+        run_dot_sh='python say.py "$1"\n',
+    )
+    job = command_of(found, "main", {"x": WORD}, tmp_path)
+    assert job == expected
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run_entry_point.run_and_end(job, "")
+    *words, process = capfd.readouterr().out.rsplit(maxsplit=1)
+    assert words == [f"SIBLING __main__ {WORD}"]
+    assert (int(process) == os.getpid()) is ("python" in job)
+    sys.modules.pop("sibling", None)
+
+
+def test_a_command_that_fails_fails_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "refuse.py").write_text("import sys\nsys.exit(2)\n")
+    for job in ({"python": ["refuse.py"]}, {"shell": "exit 3"}):
+        with pytest.raises(SystemExit) as ended:
+            run_entry_point.run_and_end(job, "")
+        assert ended.value.code in (2, 3)
 
 
 def test_a_path_is_one_of_the_job_and_a_file_of_this_machine_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ def entry_points(example: str) -> dict[str, Any]:
     return dict(found["entry_points"])
 
 
+@cache
 def file(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((COLLECTION / name).read_text(encoding="utf-8")))
 

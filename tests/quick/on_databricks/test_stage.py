@@ -18,8 +18,8 @@ EXAMPLES = sorted(path.parent.name for path in COLLECTION.glob("*/cluster.json")
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_has_a_twin_that_mlflow_accepts(name: str, tmp_path: Path) -> None:
-    stage.stage(COLLECTION / name, tmp_path / "twin")
-    stage.stage(COLLECTION / name, tmp_path / "twin")  # an earlier twin is replaced
+    stage.stage.callback(COLLECTION / name, tmp_path / "twin")
+    stage.stage.callback(COLLECTION / name, tmp_path / "twin")  # an earlier twin is replaced
     project = load_project(str(tmp_path / "twin"))
     cluster = json.loads((COLLECTION / name / "cluster.json").read_text(encoding="utf-8"))
     packages = [library["pypi"]["package"] for library in cluster["libraries"]]
@@ -52,7 +52,10 @@ def test_a_project_that_has_no_twin_is_refused(project: dict[str, Any], line: st
 def test_a_path_becomes_text() -> None:
     point = {"command": "python a.py {x} {y}", "parameters": {"x": "path", "y": {"type": "path", "default": "b"}}}
     twin = stage.twin_of({"conda_env": "conda.yaml", "entry_points": {"main": point}}, ["skops==0.16.0"])
-    assert twin["entry_points"]["main"]["parameters"] == {"x": "string", "y": {"type": "string", "default": "b"}}
+    assert twin["entry_points"]["main"]["parameters"] == {
+        "x": {"type": "string"},
+        "y": {"type": "string", "default": "b"},
+    }
     assert "conda_env" not in twin
     assert twin["databricks_spark_job"] == {"python_libraries": ["skops==0.16.0"]}
 
@@ -60,5 +63,5 @@ def test_a_path_becomes_text() -> None:
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(click.ClickException, match="is not empty and holds no twin"):
-        stage.stage(COLLECTION / "clustering", tmp_path)
+        stage.stage.callback(COLLECTION / "clustering", tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"

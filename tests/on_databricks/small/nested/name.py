@@ -1,3 +1,0 @@
-"""A module that says its name."""
-
-print("NAME", __name__)
