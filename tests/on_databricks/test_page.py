@@ -186,7 +186,8 @@ def test_model_serving(workspace: Workspace, clone: Path) -> None:
     assert "answers 10 % of the requests" in printed
     assert re.search(r"green +main.default.churn +2 +10 %", workspace.typed(status, clone))
     assert re.search(r"blue +main.default.churn +1 +100 %", workspace.typed(rollback, clone))
-    assert "nothing is deployed any more" in workspace.typed(undeploy, clone)
+    workspace.typed(undeploy, clone)
+    assert workspace.call("GET", "/api/2.0/serving-endpoints/churn").status_code == 404
 
 
 def test_each_way_of_access(

@@ -172,6 +172,9 @@ def test_what_cannot_be_a_target_is_refused(connected: Workspace, monkeypatch: p
     monkeypatch.delenv("DATABRICKS_TOKEN")
     monkeypatch.setenv("HOME", "/nowhere")
     assert "sign in: DATABRICKS_HOST" in refused(DatabricksTarget, "a")
+    monkeypatch.setenv("DATABRICKS_TOKEN", connected.token)
+    mlflow.set_tracking_uri("sqlite://")
+    assert "export MLFLOW_TRACKING_URI=databricks" in refused(DatabricksTarget("a").deploy, f"{NUMBERS}/1")
 
 
 REFUSED = [

@@ -49,10 +49,11 @@ def test_a_configuration_that_would_fail_later_is_refused(given: dict[str, Any],
     assert str(refused.value).startswith("The backend configuration ")
 
 
-def test_no_configuration_means_serverless_and_mlflows_own_keys_are_passed_over() -> None:
+def test_no_configuration_means_serverless_a_flat_one_a_cluster_and_mlflows_own_keys_are_passed_over() -> None:
     config = read_config({"ENV_MANAGER": "local", "SYNCHRONOUS": False, "STORAGE_DIR": None})
     assert config == JobConfig()
     assert (config.serverless, config.environment_version) == (True, "5")
+    assert read_config({**CLUSTER, "timeout_seconds": 60}) == JobConfig(new_cluster=CLUSTER, timeout_seconds=60)
 
 
 EXAMPLES = sorted(path.parent for path in COLLECTION.glob("*/cluster.json"))
@@ -69,10 +70,6 @@ def test_the_configurations_of_each_example_differ_by_the_machine_and_install_wh
     installed = {library["pypi"]["package"] for library in azure["libraries"]}
     assert {package.partition("==")[0] for package in installed} >= {"mlflow", "skops", "scikit-learn"}
     assert installed <= set((example / "requirements.txt").read_text(encoding="utf-8").split())
-
-
-def test_a_flat_configuration_is_the_cluster() -> None:
-    assert read_config({**CLUSTER, "timeout_seconds": 60}) == JobConfig(new_cluster=CLUSTER, timeout_seconds=60)
 
 
 PYTHONS = {"14.3.x-scala2.12": "3.10", "15.4.x-cpu-ml-scala2.12": "3.11", "16.4.x": "3.12", "19.0.x": "3.12"}
@@ -107,33 +104,24 @@ def test_the_requirements_of_a_conda_environment(tmp_path: Path, capsys: pytest.
     assert "Databricks takes numpy==2.1.0 from PyPI" in capsys.readouterr().out
 
 
-def test_constraints_stay_constraints_in_a_file_of_their_own(tmp_path: Path) -> None:
+def test_the_requirements_of_a_python_environment_where_constraints_stay_constraints_and_of_none(
+    tmp_path: Path,
+) -> None:
     found = project(
         tmp_path,
         "python_env: python_env.yaml\nentry_points: {}",
-        python_env_dot_yaml="dependencies: ['-r requirements.txt', pandas]",
-        requirements_dot_txt="-c pins.txt\nscikit-learn\n",
+        python_env_dot_yaml="python: '3.11'\nbuild_dependencies: [pip]\ndependencies: ['-r requirements.txt', pandas]",
+        requirements_dot_txt="-c pins.txt\nscikit-learn==1.9.1\n",
         pins_dot_txt="scipy==1.17.0\n-r more.txt",
         more_dot_txt="numpy==2.4.0  # of scipy\n",
     )
     assert requirement_files(requirements_of(found)) == {
-        "requirements.txt": "-c constraints.txt\nscikit-learn\npandas\n",
+        "requirements.txt": "-c constraints.txt\nscikit-learn==1.9.1\npandas\n",
         "constraints.txt": "scipy==1.17.0\nnumpy==2.4.0\n",
     }
     assert requirement_files(["pandas"]) == {"requirements.txt": "pandas\n"}
-    assert requirement_files([]) == {}
-
-
-def test_the_requirements_of_a_python_environment_and_of_none(tmp_path: Path) -> None:
-    found = project(
-        tmp_path,
-        "python_env: python_env.yaml\nentry_points: {}",
-        python_env_dot_yaml="python: '3.11'\nbuild_dependencies: [pip]\ndependencies: ['-r requirements.txt', mlflow]",
-        requirements_dot_txt="scikit-learn==1.9.1\n",
-    )
-    assert requirements_of(found) == ["scikit-learn==1.9.1", "mlflow"]
     (tmp_path / "python_env.yaml").unlink()
-    assert requirements_of(project(tmp_path, "entry_points: {}")) == []
+    assert requirement_files(requirements_of(project(tmp_path, "entry_points: {}"))) == {}
 
 
 @pytest.mark.parametrize(

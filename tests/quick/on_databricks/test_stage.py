@@ -24,9 +24,8 @@ def test_every_example_has_a_twin_that_mlflow_accepts(name: str, tmp_path: Path)
     cluster = json.loads((COLLECTION / name / "cluster.json").read_text(encoding="utf-8"))
     packages = [library["pypi"]["package"] for library in cluster["libraries"]]
     assert project.databricks_spark_job_spec.python_libraries == packages
-    assert (
-        json.loads((tmp_path / "twin" / "cluster.json").read_text()) == cluster["new_cluster"]
-    )  # flat, as MLflow wants
+    flat = json.loads((tmp_path / "twin" / "cluster.json").read_text())  # as MLflow wants it
+    assert flat == cluster["new_cluster"]
     said = yaml.safe_load((COLLECTION / name / "MLproject").read_text(encoding="utf-8"))
     for entry_point, description in said["entry_points"].items():
         command = project.get_entry_point(entry_point).command
