@@ -42,6 +42,7 @@ OTHER_FORMS = {
     rb"\$FL[23]": ("an SPSS file", _SAVE.format("pandas.read_spss")),
     rb"\0{12}\xc2\xea\x81\x60|HEADER RECORD\*": ("a SAS file", _SAVE.format("pandas.read_sas")),
     rb"[XAB]\n\0|RD[AX][23]": ("a file of R", "save it with write.csv"),
+    rb"Obj\x01": ("an Avro file", "save it as CSV or Parquet"),
     rb"SQLite format 3": ("an SQLite database", _SAVE.format("pandas.read_sql")),
     rb"\x80[\x02-\x05]|\x93NUMPY": ("a pickle or an array of NumPy", "save it as CSV or Parquet"),
     rb"%PDF": ("a PDF", "give the table in it as CSV"),
@@ -184,9 +185,11 @@ def _unpacked(path: Path, folder: Path, layer: int = 1) -> Path:
     with ExitStack() as stack:
         if start.startswith(ZIP):
             archive = stack.enter_context(zipfile.ZipFile(path))
-            inside = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            inside = [name for name in archive.namelist() if not re.search(r"/$|^__MACOSX|(^|/)\.", name)]
             if "[Content_Types].xml" in inside:
                 return path  # Excel
+            if "content.xml" in inside:
+                raise NotATableError("is an OpenDocument spreadsheet: save it as .xlsx or .csv.")
             if len(inside) != 1:
                 raise NotATableError(f"holds {len(inside)} files ({', '.join(inside[:5])}): give one table.")
             packed: Any = stack.enter_context(archive.open(inside[0]))
@@ -277,4 +280,6 @@ def _why(source: str, error: OSError) -> str:
             "" if Path(source).is_absolute() else ' (a relative path starts in the project\'s folder: give "$PWD/...")'
         )
         return f"does not exist{hint}."
+    if isinstance(error, IsADirectoryError):
+        return "is a folder: give one file (engine=spark reads a folder of Parquet)."
     return f"cannot be read: {getattr(error, 'strerror', None) or error}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
-from support.text_file import NotATableError, TextFile, as_utf8
+from support.text_file import NotATableError, TextFile, as_utf8, refuse_twice
 
 BATCH = 50_000  # rows
 NUMBERS = {b"written": b"number"}  # marks a column of text that holds numbers of JSON, which have one way to be written
@@ -28,8 +29,7 @@ class ParquetTable:
         self._file = pyarrow.parquet.ParquetFile(path, pre_buffer=False)  # a buffered file ends up in memory whole
         schema = self._file.schema_arrow
         self.names: list[str] = schema.names
-        if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
-            raise NotATableError(f"has two columns called {twice[0]!r}: give each its own name.")
+        refuse_twice(self.names)
         pandas = schema.pandas_metadata or {}
         self.categories = {
             column["name"] for column in pandas.get("columns", []) if column["pandas_type"] == "categorical"
@@ -174,6 +174,7 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
         return document
     if {"columns", "data"} <= set(document):  # orient="split"
         names = document["columns"]
+        refuse_twice(names)
         for number, row in enumerate(document["data"], start=1):
             if len(row) != len(names):
                 raise NotATableError(f"has {len(row)} values in row {number}, and {len(names)} columns.")
@@ -189,7 +190,9 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
     cells = list(document.values())
     if cells and all(isinstance(cell, dict) for cell in cells):  # DataFrame.to_json()
         labels = list(cells[0])
-        if _counts(document) and not _counts(labels):  # orient="index"
+        if not _counts(labels) and (_counts(document) or _are_rows(cells)):  # orient="index"
+            if not _counts(document):
+                notes.append(f"The rows have names ({next(iter(document))!r}, ...): left out.")
             return cells
         if any(list(cell) != labels for cell in cells):
             raise NotATableError("is a JSON object whose columns have different rows.")
@@ -208,6 +211,18 @@ def _has_rows(cell: Any) -> bool:
     return isinstance(cell, list) and bool(cell) and all(isinstance(row, dict) for row in cell)
 
 
+def _are_rows(cells: list[dict[str, Any]]) -> bool:
+    """Whether objects are rows and no columns: by the types of the values, which in a column are alike; by length."""
+    across = [[cell.get(label) for cell in cells] for label in cells[0]]
+    here, there = _mixed(cell.values() for cell in cells), _mixed(across)
+    return here > there or (here == there and len(cells) > len(across))
+
+
+def _mixed(parts: Iterable[Iterable[Any]]) -> int:
+    """How many of the parts hold values of several types."""
+    return sum(len({type(value) for value in part if value is not None}) > 1 for part in parts)
+
+
 def _counts(labels: Iterable[str]) -> bool:
     """Whether labels are the numbers of rows: 0, 1, 2..."""
     return all(label == str(number) for number, label in enumerate(labels))
@@ -223,24 +238,55 @@ def excel(path: Path, folder: Path) -> TextFile:
         ) from None
     try:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = workbook.worksheets[0]
-    except (KeyError, IndexError, ValueError, openpyxl.utils.exceptions.InvalidFileException):
+        sheet = next(sheet for sheet in workbook.worksheets if sheet.sheet_state == "visible")
+        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        rows = [[_excel_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        # openpyxl tells formulas beside values, and merged cells, only of a workbook that is in memory whole.
+        content = workbook._archive.read(sheet._worksheet_path)
+    except Exception:  # openpyxl raises whatever comes for what it does not know
         raise NotATableError("is no Excel workbook that can be read: save it as .xlsx or .csv.") from None
-    sheet.reset_dimensions()  # what the file says of its size may be wrong
-    rows = [[_excel_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    _refuse_formulas(content, at_load=bool(workbook.calculation.fullCalcOnLoad))
+    notes = _fill_merged(rows, content)
     while rows and not any(rows[-1]):
         rows.pop()
     if not rows or (len(rows) == 1 and len(workbook.sheetnames) > 1):
         raise NotATableError(
-            f"has no table on its first sheet, {sheet.title!r}: move the sheet with the table to the front."
+            f"has no table on its first visible sheet, {sheet.title!r}: move the sheet with the table to the front."
         )
     width = max(len(row) - next(i for i, cell in enumerate([*reversed(row), "x"]) if cell) for row in rows)
     with open(folder / "sheet.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([*row, *[""] * width][:width] for row in rows)
     table = TextFile(folder / "sheet.csv", folder)
+    table.notes += notes
     if len(workbook.sheetnames) > 1:
-        table.notes.append(f"The workbook has {len(workbook.sheetnames)} sheets: {sheet.title!r}, the first, is read.")
+        table.notes.append(
+            f"The workbook has {len(workbook.sheetnames)} sheets: {sheet.title!r}, the first that is visible, is read."
+        )
     return table
+
+
+def _refuse_formulas(sheet: bytes, *, at_load: bool) -> None:
+    """Refuse formulas whose values are not in the file. at_load: whether Excel is told to work them out."""
+    formula = re.search(rb'<c r="(\w+)"(?![^>]*t="str")[^>]*><f[^<]*(?:</f>)?(?:<v ?/>|<v></v>)?</c>', sheet)
+    if at_load and set(re.findall(rb"</f><v>([^<]*)", sheet)) == {b"0"}:  # what XlsxWriter puts for want of a value
+        formula = formula or re.search(rb'<c r="(\w+)"[^>]*><f', sheet)
+    if formula:
+        cell = formula[1].decode()
+        raise NotATableError(f"has a formula in cell {cell}, and no value of it: open it in Excel, and save it there.")
+
+
+def _fill_merged(rows: list[list[str]], sheet: bytes) -> list[str]:
+    """Give a merged cell its value in each row, in place; returns the note on it."""
+    from openpyxl.utils import column_index_from_string
+
+    filled = ""
+    for letters, first, last in re.findall(rb'<mergeCell ref="([A-Z]+)([0-9]+):[A-Z]+([0-9]+)"', sheet):
+        column = column_index_from_string(letters.decode())
+        for row in rows[int(first) : int(last)]:
+            row += [""] * (column - len(row))
+            row[column - 1] = (rows[int(first) - 1][column - 1 : column] or [""])[0]
+            filled = filled or f"{(letters + first).decode()}:{(letters + last).decode()}"
+    return [f"Merged cells (such as {filled}) have their value in each row."] if filled else []
 
 
 def _excel_text(cell: Any) -> str:

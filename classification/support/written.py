@@ -14,7 +14,7 @@ EXACT = 2**53  # whole numbers above it are rounded by a float
 SPACE = r"[ \u00a0\u2007\u2009\u202f]"
 MINUS = r"[+\-\u2212\u2013]"  # or plus; those of typesetters
 CURRENCY = (
-    r"(?:[A-Z]{1,2}\$|[$£¥\u20a0-\u20cf]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR"
+    r"(?:[A-Z]{1,2}\$|[$£¥￥¤元円원\u20a0-\u20cf]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR"
     r"|TRY|kr|zł|Kč|Rs\.?)"
 )
 MARKS = {",": ",", ".": r"\.", "'": "['’]", " ": SPACE}
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
     """How a text is written.
 
     ways: those of `WAYS` in which it is a number.
-    special: `code`, `sign` ((5) or 5.00- for -5), `power` (1E3, perhaps a code), `date` or `boolean`.
+    special: `code`, `sign` ((5) or 5.00- for -5), `power` (1E3, perhaps a code), `date`, `time` or `boolean`.
     """
 
     ways: frozenset[tuple[str, str]] = frozenset()
@@ -59,17 +59,23 @@ febbraio fev fevereiro mar march mär mrz märz mars marzo março apr april avr 
 maggio maio jun
 june juni juin junio giugno junho jul july juli juil juillet julio luglio julho aug august août ago agosto sep sept
 september septembre septiembre settembre setembro oct october okt oktober octobre octubre ottobre outubro nov november
-novembre noviembre novembro dec december dez dezember déc décembre dic diciembre dicembre dezembro"""
+novembre noviembre novembro dec december dez dezember déc décembre dic diciembre dicembre dezembro maart mei
+stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia января февраля
+марта апреля мая июня июля августа сентября октября ноября декабря"""
 _MONTH = rf"(?:{'|'.join(sorted(_MONTHS.split(), key=len, reverse=True))})\.?"
 _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
 _CLOCK = (
     r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
     r"(?: ?(?:Z|(?:UTC|GMT)(?:[+-][0-9]{1,2})?|[A-Z]{2,4}T|[A-Z][a-z]+/[A-Za-z_/]+|[+-][0-9]{2}:?[0-9]{2}))?"
+    r"(?:\[[A-Za-z_/]+\])?"
 )
 _TIME = rf"(?:[T :]+{_CLOCK})?"
 _YEAR = r"(?:1[89]|20|21)[0-9]{2}"
 _DATES = [
     re.compile(rf"{_YEAR}([-/.])(?:0?[1-9]|1[0-2])(?:\1(?:0?[1-9]|[12][0-9]|3[01]))?{_TIME}"),
+    re.compile(rf"[0-9]{{4}}([-/.])(?:0?[0-9]|1[0-2])\1(?:[0-2]?[0-9]|3[01]){_TIME}"),  # 0000-00-00, 9999-12-31
+    re.compile(rf"{_YEAR}[01][0-9][0-3][0-9]T[0-9]{{4,6}}Z?|{_YEAR}年[0-9]{{1,2}}月(?:[0-9]{{1,2}}日)?{_TIME}"),
+    re.compile(rf"(?:0?[1-9]|1[0-2])[-/]{_YEAR}"),
     re.compile(rf"(?:0?[1-9]|[12][0-9]|3[01])([-/.])(?:0?[1-9]|[12][0-9]|3[01])\1(?:[0-9]{{4}}|[0-9]{{2}}){_TIME}"),
     re.compile(
         rf"{_WEEKDAY}[0-9]{{1,2}}(?:er|st|nd|rd|th|\.)?[- ]?(?:de )?{_MONTH}[-, ]*(?:de )?"
@@ -78,9 +84,12 @@ _DATES = [
     ),
     re.compile(rf"{_YEAR}[- ]?[QT][1-4]|{_YEAR}-?W[0-9]{{2}}(?:-[1-7])?"),
 ]
+_TIME_OF_DAY = re.compile(
+    r"(?:[0-9]+ days?,? )?(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
+)
 _DATE_OF_WORDS = re.compile(
     rf"{_WEEKDAY}{_MONTH}[- ](?:[0-9]{{1,2}}(?:st|nd|rd|th)?,? )?[0-9]{{4}}{_TIME}"
-    rf"|{_DATES[2].pattern}|Q[1-4][- ]?{_YEAR}",
+    rf"|{_DATES[5].pattern}|Q[1-4][- ]?{_YEAR}",
     re.IGNORECASE,
 )
 
@@ -92,8 +101,11 @@ def shape_of(text: str) -> Shape:
         if text.lower() in ("true", "false"):
             return Shape(special="boolean")
         return Shape(special="date") if _DATE_OF_WORDS.fullmatch(text) else Shape()
-    if any(pattern.fullmatch(text) for pattern in _DATES):
-        return Shape(special="date")
+    if first in "0123456789":
+        if any(pattern.fullmatch(text) for pattern in _DATES):
+            return Shape(special="date")
+        if ":" in text and _TIME_OF_DAY.fullmatch(text):
+            return Shape(special="time")
     match = _WAY.fullmatch(text)
     if match is None or bool(match["open"]) != bool(match["close"]) or (match["before"] and match["after"]):
         return Shape()
@@ -140,6 +152,9 @@ def as_text(cells: pa.Array) -> pa.Array:
     if pa.types.is_string(kind):
         return pc.utf8_trim_whitespace(cells)
     if pa.types.is_decimal(kind) and kind.scale > 0:
+        exact = cells.cast(pa.string())
+        if not pc.any(pc.match_substring(exact, "E")).as_py():  # 0E-9
+            return pc.utf8_rtrim(pc.utf8_rtrim(exact, "0"), ".")
         cells = cells.cast(pa.float64())
     if pa.types.is_floating(cells.type):
         plain = cells.cast(pa.string())

@@ -71,7 +71,8 @@ class TableWriter:
                 options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
                 pyarrow.csv.write_csv(table, file, options)  # fast, but it refuses cells to quote
             except pa.ArrowInvalid:
-                file.truncate(start)
+                file.seek(start)
+                file.truncate()
                 lines = pc.binary_join_element_wise(*(quoted(column.cast(pa.string())) for column in cells), ",")
                 file.write(("\n".join(lines.to_pylist()) + "\n").encode())
 

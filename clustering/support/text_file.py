@@ -10,7 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from charset_normalizer import from_bytes
 
 from support.evidence import MISSING
 from support.quotes import has_odd_quotes, look_at_quotes
+from support.texts import short
 from support.written import shape_of
 
 HEAD = 500_000  # characters to understand a file by, at least one record
 RECORDS = 200
 BLOCK = 8 << 20  # bytes that are parsed at a time; a row must fit into it, else it grows
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
+ENCODINGS += ["koi8_r", "cp1256"]
 STRAY = "cp1252"  # Western European Windows
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -35,6 +37,13 @@ csv.field_size_limit(2**31 - 1)
 
 class NotATableError(ValueError):
     """A file cannot be read; the message follows its name in a sentence."""
+
+
+def refuse_twice(names: list[str]) -> None:
+    """Raise NotATableError for a name that several columns have."""
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise NotATableError(f"has {times} columns called {name!r}: give each its own name.")
 
 
 class TextFile:
@@ -60,20 +69,28 @@ class TextFile:
                 head = head[: head.rfind("\n") + 1] or head
         if not head.strip():
             raise NotATableError("is empty: it needs a header and rows.")
+        marks = len(head) - len(head.lstrip("\ufeff"))  # some programs write two
+        head = head[marks:]
         _refuse_other_formats(head)
         self.separator = find_separator(head)
+        if self.separator not in COMMON and not head.lower().startswith("sep="):
+            self.notes.append(f"A {NAMES.get(self.separator, repr(self.separator))} separates the cells (a guess).")
         blank = rf'(?:^|{re.escape(self.separator)}) +"'
         self.spaced = '"' in head and self.separator != " " and bool(re.search(blank, head, re.MULTILINE))
         start, self.names = self._find_header(head)
         rows = [record for record, end in _records(head, self.separator) if end > start]
         self._types = {name: _type_of([row[at] for row in rows if len(row) > at]) for at, name in enumerate(self.names)}
+        if len(self.names) == 1 and re.search(r"\n\s*\n\s*\S", head[start:]):
+            self.notes.append("Blank lines between the rows are left out.")
         bom = 3 if self.path.open("rb").read(3) == codecs.BOM_UTF8 else 0
-        self.start = bom + len(head[:start].encode())
+        self.start = bom + 3 * marks + len(head[:start].encode())
         if whole and self.quotes and has_odd_quotes(self.path, self.separator):
             wrong, notes = look_at_quotes(self.path, self.start, self.separator, rows, spaced=self.spaced)
             if wrong:
                 raise NotATableError(wrong)
             self.notes += notes
+        if whole and (empty := _empty_at_end(self.path, self.separator)):
+            self.notes.append(f"Rows at the end that are empty: {empty}. Delete them.")
 
     def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows as text. Raises NotATableError for a row of another length, with its number."""
@@ -87,13 +104,13 @@ class TextFile:
                 for batch in self._reader(columns, block):
                     passed += len(batch)
                     if passed > done:
+                        yield pa.Table.from_batches([batch.slice(max(0, len(batch) - (passed - done)))])
                         done = passed
-                        yield pa.Table.from_batches([batch])
                 return
             except pa.ArrowInvalid as error:
                 if "straddling" not in str(error) or block > 1 << 30:
                     raise self._explained(error) from None
-                block, done = 16 * block, passed  # a row is longer than a block
+                block *= 16  # a row is longer than a block
 
     def _reader(self, columns: list[str] | None, block: int, threads: bool = True) -> Any:
         if self.start >= self.path.stat().st_size:
@@ -121,6 +138,8 @@ class TextFile:
             while rows := [record for record, _ in zip(reader, range(50_000), strict=False) if record]:
                 for record in rows:
                     row += 1
+                    if self.separator == " " and not record[-1]:
+                        record.pop()
                     if len(record) != len(self.names):
                         raise NotATableError(self._ragged(row, len(record)))
                 cells = dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
@@ -140,14 +159,16 @@ class TextFile:
 
     def _ragged(self, row: int, values: int) -> str:
         return (
-            f"has {values} values in row {row}, and {len(self.names)} columns: quote values that hold a "
-            f"{NAMES.get(self.separator, self.separator)}, complete the row, or delete it if it is a source or a total."
+            f"has {values} values in row {row}, and {len(self.names)} columns: put values that hold a "
+            f"{NAMES.get(self.separator, self.separator)} in double quotes, complete the row, or delete it if it is a "
+            "source or a total."
         )
 
     def _find_header(self, head: str) -> tuple[int, list[str]]:
         """Where the rows begin, and the names of the columns."""
         records = list(_records(head, self.separator))
         width = Counter(len(record) for record, _ in records[1:] or records).most_common(1)[0][0]
+        self._refuse_other_separators(records, width)
         names: list[str] = []
         start = 0
         for number, (record, end) in enumerate(records):
@@ -160,14 +181,24 @@ class TextFile:
         if not names:
             raise NotATableError("is empty: it needs a header and rows.")
         self._refuse_headless(names, following)
-        names = self._complete(names, width, following, head[start:])
-        for name, times in Counter(names).items():
-            if times > 1:
-                raise NotATableError(f"has {times} columns called {name!r}: give each its own name.")
+        shifted = not _is_aligned(head[start:]) or head[:start].splitlines()[-1].startswith(" ")
+        names = self._complete(names, width, following, head[start:] if shifted else "")
+        refuse_twice(names)
         return start, names
 
+    def _refuse_other_separators(self, records: list[tuple[list[str], int]], width: int) -> None:
+        """Refuse what seems to be one column, or every second column empty, and is another form of file."""
+        rows = [record for record, _ in records]
+        if width > 2 and width % 2 and all(row[0].strip() and not any(row[1::2]) for row in rows):
+            two = 2 * self.separator
+            raise NotATableError(f"has cells that {two!r} separates: put one tab in its place.")
+        if width == 1 and len(rows) > 1:
+            lines = "\n".join(row[0] for row in rows)
+            if any(_evenness(lines, separator)[0] == 1 for separator in COMMON):
+                raise NotATableError(f"has quotes around each line ({_short(rows[0], '')!r}): delete them.")
+
     def _complete(self, names: list[str], width: int, rows: list[list[str]], below: str) -> list[str]:
-        """Names for a header that is one name short, or has empty ones. below: what stands below it."""
+        """Names for a header that is one name short, or has empty ones. below: rows that may begin with names."""
         if rows and len(names) == width + 1 and not names[-1]:
             names = names[:-1]
         if rows and len(names) == width - 1:
@@ -179,10 +210,14 @@ class TextFile:
                     f"The header is one name short: the first column is taken for names of the rows, and "
                     f"{names[1]!r} is the second."
                 )
+        if rows and len(names) != width and not below:
+            raise NotATableError(
+                "is aligned by spaces, and has spaces in its cells: save it as CSV (pandas.read_fwf reads it)."
+            )
         if rows and len(names) != width:
             raise NotATableError(
-                f"has {len(names)} names in its header and {width} values in its rows: complete the header, or quote "
-                f"values that hold a {NAMES.get(self.separator, self.separator)}."
+                f"has {len(names)} names in its header and {width} values in its rows: complete the header, or put "
+                f"values that hold a {NAMES.get(self.separator, self.separator)} in double quotes."
             )
         completed = []
         for number, name in enumerate(names):
@@ -223,7 +258,7 @@ class TextFile:
 def _refuse_other_formats(head: str) -> None:
     """Refuse text that is no delimited text, though it can be read as such."""
     start = head.lstrip("\ufeff \t\r\n").lower()
-    if start.startswith(("<!doctype", "<html", "<?xml")):
+    if re.match(r"<(?:!doctype|!--|\?xml|html|head|body|meta|style|script|div|table)\b", start):
         raise NotATableError("is a web page or XML: give the address or the file of the table itself.")
     if "@relation" in start and re.search(r"^@relation\b.*^@data\s*$", start, re.MULTILINE | re.DOTALL):
         raise NotATableError("is an ARFF file: save it as CSV (scipy.io.arff.loadarff reads it).")
@@ -231,6 +266,12 @@ def _refuse_other_formats(head: str) -> None:
         raise NotATableError("is a table drawn with lines, as psql, MySQL and Markdown do: export it as CSV.")
     if re.match(r"(?:--[^\n]*\n|\s)*(?:insert into|create table|drop table|copy [^\n]* from stdin)\b", start):
         raise NotATableError("is a script of SQL: load it into a database, and export the table as CSV.")
+    if start.startswith("version https://git-lfs"):
+        raise NotATableError("is a pointer of Git LFS in place of the table: git lfs pull gets it.")
+    if re.match(r"(?:[^\s,;]+(?: [0-9]+:[^\s,;]+)+ *\r?\n){2}", start):
+        raise NotATableError("is a file of LIBSVM: save it as CSV (sklearn.datasets.load_svmlight_file reads it).")
+    if re.search(r'(?:^|[,;\t|])"[^"\n]*[^"\\\n]\\"(?![",;\t|\r\n])', start):
+        raise NotATableError(r'has quotes within quotes written as \": write them doubled, as "" (pandas: escapechar).')
 
 
 def _type_of(cells: list[str]) -> pa.DataType:
@@ -238,26 +279,31 @@ def _type_of(cells: list[str]) -> pa.DataType:
     return pa.dictionary(pa.int32(), pa.string()) if 2 * len(set(cells)) <= len(cells) else pa.string()
 
 
+COMMON, RARE = ",;\t|", "~^:\x01\x1f"
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
 
 
 def find_separator(head: str) -> str:
     """The separator of a text file: the one that divides most records into the same number of cells."""
-    if told := re.match(r"\ufeff?sep=([,;\t|])[ \t]*\r?\n", head, re.IGNORECASE):
+    if told := re.match(r"sep=([\t!-~\x01\x1f])[ \t]*\r?\n", head, re.IGNORECASE):
         return told[1]
+    best = max(COMMON, key=lambda separator: _evenness(head, separator))
+    if _evenness(head, best)[0] >= 0.5:
+        return best
+    for rare in RARE:
+        if _evenness(head, rare)[0] == 1:
+            return rare
+    widths = [len(record) for record, _ in _records(head, " ")]  # R's write.table, by default
+    if len(widths) > 1 and set(widths[1:]) <= {widths[0], widths[0] + 1} and widths[1] > 1:
+        return " "
+    return best if _evenness(head, best)[1] > 1 else ","
 
-    def evenness(separator: str) -> tuple[float, int]:
-        widths = Counter(len(record) for record, _ in _records(head, separator))
-        width, times = widths.most_common(1)[0] if widths else (1, 0)
-        return (times / widths.total(), width) if width > 1 else (0, 1)
 
-    best = max(",;\t|", key=evenness)
-    if evenness(best)[0] < 0.5:  # R's write.table, by default
-        widths = [len(record) for record, _ in _records(head, " ")]
-        if len(widths) > 1 and set(widths[1:]) <= {widths[0], widths[0] + 1} and widths[1] > 1:
-            return " "
-        return best if evenness(best)[1] > 1 else ","
-    return best
+def _evenness(head: str, separator: str) -> tuple[float, int]:
+    """Which share of the records have the most frequent number of cells, and this number; 0 for one cell."""
+    widths = Counter(len(record) for record, _ in _records(head, separator))
+    width, times = widths.most_common(1)[0] if widths else (1, 0)
+    return (times / widths.total(), width) if width > 1 else (0, 1)
 
 
 def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
@@ -275,7 +321,7 @@ def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
         found = 0
         for record in reader:
             if any(cell.strip() for cell in record):
-                yield record, ends[reader.line_num]
+                yield record[:-1] if separator == " " and not record[-1] else record, ends[reader.line_num]
                 found += 1
             if found == RECORDS:
                 return
@@ -283,13 +329,30 @@ def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
         raise NotATableError(f"is not a table: {error}.") from None
 
 
+def _empty_at_end(path: Path, separator: str) -> int:
+    """How many of the last lines hold nothing but separators, as Excel leaves them."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - HEAD))
+        lines = file.read().rstrip(b"\r\n").splitlines()
+    mark = separator.encode()
+    return sum(1 for _ in takewhile(lambda line: mark in line and not line.strip(mark + b" "), reversed(lines)))
+
+
+def _is_aligned(lines: str) -> bool:
+    """Whether several spaces stand between cells, as in a table of fixed widths."""
+    return bool(re.search(r"\S {2,}\S", lines))
+
+
 def _have_names(below: str, separator: str, width: int) -> bool:
     """Whether rows begin with names, as R writes them: all different; if numbers, in quotes or ascending wholes.
 
     If one column alone has a blank before each value, it is the rest of a value such as `Paris, France`.
     """
-    rows = [row for row in csv.reader(io.StringIO(below, newline=""), delimiter=separator) if len(row) == width]
+    lines = csv.reader(io.StringIO(below, newline=""), delimiter=separator, skipinitialspace=separator == " ")
+    rows = [row for row in lines if len(row) == width]
     names = [row[0] for row in rows]
+    if not rows:
+        return False
     blank = [all(row[at].startswith(" ") for row in rows) for at in range(1, width)]
     if len(set(names)) < len(names) or (any(blank) and not all(blank)):
         return False
@@ -337,9 +400,12 @@ def as_utf8(path: Path, folder: Path, notes: list[str]) -> tuple[Path, bool]:
         if not strange:
             return path, quotes
         encoding = "utf-8" if encoding else _encoding_of(strange)
+        it, name = ("that is", STRAY) if encoding == "utf-8" else ("it is", encoding)
+        wrong = next(each for each in strange if not _is_utf8(each))
+        [example, *_] = re.findall(r"\w*[^\x00-\x7f]\w*", wrong.decode(name, errors="replace"))
         notes.append(
-            f"The file is not UTF-8 (line {line}): {'that is' if encoding == 'utf-8' else 'it is'} read as "
-            f"{STRAY if encoding == 'utf-8' else encoding}."
+            f"The file is not UTF-8 (line {line}): {it} read as {name} ({short(example)}). If this is wrong, save the "
+            "file as UTF-8."
         )
     try:
         with (
@@ -388,7 +454,7 @@ def _encoding_of(strange: list[bytes]) -> str:
         return "utf-8"
     sample = b"".join(strange[:500])
     best = from_bytes(sample, cp_isolation=ENCODINGS, threshold=0.5).best()
-    if best is None or sum(byte > 127 for byte in sample) < 8:
+    if best is None or sum(byte > 127 for byte in sample) < 8 or len({byte for byte in sample if byte > 127}) == 1:
         return STRAY
     # The Western and the Central European code pages differ in few letters.
     if best.encoding == "cp1250" and not re.search("[ąęłńśźżčďěňřšťůžőű]", str(best), re.IGNORECASE):

@@ -101,7 +101,7 @@ class Column:
         self.texts: dict[str, int] = {}  # how often each occurs
         self.many = False  # more different texts than `MOST_CATEGORIES`
         self.unread = False  # some batches were numbers only, and their texts are not in `texts`
-        self.type = ""  # "date", "nested", "bytes" or "category", where the file has types
+        self.type = ""  # "date", "time", "nested", "bytes" or "category", where the file has types
         self.whole: list[np.ndarray] | None = []  # the whole numbers, as long as no two are the same
         self.least, self.most = math.inf, -math.inf
         self.compact_dates = True  # all are like 20240131
@@ -121,7 +121,9 @@ class Column:
         if typed == "nested" or pa.types.is_nested(kind) or of_bytes:
             self._unreadable(cells, first_row, "bytes" if of_bytes else "nested")
             return
-        self.type = "date" if pa.types.is_temporal(kind) else typed or self.type
+        if pa.types.is_temporal(kind):
+            self.type = "time" if pa.types.is_time(kind) or pa.types.is_duration(kind) else "date"
+        self.type = self.type or typed
         batch = Batch(cells, self.missing)
         if not again:
             self.present += batch.size
@@ -245,7 +247,7 @@ class Column:
     def constant(self) -> bool:
         """Whether all values are the same."""
         if self.unread:
-            return not self.texts and self.least == self.most
+            return not self.texts and self.least == self.most and abs(self.least) < EXACT
         return self.distinct == 1 and not self.many
 
     def merge(self, other: Column) -> None:

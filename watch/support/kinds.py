@@ -5,7 +5,7 @@ A value is read as text, without outer spaces. Missing are "", NA, N/A, NaN, nan
 (`missing_values`). The kind of a column is the first of these that holds:
 
 empty       no value.
-date        a type of dates, or texts of which at least 95 % are dates.
+date        a type of dates or times, or texts of which at least 95 % are dates, or times of day.
 category    codes: whole numbers of which one begins with 0 (00042) or is above 2**53, which a number would round.
 boolean     true and false, in any case.
 number      all are numbers, written in one way: decimal point or comma, thousands, one currency, percent, and (5) or
@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -38,6 +40,8 @@ from support.written import POINT, WAYS, WHOLE, Shape, fits, shape_of, to_floats
 
 NEARLY_ALL = 0.95
 UNIT = re.compile(r"[+\-\u2212]?[0-9][0-9.,]*( ?(?:°? ?[A-Za-zµμ]{1,3}[/²³]?[a-z]{0,3}|[°\u2030]))")
+QUOTED = re.compile("=?[\"'\u2018-\u201e«](.*)[\"'\u2018-\u201e»]")
+UNKNOWN = ("?", "-", "--", ".", "\\N", "n/a", "na", "<NA>", "#N/A")  # as some write "no value"
 KINDS = ("number", "decimal_point", "decimal_comma", "category", "caseless", "boolean", "date", "text", "identifier")
 
 
@@ -130,6 +134,7 @@ class Evidence:
     ) -> None:
         self.missing = tuple(split_list("missing_values", missing_values))
         self.overruled = parse_kinds(kinds, have)
+        self.guessed = False  # whether 1.234 may be a thousand
         wanted = list(names)
         self.labels = [name for name in labels if name in wanted and name not in self.overruled]
         self.columns = {name: Column(self.missing) for name in wanted if name not in self.labels}
@@ -178,6 +183,7 @@ class Evidence:
     def decide(self, separator: str = ",") -> dict[str, Kind]:
         """The kind of each column. Raises click.BadParameter for one that cannot be read."""
         hint = self.hint(separator)
+        self.guessed = hint == ";"
         decided = {name: self._kind(name, column, hint) for name, column in self.columns.items()}
         if len(decided) > 1 and all(name.strip() in column.texts for name, column in self.columns.items()):
             again = "stands among the rows: the header comes again. Delete that line."
@@ -189,7 +195,8 @@ class Evidence:
         if column.type in ("nested", "bytes"):
             seen = column.shapes[Shape()]
             what = "bytes (a picture, say)" if column.type == "bytes" else "a list or an object"
-            raise bad("data", seen.text, f"in column {name!r}{_row(seen)}, is {what}: give -P drop={name}.")
+            cure = f"give -P drop={name}, or make columns of it first (pandas.json_normalize)."
+            raise bad("data", seen.text, f"in column {name!r}{_row(seen)}, is {what}: {cure}")
         if said in ("number", "decimal_point", "decimal_comma"):
             kind, wrong = self.number(column, hint, said)
             if wrong:
@@ -204,7 +211,7 @@ class Evidence:
     def _decide(self, name: str, column: Column, hint: str) -> Kind:
         special = {
             word: sum(seen.count for shape, seen in column.shapes.items() if shape.special == word)
-            for word in ("code", "date", "boolean")
+            for word in ("code", "date", "time", "boolean")
         }
         if not column.present:
             return Kind("empty", "is empty")
@@ -217,6 +224,8 @@ class Evidence:
             or special["date"] >= NEARLY_ALL * column.present
         ):
             return Kind("date", "holds dates")
+        if column.type == "time" or special["time"] >= NEARLY_ALL * column.present:
+            return Kind("date", "holds times")
         if column.type == "category":
             return Kind("category")
         if special["boolean"] == column.present:
@@ -227,12 +236,16 @@ class Evidence:
                 reason = column.identifies(name)
                 return Kind("identifier", reason) if reason else kind
             self._refuse_nearly(name, column, wrong)
+        texts = list(islice(column.texts, 200))
+        if texts and all(map(_is_disguised, texts)):
+            _refuse_disguised(name, column.shapes[Shape()])
         n = column.present
         if column.rows >= FEW_ROWS and (column.many or column.distinct > n / 2):
             times = f"more than {MOST_CATEGORIES:,}" if column.many else f"{column.distinct:,}"
+            text = short(next(iter(column.texts)), 20)
             if column.distinct == n and not column.many:
-                return Kind("identifier", f"looks like an identifier ({n:,} texts and no two the same)")
-            return Kind("text", f"looks like an identifier or free text ({times} different values in {n:,})")
+                return Kind("identifier", f"looks like an identifier ({text}, ...: {n:,} texts and no two the same)")
+            return Kind("text", f"looks like an identifier or free text ({text}, ...: {times} different ones in {n:,})")
         return Kind("category")
 
     def number(self, column: Column, hint: str, said: str = "number") -> tuple[Kind, Seen | None]:
@@ -265,6 +278,7 @@ class Evidence:
         keep = f"-P kinds={named(name, 'category')} to take them as categories."
         if shape_of(wrong.text).ways:
             raise bad("data", wrong.text, f"{where} is a number written in another way than most: give {keep}")
+        _refuse_disguised(name, wrong)
         if wrong.text == name:
             raise bad("data", wrong.text, f"{where} is the column's name: the header comes again. Delete that line.")
         others = [wrong.text, *sorted(column.others - {wrong.text})] if len(column.others) <= 3 else [wrong.text]
@@ -280,28 +294,26 @@ class Evidence:
 
     def notes(self, kinds: dict[str, Kind], asked: set[str]) -> list[str]:
         """A sentence for each column that is left out, converted or guessed; one for all with numbers alike."""
-        said = [f"Column {name!r} holds the names of the rows: left out." for name in self.labels]
+        said = [(name, "holds the names of the rows: left out") for name in self.labels]
         numbers: dict[tuple[str, ...], dict[str, tuple[str, str, str]]] = {}  # by how they are written
         for name, column in self.columns.items():
             kind = kinds[name]
             if name not in asked and kind.kind in ("category", "identifier", "text") and (unit := _unit(column)):
                 text = short(next(iter(column.texts)))
-                said.append(
-                    f"Column {name!r} holds numbers with a unit ({text}): delete {unit!r} to learn from numbers."
-                )
+                said.append((name, f"holds numbers with a unit ({text}): delete {unit!r} to learn from numbers"))
             if not kind.learnable:
                 if name not in asked:
-                    said.append(f"Column {name!r} {kind.reason}: left out{self._cure(name, kind)}.")
+                    said.append((name, f"{kind.reason}: left out{self._cure(name, kind)}"))
             elif kind.kind == "number":
                 if found := self._number_note(name, column, kind):
                     text, _, guess = found
                     way = (kind.decimal, re.sub(r"\d+", "0", text.lstrip("+-")), guess.rpartition(" reads ")[2])
                     numbers.setdefault(way, {})[name] = found
             elif kind.kind == "category" and name not in self.overruled:
-                said += self._category_notes(name, column)
+                said += [(name, note) for note in self._category_notes(name, column)]
             if kind.learnable and column.spaced and column.bare:
-                said.append(f"Column {name!r} holds {short(column.spaced)}: outer spaces do not count.")
-        return said + [_numbers_alike(notes) for notes in numbers.values()]
+                said.append((name, f"holds {short(column.spaced)}: outer spaces do not count"))
+        return _columns_alike(said) + [_numbers_alike(notes) for notes in numbers.values()]
 
     def _cure(self, name: str, kind: Kind) -> str:
         """How to keep a column that is left out."""
@@ -321,12 +333,12 @@ class Evidence:
         if not written:
             return None
         text, value = written[0], to_floats(pa.array(written[:1]), kind)[0]
-        if text == str(value):  # 1.234 in a file whose decimal mark is the point
+        other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
+        ambiguous = max(map(column.fit, ways)) == column.present and bool(set(text) & set(",."))
+        if text == str(value) and not (ambiguous and self.guessed):  # 1.234, as most write it
             return None
         if name not in self.overruled and any(shape.special == "power" for shape in column.shapes):
             return text, shown(value), f"kinds={named(name, 'category')} reads codes"
-        other, ways = ("decimal_point", WAYS[:4]) if kind.decimal == "," else ("decimal_comma", WAYS[4:])
-        ambiguous = max(map(column.fit, ways)) == column.present and set(text) & set(",.")
         guess = f"kinds={named(name, other)} reads it the other way" if ambiguous and name not in self.overruled else ""
         return text, shown(value), guess
 
@@ -339,7 +351,12 @@ class Evidence:
             first = {shape: seen for shape, seen in column.shapes.items() if not shape.ways}
             said.append("numbers and texts ({}{}): they are categories")
         seen = min(first.values(), key=lambda seen: seen.row, default=Seen(0, 0, ""))
-        said = [f"Column {name!r} holds {text.format(short(seen.text), _row(seen))}." for text in said]
+        said = [f"holds {text.format(short(seen.text), _row(seen))}" for text in said]
+        if unknown := [mark for mark in UNKNOWN if mark in column.texts]:
+            mark = unknown[0]
+            said.append(f"holds {mark!r}, a category of its own (missing_values='{mark}' reads it as missing)")
+        if column.texts and all(map(QUOTED.fullmatch, column.texts)):
+            said.append(f"holds texts in quotes ({short(next(iter(column.texts)))}), which are part of them")
         alike: dict[str, list[str]] = {}
         looks: dict[str, list[str]] = {}
         for text in column.texts if column.distinct <= 1000 else ():
@@ -348,11 +365,11 @@ class Evidence:
         for texts in looks.values():
             if len(texts) > 1:
                 listed = " and ".join(map(ascii, texts[:2]))
-                said.append(f"Column {name!r} holds {listed}, which look alike: they are two categories.")
+                said.append(f"holds {listed}, which look alike: they are two categories")
         for texts in alike.values():
             if len(texts) > 1:
                 cure = f"kinds={named(name, 'caseless')} makes them one"
-                said.append(f"Column {name!r} holds {', '.join(map(short, texts))}, which differ in case only: {cure}.")
+                said.append(f"holds {', '.join(map(short, texts))}, which differ in case only: {cure}")
         return said
 
 
@@ -372,6 +389,41 @@ def parse_kinds(kinds: str, have: list[str]) -> dict[str, str]:
         if given[column] not in KINDS:
             raise bad("kinds", word, f"is no kind for column {name!r}: {', '.join(KINDS)}.")
     return given
+
+
+def tidied(text: str) -> str:
+    """A text without quotes around it and characters that nobody sees, and with the digits 0 to 9."""
+    digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in look(text))
+    quoted = QUOTED.fullmatch(digits)
+    return quoted[1].strip() if quoted else digits
+
+
+def _is_disguised(text: str) -> bool:
+    """Whether a text is a number, no code, in quotes or with characters that nobody sees or digits of a script."""
+    plain = shape_of(tidied(text) or "-")
+    return bool(plain.ways) and plain.special != "code" and not shape_of(text).ways
+
+
+def _refuse_disguised(name: str, seen: Seen) -> None:
+    """Refuse a text that is such a number; return where it is none."""
+    if _is_disguised(seen.text):
+        what = "is a number with quotes, hidden characters or the digits of another script"
+        keep = f"give -P kinds={named(name, 'category')} to take them as categories."
+        raise bad("data", seen.text, f"in column {name!r}{_row(seen)}, {what}: write {tidied(seen.text)}, or {keep}")
+
+
+def _columns_alike(said: list[tuple[str, str]]) -> list[str]:
+    """Sentences on columns, from their names and what is said of them; one where it is the same of more than five."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, note in said:
+        groups.setdefault(re.sub(r"'.*?'|\".*?\"|\d[\d,]*", "", note.replace(name, "")), []).append((name, note))
+    sentences = []
+    for group in groups.values():
+        shown_apart = group if len(group) <= 5 else group[:1]
+        sentences += [f"Column {name!r} {note}." for name, note in shown_apart]
+        if len(group) > 5:
+            sentences[-1] += f" The same is true of {', '.join(repr(name) for name, _ in group[1:])}."
+    return sentences
 
 
 def _numbers_alike(notes: dict[str, tuple[str, str, str]]) -> str:
@@ -402,7 +454,7 @@ def _row(seen: Seen) -> str:
 
 def named(name: str, word: str) -> str:
     """How a user gives a kind on the command line."""
-    return json.dumps({name: word}) if set(name) & set(",: ") else f"{name}:{word}"
+    return json.dumps({name: word}) if set(name) & set(",: '\"") else f"{name}:{word}"
 
 
 def spelling(texts: dict[str, int]) -> dict[str, str]:

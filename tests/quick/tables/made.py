@@ -14,10 +14,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
+import openpyxl
 import pandas as pd
 
 
@@ -109,10 +110,23 @@ def binary(frame: pd.DataFrame, form: str) -> bytes:
     return content.getvalue()
 
 
-def zipped_bytes(name: str, inside: bytes) -> bytes:
+def zipped_bytes(name: str, inside: bytes, *beside: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         file.writestr(name, inside)
+        for other in beside:
+            file.writestr(other, "")
+    return content.getvalue()
+
+
+def workbook(change: Callable[[Any], object]) -> bytes:
+    """The plain table in Excel, changed."""
+    book = openpyxl.Workbook()
+    for row in csv.reader(io.StringIO(PLAIN)):
+        book.active.append([int(cell) if cell.isdigit() else cell for cell in row])
+    change(book.active)
+    content = io.BytesIO()
+    book.save(content)
     return content.getvalue()
 
 
@@ -127,6 +141,7 @@ def tarred(inside: str) -> bytes:
 
 FRAME = pd.read_csv(io.StringIO(PLAIN))
 LONG_NUMBERS = [None if i == 3 else 12345678901234567 + i // 9 for i in range(30)]
+LONG_FRACTIONS = [Decimal(f"12345678901234567890.{i}") for i in range(10, 40)]
 LONG_DECIMALS = pd.Series([Decimal(12345678901234567 + i // 9) for i in range(30)])
 # By `zip -P`.
 ENCRYPTED = base64.b64decode(
@@ -136,6 +151,7 @@ ENCRYPTED = base64.b64decode(
 )
 RECORDS = FRAME.to_dict(orient="records")
 LISTS = pd.Series([["a", "b"]] * 30)
+SPACED = [(f"New {'YDO'[i % 3]}", i % 7, answer(i)) for i in range(30)]
 WIDE = [{"age": 20 + i % 7, "left": answer(i)} for i in range(30)]
 
 NUMBERS = {
@@ -280,7 +296,7 @@ TEXTS = {
     ),
     "names with characters that nobody sees": Made(
         text("\ufeff\ufeffage,sp\u200bend,left", 60, lambda i: i % 7 * 1.5, lambda i: f"T{i % 5}", answer).encode(),
-        {"\ufeffage": "number", "sp\u200bend": "category", "left": "category"},
+        {"age": "number", "sp\u200bend": "category", "left": "category"},
     ),
     "times of a form": column(lambda i: f"2024/03/{1 + i % 28} 3:00:00 PM GMT+1", "date", "holds dates"),
     "48 articles in 48 rows": column(lambda i: f"article {i}", "identifier", "no two the same", rows=48),
@@ -361,12 +377,12 @@ HEADERS = {
     "a header one name short, and row numbers in no order": Made(
         ('"spend" "left"\n' + "".join(f'"{97 * i % 101}" {i % 9 * 7} "{answer(i)}"\n' for i in range(1, 30))).encode(),
         {"Unnamed: 0": "identifier", "spend": "number", "left": "category"},
-        said=("one name short", "holds the names of the rows"),
+        said=("A space separates the cells (a guess)", "one name short", "holds the names of the rows"),
     ),
     "a comma in places": refused(
         "customer,place,left\n" + "".join(f"c{i},Paris, {'FU'[i % 2]},{answer(i)}\n" for i in range(30)),
         "3 names in its header and 4 values in its rows",
-        "quote values that hold a comma",
+        "put values that hold a comma in double quotes",
     ),
     "a comma in positions": refused(
         "lat,geo,left\n" + "".join(f"{48 + i * 0.013:.3f},({i},2),{answer(i)}\n" for i in range(30)),
@@ -383,7 +399,7 @@ HEADERS = {
     "R's write.table, with blanks": Made(
         ('"spend" "left"\n' + "".join(f'"{i}" {i % 9 * 7} "{answer(i)} or so"\n' for i in range(1, 30))).encode(),
         {"Unnamed: 0": "identifier", "spend": "number", "left": "category"},
-        said=("one name short", "holds the names of the rows"),
+        said=("A space separates the cells (a guess)", "one name short", "holds the names of the rows"),
         first=("1", 7.0, "yes or so"),
     ),
     "an index without a name": Made(
@@ -420,7 +436,7 @@ HEADERS = {
     ),
     "more names than values": refused("a,b,c\n1,2\n3,4\n", "3 names", "2 values"),
     "a row that is short": refused("a,b\n1,2\n3\n4,5\n", "1 values in row 2", "2 columns"),
-    "a row that is long": refused("a,b\n1,2\n3,4,5\n4,5\n", "3 values in row 2", "quote"),
+    "a row that is long": refused("a,b\n1,2\n3,4,5\n4,5\n", "3 values in row 2", "in double quotes"),
     "a header only": refused("a,b\n", "a header but no rows"),
     "an empty file": refused("", "is empty"),
     "a report with lines above the header": Made(
@@ -633,7 +649,9 @@ TYPED = {
         json.dumps({"columns": ["a", "b"], "data": [[1, 2], [3]]}), "1 values in row 2, and 2 columns",
         name="table.json",
     ),
-    "Excel, an empty first sheet": refused(binary(FRAME.iloc[:0, :0], "xlsx"), "first sheet", name="table.xlsx"),
+    "Excel, an empty first sheet": refused(
+        binary(FRAME.iloc[:0, :0], "xlsx"), "first visible sheet", name="table.xlsx"
+    ),
     "Parquet, whole numbers above 2**53 as decimals": Made(
         binary(FRAME.assign(age=LONG_DECIMALS), "parquet"),
         {**PLAIN_KINDS, "age": "category"},
@@ -662,4 +680,119 @@ TYPED = {
     "JSON, a matrix": refused("[[1,2],[3,4]]", "objects", name="table.json"),
 }  # fmt: skip
 
-TABLES = {**NUMBERS, **TEXTS, **IDENTIFIERS, **HEADERS, **FILES, **TYPED}
+HOSTILE = {
+    "tildes": plain(PLAIN.replace(",", "~"), "A '~' separates the cells (a guess)"),
+    "carets": plain(PLAIN.replace(",", "^"), "A '^' separates the cells (a guess)"),
+    "Hive's own separator": plain(PLAIN.replace(",", "\x01"), "separates the cells (a guess)"),
+    "a separator that the file tells": plain("sep=!\n" + PLAIN.replace(",", "!"), "names the separator"),
+    "two colons": refused(PLAIN.replace(",", "::"), "has cells that '::' separates: put one tab in its place"),
+    "spaces that align": plain(
+        "".join("".join(f"{cell:>8}" for cell in line.split(",")) + "\n" for line in PLAIN.splitlines()),
+        "A space separates the cells (a guess)",
+    ),
+    "spaces that align, and in cells": refused(
+        "".join(f"{name:<12}{n:<8}{left}\n" for name, n, left in [("town", "n", "left"), *SPACED]),
+        "is aligned by spaces, and has spaces in its cells",
+        "pandas.read_fwf",
+    ),
+    "quotes around each line": refused(
+        "".join(f'"{line}"\n' for line in PLAIN.splitlines()), "has quotes around each line ('age,spend,left')"
+    ),
+    "quotes after a backslash": refused(
+        "n,said,left\n" + 30 * '7,"he said \\"no, sir\\"",yes\n', "quotes within quotes", "write them doubled"
+    ),
+    "numbers in single quotes": refused(
+        column(lambda i: f"'{i * 7}'", "").content, "\"'0'\" in column 'x', row 1", "with quotes", "write 0"
+    ),
+    "texts in single quotes": column(lambda i: f"'{'ab'[i % 2]}'", "category", "holds texts in quotes (\"'a'\")"),
+    "codes as Excel keeps them": column(lambda i: f'="{i % 7:03d}"', "category", "holds texts in quotes"),
+    "a number with a character that nobody sees": refused(
+        column(lambda i: "\ufeff7" if i == 30 else i % 9 * 7, "").content, "row 31", "hidden characters", "write 7"
+    ),
+    "numbers in the digits of another script": refused(
+        column(lambda i: "٣" if i % 2 else "٤", "").content, "'٤' in column 'x', row 1", "write 4, or give"
+    ),
+    "a question mark among texts": column(
+        lambda i: "a?b"[i % 3], "category", "holds '?', a category of its own (missing_values='?'"
+    ),
+    "three digits after a point among semicolons": column(
+        lambda i: f"1.{i:03d}" if i % 2 else 999, "number", "is 1.001 (a guess: kinds=x:decimal_comma", separator=";"
+    ),
+    "yen and yuan": column(lambda i: f"￥{i},{i:03d}" if i else "￥7", "number . , ￥", "'￥7' is 7"),
+    "rows at the end that are empty": Made(
+        (PLAIN + ",,\n,,\n").encode(), PLAIN_KINDS, said=("Rows at the end that are empty: 2",)
+    ),
+    "one column with blank lines": Made(
+        ("age\n" + "".join(f"{i % 7 if i % 3 else ''}\n" for i in range(30))).encode(),
+        {"age": "number"},
+        said=("Blank lines between the rows are left out",),
+    ),
+    "many columns of one kind": Made(
+        text(",".join(f"c{i}" for i in range(9)) + ",left", 30, *[lambda i: 5] * 9, answer).encode(),
+        {**{f"c{i}": "constant" for i in range(9)}, "left": "category"},
+        said=("Column 'c0' is constant ('5'): left out. The same is true of 'c1', 'c2',",),
+    ),
+    "times of day": column(lambda i: f"{i % 24}:30 PM", "date", "holds times: left out"),
+    "dates of a basic form": column(lambda i: f"202401{1 + i % 28:02d}T101500Z", "date", "holds dates"),
+    "dates of MySQL that are none": column(
+        lambda i: f"2024-01-{1 + i % 28:02d}" if i % 5 else "0000-00-00", "date", "holds dates"
+    ),
+    "dates in Russian": column(lambda i: f"{1 + i % 28} января 2024", "date", "holds dates"),
+    "months before years": column(lambda i: f"{1 + i % 12:02d}/2024", "date", "holds dates"),
+    "a euro sign in latin-9": Made(
+        text("p;left", 30, lambda i: f"{i},50 €", answer, separator=";").encode("iso8859-15"),
+        {"p": "number , ¤", "left": "category"},
+        said=("read as cp1252 ('¤'). If this is wrong, save the file as UTF-8", "'0,50 ¤' is 0.5"),
+    ),
+    "Cyrillic of Unix": Made(
+        text("n,город", 30, lambda i: i % 9, lambda i: "Москва" if i % 2 else "Казань").encode("koi8-r"),
+        {"n": "number", "город": "category"},
+        said=("read as koi8_r ('город')",),
+    ),
+    "a table of a web page": refused("<table><tr><td>age</td></tr>\n</table>\n", "is a web page"),
+    "a pointer of Git LFS": refused("version https://git-lfs.github.com/spec/v1\nsize 1\n", "git lfs pull"),
+    "LIBSVM": refused("".join(f"{i % 2} 1:{i} 2:{i * 3}\n" for i in range(30)), "is a file of LIBSVM"),
+    "OpenDocument": refused(zipped_bytes("content.xml", b"<x/>"), "is an OpenDocument", name="table.ods"),
+    "a zip of a Mac": plain(zipped_bytes("table.csv", PLAIN.encode(), "__MACOSX/._a", ".DS_Store"), name="table.zip"),
+    "Parquet, decimals that a float cannot tell apart": Made(
+        binary(FRAME.assign(age=pd.Series(LONG_FRACTIONS)), "parquet"),
+        PLAIN_KINDS,
+        name="table.parquet",
+    ),
+    "Parquet, durations": Made(
+        binary(FRAME.assign(age=pd.to_timedelta(FRAME["age"], unit="h")), "parquet"),
+        {**PLAIN_KINDS, "age": "date"},
+        said=("'age' holds times",),
+        name="table.parquet",
+    ),
+    "JSON of pandas, index with names": plain(
+        FRAME.set_axis([f"r{i}" for i in range(30)]).to_json(orient="index"), "rows have names ('r0'", name="table.json"
+    ),
+    "JSON of pandas, split, a name twice": refused(
+        json.dumps({"columns": ["a", "a"], "data": [[1, 2], [3, 4]]}), "2 columns called 'a'", name="table.json"
+    ),
+    "Excel, formulas without values": refused(
+        workbook(lambda sheet: sheet.__setitem__("B5", "=A5*2")),
+        "a formula in cell B5, and no value",
+        name="table.xlsx",
+    ),
+    "Excel, merged cells": Made(
+        workbook(lambda sheet: sheet.merge_cells("C2:C31")),
+        {**PLAIN_KINDS, "left": "constant"},
+        said=("Merged cells (such as C2:C31) have their value in each row", "'left' is constant ('no')"),
+        name="table.xlsx",
+    ),
+    "Excel, a hidden sheet before": plain(
+        workbook(lambda sheet: sheet.parent.create_sheet("old", 0).__setattr__("sheet_state", "hidden")),
+        "2 sheets: 'Sheet', the first that is visible",
+        name="table.xlsx",
+    ),
+    "Excel, times": Made(
+        workbook(lambda sheet: [sheet.cell(row, 1, time(row % 24, 30)) for row in range(2, 32)]),
+        {**PLAIN_KINDS, "age": "date"},
+        said=("'age' holds times",),
+        name="table.xlsx",
+    ),
+}
+
+TABLES = {**NUMBERS, **TEXTS, **IDENTIFIERS, **HEADERS, **FILES, **TYPED, **HOSTILE}

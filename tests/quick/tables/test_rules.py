@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow.types import ColSpec, DataType, Schema
 
@@ -82,6 +83,25 @@ def test_a_parquet_file_keeps_its_index_and_types(tmp_path: Path) -> None:
             writer.write(batch, pd.DataFrame({"prediction": ["yes"]}))
     written = pd.read_parquet(tmp_path / "out.parquet")
     pd.testing.assert_frame_equal(written.drop(columns="prediction"), frame.rename_axis("customer"))
+
+
+def test_rows_before_one_that_is_longer_than_a_block_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support.text_file, "BLOCK", 1000)
+    rows = [[str(row), "x" * 3000 if row == 200 else "y"] for row in range(400)]
+    path = tmp_path / "table.csv"
+    path.write_text("n,t\n" + "".join(f"{n},{t}\n" for n, t in rows), encoding="utf-8")
+    read = pa.concat_tables(open_table(str(path)).batches(), promote_options="default")
+    assert [list(row.values()) for row in read.to_pylist()] == rows
+
+
+def test_a_cell_to_quote_below_many_that_need_no_quotes_spoils_no_other(tmp_path: Path) -> None:
+    cells = [str(row) for row in range(50_000)] + ["a, b"]
+    with TableWriter(tmp_path / "out.csv") as writer:
+        writer.write(pd.DataFrame({"x": cells, "left": "yes"}))
+    assert (tmp_path / "out.csv").read_bytes().count(b"\0") == 0
+    assert pd.read_csv(tmp_path / "out.csv")["x"].tolist() == cells
 
 
 def test_names_with_commas_and_blanks_can_be_given() -> None:
