@@ -1,11 +1,11 @@
-"""A registered version that is about to be deployed in a cloud: its files here, and how it answers here."""
+"""A registered version that is about to be deployed: its files here, and how it answers its own input example here."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
-from collections.abc import Mapping
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,32 @@ from typing import Any
 import mlflow
 import numpy
 import pandas
-import yaml
 from mlflow.models import Model
 from mlflow.pyfunc import scoring_server
 
-from model_files import download, pin, reason, same
+from model_files import download, pin, python_of, reason, same
+from processes import without_credentials
 from target import DeploymentError
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version, its folder and its conda environment, and what it answers to its own input example in this process."""
+    """A version, its files, and what it answers without a server to its own input example.
 
+    uri: pinned, never an alias. identity: MLflow's id of the model, which no other model has.
+    folder: for what belongs to it; path: the folder that holds its MLmodel. python: runs Python in its environment.
+    request: its input example as a request, None where it has none.
+    """
+
+    uri: str
     name: str
     version: str
-    identity: str  # MLflow's id of the model, which no other model has
+    identity: str
     folder: Path
-    conda: dict[str, Any]
-    example: Any
-    expected: list[Any]
+    path: Path
+    python: list[str]
+    request: str | None
+    expected: Any
 
     @property
     def title(self) -> str:
@@ -39,34 +46,59 @@ class Candidate:
         return f"{self.name} version {self.version}"
 
     def check(self, answer: Any, where: str) -> None:
-        """Raise DeploymentError unless `where` answers the input example as the model does in this process."""
+        """Raise DeploymentError unless `where` answers the input example as the model does without a server."""
         if not same(answer, self.expected):
+            told, right = json.dumps(answer)[:200], json.dumps(self.expected)[:200]
             raise DeploymentError(
-                f"{self.title}: wrong answer from {where}: {str(answer)[:80]} for the model's input example,"
-                f" {str(self.expected)[:80]} here; compare the package versions of the model with those here"
+                f"{self.title}: wrong answer from {where}: {told} for the model's input example,"
+                f" {right} here; compare the package versions of the model with those here"
             )
 
 
-def fetch(model_uri: str, folder: Path) -> Candidate:
+def fetch(model_uri: str, folder: Path, env_manager: str = "local") -> Candidate:
     """Pin a model URI to its version, download it into `folder`, and let it answer its own input example.
 
-    Raises DeploymentError where it is no registered version, has no input example or does not work here.
+    env_manager: `local` for this environment, `uv` for the one that the model asks for.
+
+    Raises DeploymentError where it is no registered version, or does not work.
     """
     uri, name, version = pin(model_uri)
     path = download(uri, folder / "model")
+    python = python_of(path, env_manager)
     try:
         description = Model.load(str(path))
-        example = description.load_input_example(str(path))
-        text = io.StringIO()
-        if example is not None:
-            scoring_server.predictions_to_json(mlflow.pyfunc.load_model(str(path)).predict(example), text)
-        conda = yaml.safe_load((path / "conda.yaml").read_text(encoding="utf-8"))
+        example, request, expected = description.load_input_example(str(path)), None, None
+        if isinstance(example, pandas.DataFrame | numpy.ndarray):
+            request = serving_input(example)  # MLflow's own form fails where only some times have a part of a second
+        elif example is not None:
+            request = description.get_serving_input(str(path))
+        if request is not None:
+            expected = predictions_of(_answer(path, request, python, folder))
     except Exception as error:  # a model may raise anything while it loads or predicts
         raise DeploymentError(f"{model_uri}: does not work in this environment: {reason(error)}") from error
-    if example is None:
-        raise DeploymentError(f"{model_uri}: has no input example to test it with; log it with input_example=")
     identity = str(description.model_id or description.model_uuid)
-    return Candidate(name, version, identity, path, conda, example, json.loads(text.getvalue())["predictions"])
+    return Candidate(uri, name, version, identity, folder, path, python, request, expected)
+
+
+def _answer(path: Path, request: str, python: list[str], folder: Path) -> Any:
+    """What a model answers to a request without a server, in its own environment."""
+    if python == [sys.executable]:
+        model = mlflow.pyfunc.load_model(str(path))
+        schema = model.metadata.get_input_schema()
+        return json.loads(scoring_server.invocations(request, "application/json", model, schema).response)
+    asked, answered = folder / "example.json", folder / "expected.json"
+    asked.write_text(request)
+    script = Path(__file__).with_name("local_scoring") / "expected.py"
+    command = [*python, str(script), str(path), str(asked), str(answered)]
+    done = subprocess.run(command, env=without_credentials(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    return json.loads(answered.read_text())
+
+
+def predictions_of(answer: Any) -> Any:
+    """The predictions in the answer of MLflow's scoring server."""
+    return answer["predictions"] if isinstance(answer, dict) and "predictions" in answer else answer
 
 
 def payload(instances: Any) -> Any:
@@ -96,12 +128,3 @@ def serving_input(instances: Any) -> str:
 def _plain(value: Any) -> Any:
     """What JSON does not have, as MLflow's server reads it: numpy's arrays and numbers, and bytes."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else getattr(value, "tolist", value.__str__)()
-
-
-def shares(traffic: Mapping[str, int], colour: str, canary: int) -> dict[str, int]:
-    """The traffic after a deploy, in percent: `canary` for a colour and the rest for the one that is live.
-
-    traffic: the colours that have requests now; where there is no other, the colour gets them all.
-    """
-    other = next((name for name in traffic if name != colour), None)
-    return {colour: canary, other: 100 - canary} if other and canary < 100 else {colour: 100}

@@ -26,30 +26,26 @@ from answers import as_input
 from instances import all_rows, instances
 from local_target import LocalTarget
 from processes import Recording
+from rollout import Target
 from support.entry_point import FiniteRange, run_command
 from support.inputs import to_frame
 from support.kinds import decide
 from support.names import free_names, split_list
 from support.table import OpenedTable, bad, open_table
-from target import DeploymentError, Status, Target
+from target import Colour, DeploymentError, Status
 from versions import explained, find_version, in_unity_catalog, quiet, say_whose, step_back
 
 DEFAULT_ENDPOINT = "churn"
-
-
-def target_options(command: Any) -> Any:
-    """The options that say which endpoint is meant."""
-    for option in (
-        click.option("--workspace_name", default="", help="azureml: instead of the file's."),
-        click.option("--resource_group", default="", help="azureml: instead of the file's."),
-        click.option("--subscription_id", default="", help="azureml: instead of the file's."),
-        click.option("--config", default="azure.json", help="azureml: JSON file with workspace and machines."),
-        click.option("--directory", default="", help="local: where models, logs and state go; one endpoint each."),
-        click.option("--endpoint", default=DEFAULT_ENDPOINT, help="The endpoint's name."),
-        click.option("--target", type=click.Choice(["local", "azureml", "databricks"]), default="local"),
-    ):
-        command = option(command)
-    return command
+ENDPOINT = [  # the options that say which endpoint is meant
+    click.Option(["--target"], type=click.Choice(["local", "azureml", "databricks"]), default="local"),
+    click.Option(["--endpoint"], default=DEFAULT_ENDPOINT, help="The endpoint's name."),
+    click.Option(["--directory"], default="", help="local: where models, logs and state go; one endpoint each."),
+    click.Option(["--config"], default="azure.json", help="azureml: JSON file with workspace and machines."),
+    *(
+        click.Option([f"--{name}"], default="", help="azureml: instead of the file's.")
+        for name in ("subscription_id", "resource_group", "workspace_name")
+    ),
+]
 
 
 def make_target(
@@ -65,7 +61,7 @@ def make_target(
     recording: Recording | None = None,
     **machines: Any,
 ) -> Target:
-    """The target of the options; empty ones mean its defaults. The packages of a cloud are imported only for it.
+    """The target of the options; empty ones mean its defaults.
 
     Raises click.BadParameter for a name that cannot be an endpoint's, DeploymentError for what the target refuses.
     """
@@ -73,21 +69,36 @@ def make_target(
         raise bad("endpoint", endpoint, "is no name for an endpoint: letters, digits, - and _.")
     if target == "local":
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        folder = Path(directory).expanduser() if directory else Path(state) / "registry_deploy" / endpoint
-        pem = str(Path(certificate).expanduser().absolute()) if certificate else ""
-        address: dict[str, Any] = {"host": host or None, "port": port or None, "certificate": pem}
-        return LocalTarget(endpoint, directory=folder, env_manager=env_manager, recording=recording, **address)
+        return LocalTarget(
+            endpoint,
+            directory=Path(directory).expanduser() if directory else Path(state) / "registry_deploy" / endpoint,
+            host=host or None,
+            port=port or None,
+            env_manager=env_manager,
+            certificate=str(Path(certificate).expanduser().absolute()) if certificate else "",
+            recording=recording,
+            say=click.echo,
+        )
     if recording is not None:
         theirs = {"azureml": "the data collector of Azure", "databricks": "AI Gateway's inference tables"}[target]
         raise bad("record", recording.record, f"is for target=local: for {target} use {theirs}, see README.md.")
-    if target == "databricks":
-        from databricks_target import DatabricksTarget
+    return cloud_target(target, endpoint, config, {name: given for name, given in machines.items() if given})
 
-        return DatabricksTarget(endpoint, workload_size=machines.get("instance_type") or "Small", say=click.echo)
-    from azure_target import AzureConfig, AzureTarget
 
+def cloud_target(target: str, endpoint: str, config: str, machines: dict[str, Any]) -> Target:
+    """A target in a cloud; its packages are imported only for it. Raises DeploymentError."""
+    try:
+        if target == "databricks":
+            from databricks_target import DatabricksTarget
+
+            return DatabricksTarget(endpoint, workload_size=machines.get("instance_type", "Small"), say=click.echo)
+        from azure_target import AzureConfig, AzureTarget
+    except ImportError as error:
+        packages = "requirements-azure.txt" if target == "azureml" else "requirements.txt"
+        told = f"target={target}: {error}; install this project's {packages} into this environment"
+        raise DeploymentError(told) from error
     file = Path(__file__).with_name("azure.json") if config == "azure.json" else Path(config).expanduser()
-    settings = AzureConfig.read(file, **{key: value for key, value in machines.items() if value})
+    settings = AzureConfig.read(file, **machines)
     if endpoint == DEFAULT_ENDPOINT:  # unique in its region: surely taken by somebody
         endpoint += f"-{hashlib.sha256(settings.workspace.encode()).hexdigest()[:6]}"
     return AzureTarget(endpoint, config=settings, say=click.echo)
@@ -102,8 +113,8 @@ def one_line() -> Iterator[None]:
         except DeploymentError as error:
             line, _, log = str(error).partition("\n")
             if log:
-                click.echo(log, err=True)
-            hint = "; env_manager=uv serves the model with its own packages" if "No module named" in log else ""
+                click.echo(f"The last lines of its log: {log}", err=True)
+            hint = "; env_manager=uv serves the model with its own packages" if "No module named" in str(error) else ""
             raise click.ClickException(f"{line.rstrip(':.')}{hint}.") from None
 
 
@@ -112,12 +123,11 @@ def table_of(status: Status) -> str:
     if not status.colours:
         return f"{status.endpoint}: nothing is deployed."
     rows = [
-        {"colour": name, "model": colour.model_name, "version": colour.model_version, "traffic": f"{colour.traffic} %"}
-        | {"state": colour.state}
+        (name, colour.model_name, colour.model_version, f"{colour.traffic} %", colour.state)
         for name, colour in status.colours.items()
     ]
-    told = f"{status.endpoint}: {status.scoring_uri}\n{pd.DataFrame(rows).to_string(index=False)}"
-    return f"{told}\n{status.recording}" if status.recording else told
+    table = pd.DataFrame(rows, columns=["colour", "model", "version", "traffic", "state"]).to_string(index=False)
+    return f"{status.endpoint}: {status.scoring_uri}\n{table}\n{status.recording}".rstrip()
 
 
 def recording_of(record: str, share: float, omit: str, keep_days: int) -> Recording | None:
@@ -126,9 +136,9 @@ def recording_of(record: str, share: float, omit: str, keep_days: int) -> Record
     Raises click.BadParameter.
     """
     if not record:
-        given = {"share": share != 1, "omit": bool(omit), "keep_days": keep_days != 90}
-        for name in (name for name, changed in given.items() if changed):
-            raise click.UsageError(f"{name} belongs to a recording: give record= as well.")
+        for name, given in {"share": share != 1, "omit": omit, "keep_days": keep_days != 90}.items():
+            if given:
+                raise click.UsageError(f"{name} belongs to a recording: give record= as well.")
         return None
     if record != "off" and "://" not in record:
         path = Path(record).expanduser()
@@ -142,9 +152,11 @@ def recording_of(record: str, share: float, omit: str, keep_days: int) -> Record
 
 def say_unknown(recording: Recording | None, version: Any) -> None:
     """Name the columns to omit that are no inputs of the model: perhaps misspelled, and then recorded."""
-    info = mlflow.models.get_model_info(f"models:/{version.name}/{version.version}") if recording else None
-    if recording and info and info.signature and info.signature.inputs.has_input_names():
-        for name in [name for name in recording.omit if name not in info.signature.inputs.input_names()]:
+    if recording is None or not recording.omit:
+        return
+    signature = mlflow.models.get_model_info(f"models:/{version.name}/{version.version}").signature
+    if signature and signature.inputs.has_input_names():
+        for name in sorted(set(recording.omit) - set(signature.inputs.input_names())):
             click.echo(f"omit: {name} is no input of {version.name} version {version.version}.", err=True)
 
 
@@ -155,8 +167,7 @@ def deployment() -> None:
     quiet()
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 @click.option(
     "--model_uri", default="models:/churn@champion", help="models:/<name>@<alias> or models:/<name>/<version>."
 )
@@ -188,16 +199,14 @@ def deploy(model_uri: str, canary: int, record: str, share: float, omit: str, ke
         click.echo(table_of(status))
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 def status(**options: Any) -> None:
     """Show what is deployed."""
     with one_line():
         click.echo(table_of(make_target(**options).status()))
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 def start(**options: Any) -> None:
     """local: bring back what was deployed, after the proxy was killed or the machine was off."""
     with one_line():
@@ -207,8 +216,7 @@ def start(**options: Any) -> None:
         click.echo(table_of(target.start()))
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 @click.option("--move_alias", type=bool, default=True, help="Whether the champion of the registry goes back too.")
 def rollback(move_alias: bool, **options: Any) -> None:
     """Give all requests back to the version that had them before."""
@@ -231,8 +239,7 @@ def roll_back(target: Target, *, move_alias: bool, say: Callable[[str], object])
     return status
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 @click.option("--force", default="", help="Instead: remove the record of an endpoint that is gone, by its exact name.")
 def undeploy(force: str, **options: Any) -> None:
     """Stop an endpoint and remove what its deployment wrote."""
@@ -240,22 +247,20 @@ def undeploy(force: str, **options: Any) -> None:
         if force:
             click.echo(f"The record {force} is removed from {', '.join(owners.clear(force))}.")
             return
-        target, there = make_target(**options), True
-        with suppress(DeploymentError):  # it can be taken down even if it does not answer
-            there = bool(target.status().colours)
-        take_down(target)
+        target = make_target(**options)
+        there = take_down(target)
         click.echo(f"{target.name}: {'stopped; nothing is deployed any more' if there else 'nothing was deployed'}.")
 
 
-def take_down(target: Target) -> None:
-    """Undeploy an endpoint, and tell the registry."""
+def take_down(target: Target) -> bool:
+    """Undeploy an endpoint, and tell the registry; whether there was one."""
     before = target.status().colours.values() if in_unity_catalog() else ()
-    target.undeploy()
+    there = target.undeploy()
     owners.record(target, {colour.model_name for colour in before})
+    return there
 
 
-@deployment.command()
-@target_options
+@deployment.command(params=[*ENDPOINT])
 @click.option("--data", default="data/new_customers.jsonl", help="Path or URL: CSV, Parquet, JSON array or JSON Lines.")
 @click.option("--output", default="", help="Where to write the predictions: a path ending in .csv.")
 def score(data: str, output: str, **options: Any) -> None:
@@ -266,30 +271,25 @@ def score(data: str, output: str, **options: Any) -> None:
         target = make_target(**options)
         table = open_table(data)
         rows = all_rows(table)
-        predictions = target.score(_as_asked(table, rows, target.status()))
+        predictions = target.score(_as_asked(table, rows, target.status().serving))
     written = rows.to_pandas()
     [column] = free_names(["prediction"], table.names).values()
     written[column] = pd.Series(predictions, dtype=object).to_numpy()
     click.echo(written.iloc[:5, -min(written.shape[1], 3) :].to_string())
-    click.echo(f"{len(written):,} instances{_counted(predictions)}")
+    # Of classes how often each was predicted; of numbers and lists of probabilities nothing.
+    labels = Counter(predictions) if all(isinstance(each, str | int) for each in predictions) else Counter()
+    counted = ", ".join(f"{label} {number:,}" for label, number in labels.most_common(10))
+    click.echo(f"{len(written):,} instances: {counted}".removesuffix(": "))
     if output:
         written.to_csv(Path(output).expanduser(), index=False)
         click.echo(f"Predictions: {output}")
 
 
-def _counted(predictions: list[Any]) -> str:
-    """How often each class was predicted; nothing for numbers and lists of probabilities."""
-    if not all(isinstance(prediction, str | int) for prediction in predictions):
-        return ""
-    return ": " + ", ".join(f"{label} {number:,}" for label, number in Counter(predictions).most_common(10))
-
-
-def _as_asked(table: OpenedTable, rows: pa.Table, status: Status) -> pd.DataFrame | dict[str, np.ndarray]:
+def _as_asked(table: OpenedTable, rows: pa.Table, colour: Colour | None) -> pd.DataFrame | dict[str, np.ndarray]:
     """The columns that the deployed model asks for, with their types; all columns where its signature is not known.
 
     Of a model that asks for one array a column (`export_onnx`), a dictionary of them.
     """
-    colour = status.serving
     info = None
     if colour is not None:
         with suppress(MlflowException):  # the endpoint answers without the registry too

@@ -69,28 +69,25 @@ class Backend:
         self.colour = colour
         self.server = server
         self.session = session
-        self.folder = Path(server.folder)
-        self.port = 0
+        self.name = f"{colour} (version {server.version})"
+        self.pid = self.port = 0
         self.headers: dict[str, str] = {}
         self.ready = False
-        self.in_flight = 0
-        self.restarts = 0
-        self.credit = 0
-        self.missed = 0
-        self.worked = 0.0
-        self.wake = asyncio.Event()
+        self.in_flight = self.restarts = 0
+        self.credit = 0  # see Proxy.choose
+        self.missed, self.worked = 0, 0.0  # pings in a row, and processor seconds at the last one
         self.process: subprocess.Popen[bytes] | None = None
+        self.supervisor: asyncio.Task[None] | None = None
 
     def check_alive(self) -> bool:
-        """Whether the process is there; if not, its supervisor starts another one at once."""
+        """Whether the process is there; if not, its supervisor starts another one."""
         if self.process is not None:
             self.process.poll()  # a dead child of ours would stay as a zombie
-        record = holder(self.folder, "server")
+        record = holder(Path(self.server.folder), "server")
         if record is None:
             self.ready = False
-            self.wake.set()
             return False
-        self.port, self.headers = record["port"], {SERVER_TOKEN_HEADER: record["token"]}
+        self.pid, self.port, self.headers = record["pid"], record["port"], {SERVER_TOKEN_HEADER: record["token"]}
         return True
 
     async def check_ready(self) -> bool:
@@ -107,46 +104,32 @@ class Backend:
             self.ready, self.missed = True, 0
         return answered
 
-    async def check_hanging(self) -> None:
-        """Kill a server that was ready, answers no more and does not work: its requests then go to another one."""
-        if await self.check_ready() or not self.check_alive():
-            return
-        record = holder(self.folder, "server")
-        worked, wants = processor_seconds(record["pid"]) if record else (0.0, False)
+    def miss(self) -> None:
+        """Kill a server that has missed pings and does not work: its requests then go to another one."""
+        worked, wants = processor_seconds(self.pid)
         busy = wants or worked - self.worked > 0.2  # on a machine with much to do it may get little time
         self.missed, self.worked = self.missed + 1, worked
-        if record and (self.missed >= BUSY_MISSES or (self.missed >= 2 and not busy)):
-            _log.error("%s (version %s) hangs: it is killed", self.colour, self.server.version)
+        if self.missed >= (BUSY_MISSES if busy else 2):
+            _log.error("%s hangs: it is killed", self.name)
             self.ready = False
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(record["pid"], signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def supervise(self) -> None:
         """Keep the server running, for ever; one that does not start is tried less and less often."""
-        pause, asked = 0.5, 0.0
+        failed = 0
         while True:
-            self.wake.clear()
             if not self.check_alive():
                 await self.restart()
-                if self.ready:
-                    pause = 0.5
-                else:
-                    _log.error("%s did not start: next try in %g s", self.colour, pause)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, 60)
-            elif not self.ready:
-                await self.check_ready()
-            elif time.monotonic() - asked > 0.5:
-                await self.check_hanging()
-                asked = time.monotonic()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), timeout=0.25)
+                failed = 0 if self.ready else failed + 1
+            elif not await self.check_ready() and self.ready and self.check_alive():
+                self.miss()
+            await asyncio.sleep(0.5 * 2 ** min(failed, 7))
 
     async def restart(self) -> None:
         """Start the server again and wait until it is ready or has ended."""
-        name = f"{self.colour} (version {self.server.version})"
-        tail = log_tail(self.folder / "server.log", 5)
-        _log.error("%s is not running: starting it. The last lines of its log:\n%s", name, tail)
+        tail = log_tail(Path(self.server.folder) / "server.log", 5)
+        _log.error("%s is not running: starting it. The last lines of its log:\n%s", self.name, tail)
         self.restarts += 1
         self.missed = 0
         try:
@@ -154,9 +137,8 @@ class Backend:
             while self.process.poll() is None and not await self.check_ready():
                 await asyncio.sleep(0.1)
         except (OSError, RuntimeError):
-            _log.exception("%s cannot be started", name)
-        if self.ready:
-            _log.info("%s serves again", name)
+            _log.exception("%s cannot be started", self.name)
+        _log.info("%s %s", self.name, "serves again" if self.ready else "did not start")
 
 
 class Proxy:
@@ -167,9 +149,7 @@ class Proxy:
         self.token = token
         self.backends: dict[str, Backend] = {}  # by colour
         self.retired: list[Backend] = []  # no longer in the state, perhaps still answering a request
-        self.supervisors: dict[Backend, asyncio.Task[None]] = {}
         self.feed: Feed | None = None  # to the recorder
-        self.closing: set[asyncio.Task[None]] = set()
         self.silent: set[Any] = set()  # the new connections, on which no request has come yet
 
     async def run(self, _: web.Application) -> Any:
@@ -180,11 +160,10 @@ class Proxy:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as self.session:
             await self.load()
             yield
-            for task in self.supervisors.values():
-                task.cancel()
-            self.record(None)
-            if self.closing:
-                await asyncio.wait(self.closing)
+            for backend in self.backends.values():
+                if backend.supervisor:
+                    backend.supervisor.cancel()
+            await self.record(None)
 
     async def load(self) -> None:
         """Take over the state from its file: from here on every new request follows it."""
@@ -199,26 +178,23 @@ class Proxy:
         # A new server is asked before the switch: no request meets one that has not yet been seen healthy.
         await asyncio.gather(*(backend.check_ready() for backend in backends.values() if not backend.ready))
         self.state, previous, self.backends = state, self.backends, backends
-        self.record(state.recording)
         for backend in backends.values():
             backend.credit = 0
-            if backend not in self.supervisors:
-                self.supervisors[backend] = asyncio.create_task(backend.supervise())
+            backend.supervisor = backend.supervisor or asyncio.create_task(backend.supervise())
         for backend in previous.values():
-            if backend not in backends.values():
-                self.supervisors.pop(backend).cancel()
+            if backend.supervisor and backend not in backends.values():
+                backend.supervisor.cancel()
                 self.retired.append(backend)
-        shares = [f"{colour} (version {s.version}) {state.traffic[colour]} %" for colour, s in state.servers.items()]
-        _log.info("traffic: %s", ", ".join(shares))
+        _log.info("traffic: %s", ", ".join(f"{b.name} {state.traffic[b.colour]} %" for b in backends.values()))
+        await self.record(state.recording)
 
-    def record(self, wanted: Recording | None) -> None:
+    async def record(self, wanted: Recording | None) -> None:
         """Follow a changed recording; an old recorder writes what it has, and ends."""
-        if wanted != (self.feed.recording if self.feed else None):
-            if self.feed:
-                task = asyncio.create_task(self.feed.close())
-                self.closing.add(task)
-                task.add_done_callback(self.closing.discard)
+        old = self.feed
+        if wanted != (old.recording if old else None):
             self.feed = Feed(wanted, self.state.name) if wanted else None
+            if old:
+                await old.close()
 
     def choose(self) -> Backend | None:
         """The backend of the next request, None when none is healthy.
@@ -243,8 +219,8 @@ class Proxy:
             return _refuse(408, f"the request was not complete in {IDLE_TIMEOUT:g} s")
         headers = {key: request.headers[key] for key in ("Content-Type", "Accept") if key in request.headers}
         # /ping and the like ask how things are now: they are not made to wait until things are better.
-        deadline = time.monotonic() + (HEALTHY_TIMEOUT if request.path == "/invocations" else 0)
-        lost = 0
+        patience = HEALTHY_TIMEOUT if request.path == "/invocations" else 0
+        deadline, lost = time.monotonic() + patience, 0
         while True:
             backend = self.choose()
             if backend is None:
@@ -264,7 +240,8 @@ class Proxy:
                 backend.check_alive()
                 if not isinstance(error, aiohttp.ClientConnectorError):  # else the request never reached the server
                     lost += 1
-                _log.warning("%s (version %s) broke off: %r", backend.colour, backend.server.version, error)
+                    deadline = time.monotonic() + patience  # for the next server to start
+                _log.warning("%s broke off: %r", backend.name, error)
                 if lost == MAX_LOST:
                     return _refuse(502, f"given up: {lost} model servers in a row broke off at this request")
                 await asyncio.sleep(0.02)  # a dying process may hold its lock some milliseconds longer than its sockets

@@ -189,14 +189,17 @@ def stop(folder: Path, name: str, timeout: float) -> None:
 
 def launch_server(server: Server) -> subprocess.Popen[bytes]:
     """Start MLflow's scoring server of a model on a free port of 127.0.0.1; it answers those who have its token."""
-    port, token = free_port(), secrets.token_hex(16)
-    command = [*server.python, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
-    command += ["--app-dir", str(Path(__file__).with_name("local_scoring").absolute()), "server:app"]
+    command = [*server.python, "-m", "uvicorn", "--no-access-log", "server:app"]
+    command += ["--app-dir", str(Path(__file__).with_name("local_scoring").absolute())]
     own = server.python == [sys.executable]
     # __pyfunc_model_path__ is where MLflow's app looks for its model (scoring_server._SERVER_MODEL_PATH).
     environment = (inherited() if own else without_credentials()) | {"__pyfunc_model_path__": server.model}
-    environment["MODEL_SERVER_TOKEN"] = token
-    return launch(command, Path(server.folder), "server", environment, {"port": port, "token": token})
+    environment["MODEL_SERVER_TOKEN"] = token = secrets.token_hex(16)
+    with socket.socket() as bound:  # here, so that nobody else takes the port while the server starts
+        bound.bind(("127.0.0.1", 0))
+        record = {"port": bound.getsockname()[1], "token": token}
+        command += ["--fd", str(bound.fileno())]
+        return launch(command, Path(server.folder), "server", environment, record, pass_fds=(bound.fileno(),))
 
 
 def free_port() -> int:

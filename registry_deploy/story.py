@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from textwrap import indent
@@ -96,34 +96,30 @@ def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, d
 
 
 @contextmanager
-def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[Counter[str]]:
-    """Send requests from several clients for as long as the block runs; counts the answers by version."""
+def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[list[str]]:
+    """Send requests from several clients for as long as the block runs; yields who answered each of them."""
     body, headers = convert_input_example_to_serving_input(rows), {"Content-Type": "application/json"}
-    counts: Counter[str] = Counter()
+    answers: list[str] = []
     stop = Event()
 
-    def client() -> Counter[str]:
-        mine: Counter[str] = Counter()
+    def client() -> None:
         with requests.Session() as session:
             session.trust_env = False
-            while not stop.is_set():
-                try:
+            while not stop.wait(0.02):
+                answered = False
+                with suppress(requests.RequestException, ValueError, LookupError):
                     reply = session.post(status.scoring_uri, data=body, headers=headers, timeout=120)
                     answered = reply.status_code == 200 and len(reply.json()["predictions"]) == len(rows)
-                except (requests.RequestException, ValueError):
-                    answered = False
-                mine[f"version {reply.headers[VERSION_HEADER]}" if answered else "lost"] += 1
-                time.sleep(0.02)
-        return mine
+                answers.append(f"version {reply.headers[VERSION_HEADER]}" if answered else "lost")
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(client) for _ in range(CLIENTS)]
         try:
-            yield counts
+            yield answers
         finally:
             stop.set()
-            for each in clients:
-                counts += each.result()
+    for each in clients:
+        each.result()
 
 
 def begin(step: int, what: str) -> None:
@@ -162,12 +158,11 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
     X, y = features_of(training), training[TARGET]
     first, second = two_versions(name, X, y, random_state)
     pass_the_gate(name, first, second, env_manager)
-    target = LocalTarget(name, directory=directory, port=-1, env_manager=env_manager)
-    try:
+    target = LocalTarget(name, directory=directory, port=-1, env_manager=env_manager, say=lambda _: None)
+    with ExitStack() as ending:
+        ending.callback(take_down, target)
         serve_and_roll_back(target, name, X.head(3))
         begin(10, "The end: the endpoint is removed, its processes are stopped, and the registry keeps the history.")
-    finally:
-        take_down(target)
     result(reigns(name).tail(3).drop(columns=["by", "evaluation_run"]).to_string(index=False))
 
 
@@ -232,7 +227,7 @@ def serve_and_roll_back(target: LocalTarget, name: str, rows: pd.DataFrame) -> N
     result(f"version {version} answers at {status.scoring_uri}: {', '.join(target.score(rows))}")
 
     begin(8, f"While {CLIENTS} clients send requests, {name}@{CHAMPION} takes over, first with 20 %, then with all.")
-    with requests_under_way(status, rows) as counts:
+    with requests_under_way(status, rows) as answers:
         target.deploy(f"models:/{name}@{CHAMPION}", canary=20)
         time.sleep(2)
         target.deploy(f"models:/{name}@{CHAMPION}")
@@ -243,10 +238,11 @@ def serve_and_roll_back(target: LocalTarget, name: str, rows: pd.DataFrame) -> N
         begin(9, "One command rolls back and moves the alias back; the requests keep coming in.")
         roll_back(target, move_alias=True, say=lambda _: None)
         time.sleep(1)
-    answered = ", ".join(f"{count:,} by {what}" for what, count in sorted(counts.items()) if what != "lost")
-    champion = f"{name}@{CHAMPION} -> version {aliases(name)[CHAMPION]}"
-    result(f"{champion}\nanswers: {answered}; lost: {counts['lost']}")
-    mlflow.log_metrics({"requests_answered": counts.total() - counts["lost"], "requests_lost": counts["lost"]})
+    counts = Counter(answers)
+    lost = counts.pop("lost", 0)
+    answered = ", ".join(f"{count:,} by {what}" for what, count in sorted(counts.items()))
+    result(f"{name}@{CHAMPION} -> version {aliases(name)[CHAMPION]}\nanswers: {answered}; lost: {lost}")
+    mlflow.log_metrics({"requests_answered": counts.total(), "requests_lost": lost})
 
 
 @click.command()

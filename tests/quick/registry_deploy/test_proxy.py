@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import requests
 import trustme
+import urllib3
 from examples import module
 
 local_target: Any = module("registry_deploy", "local_target")
 local_proxy, processes = local_target.local_proxy, local_target.processes
+Status = local_target.Status
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +94,7 @@ def test_with_a_certificate_the_endpoint_speaks_https_only(tmp_path: Path) -> No
             def client(certificate: str) -> int:
                 url = local_target._url(state, "/-/status")
                 assert url.startswith("https://127.0.0.1")
-                return int(local_target._http("GET", url, {}, 600, None, certificate).status_code)
+                return int(local_target._http("GET", url, {}, 600, None, certificate).status)
 
             def by_authority() -> int:
                 url = f"https://localhost:{state.port}/-/status"
@@ -100,7 +102,7 @@ def test_with_a_certificate_the_endpoint_speaks_https_only(tmp_path: Path) -> No
 
             assert await asyncio.to_thread(client, str(file)) == 200
             assert await asyncio.to_thread(by_authority) == 200
-            with pytest.raises(requests.exceptions.SSLError):
+            with pytest.raises(urllib3.exceptions.SSLError):
                 await asyncio.to_thread(client, str(tmp_path / "other.pem"))
             with pytest.raises(requests.RequestException):
                 await asyncio.to_thread(requests.get, f"http://localhost:{state.port}/-/status", timeout=600)
@@ -123,8 +125,9 @@ def test_an_address_that_another_program_takes_meanwhile_is_refused_and_asked_no
         other.settimeout(0.1)
         target = local_target.LocalTarget("numbers", directory=tmp_path)
         state = processes.State("numbers", "127.0.0.1", other.getsockname()[1], False, {}, {})
-        with pytest.raises(local_target.DeploymentError, match=f"^port={state.port} of 127.0.0.1 is taken by another"):
-            target._apply(state)
+        before, taken = Status("numbers", found=state), f"^port={state.port} of 127.0.0.1 is taken by another"
+        with pytest.raises(local_target.DeploymentError, match=taken), target._undone(before, "", {}):
+            target._route(before, {}, "")
         with pytest.raises(TimeoutError):
             other.accept()
     assert not list(tmp_path.iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Array, DataType, Object, Property
 
-azure_target: Any = module("registry_deploy", "azure_target")
 candidate: Any = module("registry_deploy", "candidate")
+rollout: Any = module("registry_deploy", "rollout")
 deploy: Any = module("registry_deploy", "deploy")
-WORKSPACE = {"subscription_id": "11111111-2222-3333-4444-555555555555", "resource_group": "g", "workspace_name": "w"}
 
 
 def test_instances_keep_every_digit_and_missing_values_become_null() -> None:
@@ -66,46 +64,31 @@ def test_of_an_onnx_model_one_list_a_column_is_sent() -> None:
 @pytest.mark.parametrize(
     ("traffic", "canary", "after"),
     [
-        ({}, 10, {"green": 100}),  # nothing else could answer the other 90 %
-        ({"blue": 100}, 10, {"green": 10, "blue": 90}),
-        ({"blue": 90, "green": 10}, 40, {"green": 40, "blue": 60}),
-        ({"blue": 90, "green": 10}, 100, {"green": 100}),
+        ({}, 10, ({"green": 100}, "")),  # nothing else could answer the other 90 %
+        ({"blue": 100}, 10, ({"green": 10, "blue": 90}, "blue")),
+        ({"blue": 90, "green": 10}, 40, ({"green": 40, "blue": 60}, "blue")),
+        ({"blue": 90, "green": 10}, 100, ({"green": 100}, "blue")),
     ],
 )
-def test_the_shares_after_a_deploy(traffic: dict[str, int], canary: int, after: dict[str, int]) -> None:
-    assert candidate.shares(traffic, "green", canary) == after
+def test_the_shares_after_a_deploy(traffic: dict[str, int], canary: int, after: object) -> None:
+    assert rollout.shares(traffic, "green", canary) == after
 
 
 def test_another_answer_than_here_is_refused() -> None:
-    version = candidate.Candidate("numbers", "2", "m-1", None, {}, None, [1.0, 2.0])
+    version = candidate.Candidate("", "numbers", "2", "m-1", None, None, [], "", [1.0, 2.0])
     version.check([1.0, 2.000001], "green of live")
     with pytest.raises(candidate.DeploymentError, match=r"numbers version 2: wrong answer from green of live: \[1.0\]"):
         version.check([1.0], "green of live")
-
-
-def test_the_default_endpoint_of_azure_is_named_after_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint's name is unique in its region, and `churn` is surely taken."""
-    monkeypatch.setattr(azure_target, "_connect", lambda config: None)
-    monkeypatch.setitem(sys.modules, "azure_target", azure_target)  # which is imported for its own target only
-
-    def name(endpoint: str, **config: str) -> str:
-        return str(deploy.make_target("azureml", endpoint, "", "azure.json", **{**WORKSPACE, **config}).name)
-
-    mine, other = name("churn"), name("churn", workspace_name="other")
-    assert mine == name("churn")
-    assert mine.startswith("churn-")
-    assert len({mine, other, "churn"}) == 3
-    assert name("sales") == "sales"
 
 
 def test_one_change_of_an_endpoint_at_a_time(tmp_path: Path) -> None:
     """Also while it is being undeployed: the message says what is under way."""
 
     def target() -> Any:
-        return deploy.LocalTarget("numbers", directory=tmp_path / "numbers")
+        return deploy.LocalTarget("numbers", directory=tmp_path / "numbers", port=-1)
 
     for under_way in ("undeploy", "deploy"):
-        with target()._lock(under_way):
+        with target()._changing(under_way):
             for other in (lambda: target().deploy("models:/numbers/2"), target().rollback, target().undeploy):
                 with pytest.raises(deploy.DeploymentError, match=f"^{under_way} by process .* is under way: try again"):
                     other()
