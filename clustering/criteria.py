@@ -15,6 +15,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from support.language import tr
 
 CRITERIA = ["silhouette", "davies_bouldin", "calinski_harabasz", "elbow"]
+SHOWN = ["inertia", "silhouette", "davies_bouldin", "calinski_harabasz"]  # in a line on a clustering
 
 
 def silhouettes(Z: np.ndarray, labelings: list[np.ndarray]) -> list[np.ndarray]:
@@ -50,13 +51,6 @@ def silhouettes(Z: np.ndarray, labelings: list[np.ndarray]) -> list[np.ndarray]:
                 coefficients[number].append(value)
             start += len(distances)
     return [np.concatenate(parts) for parts in coefficients]
-
-
-def sample_rows(rows: int, sample_size: int, random_state: int) -> np.ndarray:
-    """The rows that `sklearn.metrics.silhouette_score` takes as its sample; all of them where there are no more."""
-    if rows <= sample_size:
-        return np.arange(rows)
-    return np.random.RandomState(random_state).permutation(rows)[:sample_size]
 
 
 @dataclass(frozen=True)

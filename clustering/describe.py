@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,17 +15,11 @@ from kmeans import Clustering
 from support.language import tr
 from support.texts import in_markdown
 
-# A difference between the mean of a segment and that of all rows counts from this many standard deviations on, of which
-# half must be left without the most extreme rows.
-NOTABLE = 0.3
-# The column of the means of all rows stands behind those of the segments.
-ALL = -1
-# The table of a summary shows no more columns than this.
-MOST_MEANS = 8
-# A segment with a smaller share of the rows than this is pointed out.
-SMALL = 0.01
-# A column is skewed from this skewness on; normally distributed values have 0, waiting times 2.
-SKEWED = 3
+NOTABLE = 0.3  # standard deviations between two means, of which half must be left without the most extreme rows
+ALL = -1  # the column of the means of all rows stands behind those of the segments
+MOST_MEANS = 8  # columns in the table of a summary
+SMALL = 0.01  # a segment with a smaller share of the rows is pointed out
+SKEWED = 3  # skewness of a column that a few values dominate; normally distributed values have 0, waiting times 2
 
 
 @dataclass(frozen=True)
@@ -59,52 +52,33 @@ class Profile:
 
 def profile(table: Table, clustering: Clustering, columns: list[str]) -> Profile:
     """Describe the segments of a table. columns: by what to describe them, fitted on or not."""
-    labels, segments = clustering.labels, range(clustering.n_clusters)
-    rows: dict[str, dict[Any, Any]] = {}
-    firm: dict[str, list[float]] = {}
+    labels, segments = clustering.labels, list(range(clustering.n_clusters))
+    features, made_of = dict[str, pd.Series](), dict[str, str]()
     for column in columns:
-        for feature, values in _features(table.frame[column]).items():
-            mean, deviation = values.mean(), values.std() or np.nan
-            rows[feature] = {
-                "column": column,
-                "share": feature != column or bool(((values == 0) | (values == 1) | values.isna()).all()),
-                "deviation": deviation,
-                **values.groupby(labels).mean().reindex(segments),
-                "all": mean,
-            }
-            firm[feature] = [_firm_difference(values[labels == segment], mean) / deviation for segment in segments]
-    features = pd.DataFrame.from_dict(rows, orient="index")
-    means = features[[*segments, "all"]].astype("float64")
-    differences = means.drop(columns="all").sub(means["all"], axis=0).div(features["deviation"], axis=0).fillna(0.0)
-    firmly = pd.DataFrame.from_dict(firm, orient="index").fillna(0.0)
-    fitted = features["column"].isin(table.columns.fitted)
-    counts = np.bincount(clustering.labels, minlength=clustering.n_clusters)
-    words = [
-        _words(differences[fitted][segment], firmly[fitted][segment], int(counts[segment])) for segment in segments
-    ]
-    shares = features["share"].astype(bool)
-    return Profile(means, differences, firmly, features["column"], shares, clustering.sizes, words)
+        parts = _features(table.frame[column])
+        features |= parts
+        made_of |= dict.fromkeys(parts, column)
+    X, source = pd.DataFrame(features), pd.Series(made_of)
+    shares = (source != source.index) | (X.isin([0, 1]) | X.isna()).all()
+    means = X.groupby(labels).mean().reindex(segments).T.assign(all=X.mean())
+    deviation = X.std().replace(0, np.nan)
+    differences = means[segments].sub(means["all"], axis=0).div(deviation, axis=0).fillna(0.0)
+    without = [X[labels == segment].sub(means["all"]).apply(_firm_difference) for segment in segments]
+    firm = pd.DataFrame(dict(enumerate(without))).div(deviation, axis=0).fillna(0.0)
+    fitted, counts = source.isin(table.columns.fitted), np.bincount(labels, minlength=len(segments))
+    words = [_words(differences[fitted][each], firm[fitted][each], int(counts[each])) for each in segments]
+    return Profile(means, differences, firm, source, shares, clustering.sizes, words)
 
 
 def profile_table(profile: Profile) -> pd.DataFrame:
     """One row a segment and one for all rows: size, share, name, every mean, and what sets the segment apart."""
-    total = sum(profile.sizes)
-    segments = [*range(len(profile.sizes)), "all"]
-    means = {
-        f"{'share' if profile.shares[feature] else 'mean'} {feature}": profile.means.loc[feature].to_numpy()
-        for feature in profile.means.index
-    }
-    apart = ["; ".join(what_sets_apart(profile, segment)) for segment in segments[:-1]]
-    return pd.DataFrame(
-        {
-            "segment": segments,
-            "name": [*profile.names, ""],
-            "size": [*profile.sizes, total],
-            "share": [size / total for size in [*profile.sizes, total]],
-            **means,
-            "apart": [*apart, ""],
-        }
-    )
+    sizes, segments = [*profile.sizes, sum(profile.sizes)], range(len(profile.sizes))
+    heads = [f"{'share' if profile.shares[feature] else 'mean'} {feature}" for feature in profile.means.index]
+    table = pd.DataFrame({"segment": [*segments, "all"], "name": [*profile.names, ""], "size": sizes})
+    table["share"] = table["size"] / sizes[-1]
+    means = profile.means.T.set_axis(heads, axis=1).reset_index(drop=True)
+    apart = [*("; ".join(what_sets_apart(profile, segment)) for segment in segments), ""]
+    return pd.concat([table, means], axis=1).assign(apart=apart)
 
 
 def what_sets_apart(profile: Profile, segment: int, most: int = 4) -> list[str]:
@@ -130,15 +104,13 @@ def summary(profile: Profile, heading: str) -> str:
     shown = profile.columns.index[~profile.columns.duplicated(keep=False)][:MOST_MEANS].tolist()
     heads = [in_markdown(name if profile.shares[name] else tr("mean {feature}", feature=name)) for name in shown]
     total = sum(profile.sizes)
-    lines = [heading, "", f"| {' | '.join([tr('segment'), tr('rows'), tr('share'), *heads])} |"]
-    lines.append(f"|---{'|--:' * (2 + len(shown))}|")
-    for segment, size in enumerate(profile.sizes):
+    rows = [[tr("segment"), tr("rows"), tr("share"), *heads]]
+    for segment, size in [*enumerate(profile.sizes), (ALL, total)]:
+        share = "" if segment == ALL else tr("{share:.1%}", share=size / total)
         means = [written(profile, name, segment) for name in shown]
-        counted = tr("{size:,} | {share:.1%}", size=size, share=size / total)
-        lines.append(f"| {segment} | {' | '.join([counted, *means])} |")
-    means = [written(profile, name, ALL) for name in shown]
-    lines.append(f"| {tr('all')} | {' | '.join([tr('{size:,}', size=total), '', *means])} |")
-    lines.append("")
+        rows.append([tr("all") if segment == ALL else str(segment), tr("{size:,}", size=size), share, *means])
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    lines = [heading, "", head, f"|---{'|--:' * (2 + len(shown))}|", *body, ""]
     for segment, name in enumerate(profile.names):
         apart = in_markdown(", ".join(what_sets_apart(profile, segment)) or tr("nothing much"))
         title = tr("Segment {segment}, {name}.", segment=segment, name=in_markdown(name))
@@ -188,13 +160,13 @@ def _features(values: pd.Series) -> dict[str, pd.Series]:
     return {f"{name} = {category}": (values == category).astype("float64").where(present) for category in categories}
 
 
-def _firm_difference(values: pd.Series, mean: float) -> float:
-    """How far the mean of a segment is from that of all rows, without the rows that are farthest that way."""
-    few = max(2, math.ceil(len(values) / 20))
-    present = np.sort(values.dropna())
+def _firm_difference(differences: pd.Series) -> float:
+    """The mean difference of a segment's rows from the mean of all, without the rows that are farthest that way."""
+    few = max(2, math.ceil(len(differences) / 20))
+    present = np.sort(differences.dropna())
     if len(present) <= few:
         return 0.0
-    return max(present[:-few].mean() - mean, 0.0) or min(present[few:].mean() - mean, 0.0)
+    return max(present[:-few].mean(), 0.0) or min(present[few:].mean(), 0.0)
 
 
 def _words(differences: pd.Series, firm: pd.Series, rows: int) -> list[str]:

@@ -24,8 +24,7 @@ from support.names import pick_names
 from support.table import OpenedTable, absolute, bad, dataset_source, open_table, short_name
 from support.texts import shown
 
-# With more categories than this, one-hot encoding makes a table of its own, and a profile that nobody reads.
-MOST_CATEGORIES = 50
+MOST_CATEGORIES = 50  # of a column; one-hot encoding more makes a table of its own, and a profile that nobody reads
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,14 @@ class Columns:
 
     @property
     def schema(self) -> Schema:
-        """The columns to fit on, as MLflow describes the input of a model; optional where missing ones are imputed.
+        """The columns to fit on, as MLflow describes the input of a model; optional where missing ones are imputed."""
+        return self.schema_of(self.fitted, required=not self.imputed)
 
-        Numbers are doubles: an integer column of a signature refuses a missing value.
-        """
-        types = {**dict.fromkeys(self.numeric, DataType.double), **dict.fromkeys(self.categorical, DataType.string)}
-        return Schema([ColSpec(type_, name, required=not self.imputed) for name, type_ in types.items()])
+    def schema_of(self, names: list[str], required: bool = True) -> Schema:
+        """Numbers (true and false are 1 and 0) as doubles, as an integer cannot be missing; all else as text."""
+        numbers = ("number", "boolean")
+        types = [DataType.double if self.kinds[name].kind in numbers else DataType.string for name in names]
+        return Schema([ColSpec(type_, name, required) for type_, name in zip(types, names, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,14 @@ def load_table(
     Raises click.BadParameter where the table or a name does not allow it.
     """
     opened = open_table(selection.data)
-    decided = partial(decide, opened, selection.kinds, selection.missing_values)
-    columns = choose_columns(opened.names, selection, decided)
+    columns = choose_columns(
+        opened.names, selection, partial(decide, opened, selection.kinds, selection.missing_values)
+    )
     for note in opened.notes:
         click.echo(note, err=True)
-    keys = np.empty(0)
-    kept: list[pd.DataFrame] = []
+    keys, kept = np.empty(0), list[pd.DataFrame]()
     rows, lacking, below = 0, pd.Series(dtype=int), pd.Series(dtype=int)
-    digest = hashlib.sha256()
-    generator = np.random.default_rng(random_state)
+    digest, generator = hashlib.sha256(), np.random.default_rng(random_state)
     for batch in opened.batches(batch_size, [*columns.fitted, *columns.described]):
         kept.append(prepared(batch, columns, first_row=rows + 1))
         lacking = lacking.add(kept[-1][columns.fitted].isna().sum(), fill_value=0)
@@ -187,17 +187,11 @@ def batches(table: Table, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def prepared(batch: Any, columns: Columns, first_row: int = 1) -> pd.DataFrame:
-    """The columns of a batch to fit on and to describe by: numbers (true and false are 1 and 0) as float64, or text.
+    """The columns of a batch, rows of a pyarrow.Table or a DataFrame, to fit on and to describe by.
 
-    batch: rows of a pyarrow.Table or a DataFrame.
-    first_row: the number of the first row in its file, for messages.
-
-    Raises click.BadParameter for a value of the wrong kind.
+    first_row: the number of the first row in its file, for messages. Raises click.BadParameter for a wrong value.
     """
-    numbers = ("number", "boolean")
-    names = [*columns.fitted, *columns.described]
-    types = {name: DataType.double if columns.kinds[name].kind in numbers else DataType.string for name in names}
-    schema = Schema([ColSpec(type_, name) for name, type_ in types.items()])
+    schema = columns.schema_of([*columns.fitted, *columns.described])
     return model_inputs(batch, schema, columns.kinds, first_row=first_row)
 
 
@@ -253,11 +247,10 @@ def refuse_too_many(table: Table, n_clusters: int, parameter: str) -> None:
     if n_clusters >= len(table.frame):
         raise bad(parameter, n_clusters, f"is too many for {len(table.frame)} rows: a segment needs several.")
     rows = table.frame[table.columns.fitted]
-    distinct = len(rows.head(10_000).drop_duplicates())  # nearly always enough to tell, and fast
-    if distinct < n_clusters:
-        distinct = len(rows.drop_duplicates())
-    if distinct < n_clusters:
-        raise bad(parameter, n_clusters, f"is more than the {distinct} distinct rows of the columns to fit on.")
+    for some in (rows.head(10_000), rows):  # the first are nearly always enough to tell, and fast
+        if (distinct := len(some.drop_duplicates())) >= n_clusters:
+            return
+    raise bad(parameter, n_clusters, f"is more than the {distinct} distinct rows of the columns to fit on.")
 
 
 def _describes(values: pd.Series) -> bool:

@@ -1,21 +1,23 @@
-"""K-Means on a table in memory, and what a fitted K-Means is, whatever engine fitted it."""
+"""K-Means on a table in memory, and what a fitted K-Means is and reaches, whatever engine fitted it."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.metrics import calinski_harabasz_score
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from criteria import silhouettes
 from features import Table
 
-# Up to this many rows, scikit-learn's threads wait for each other longer than they work.
-SINGLE_THREADED = 100_000
+SINGLE_THREADED = 100_000  # up to this many rows, scikit-learn's threads wait for each other longer than they work
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Clustering:
     labels: the segment of each row of `table.frame` (rows,).
     sizes: rows of each segment in the whole table.
     farthest: the distance of the farthest row of each segment from its centre, in scaled units.
-    metrics: inertia, calinski_harabasz, n_iter and fit_seconds.
+    metrics: under scikit-learn's names; `score` adds those that a sample of the rows is enough for.
+    silhouettes: the coefficients that `score` computes, by the number of the row in `table.frame`.
     """
 
     pipeline: Pipeline
@@ -58,6 +61,7 @@ class Clustering:
     sizes: list[int]
     farthest: list[float]
     metrics: dict[str, float]
+    silhouettes: pd.Series = field(default_factory=pd.Series)
 
     @property
     def n_clusters(self) -> int:
@@ -82,7 +86,29 @@ def fit_in_memory(table: Table, n_clusters: int, options: Options) -> Clustering
         "fit_seconds": seconds,
     }
     most = farthest(kmeans.labels_, distances, n_clusters)
-    return Clustering(as_pipeline(table, kmeans), kmeans.labels_, sizes.tolist(), most.tolist(), metrics)
+    pipeline = Pipeline([("preprocessing", table.preprocessing), ("kmeans", kmeans)])
+    return Clustering(pipeline, kmeans.labels_, sizes.tolist(), most.tolist(), metrics)
+
+
+def score(table: Table, clusterings: Iterable[Clustering], options: Options) -> list[Clustering]:
+    """The same clusterings, with all their metrics and with silhouettes."""
+    fitted, rows = list(clusterings), np.arange(len(table.Z))
+    if len(rows) > options.sample_size:  # the same sample as that of sklearn.metrics.silhouette_score
+        rows = np.random.RandomState(options.random_state).permutation(len(rows))[: options.sample_size]
+    coefficients = silhouettes(table.Z[rows], [clustering.labels[rows] for clustering in fitted])
+    scored = []
+    for clustering, values in zip(fitted, coefficients, strict=True):
+        metrics = {
+            **clustering.metrics,
+            "silhouette": float(values.mean()),
+            "davies_bouldin": float(davies_bouldin_score(table.Z, clustering.labels)),
+            "rows": table.rows,
+            "silhouette_rows": len(rows),
+            "largest_segment": max(clustering.sizes),
+            "smallest_segment": min(clustering.sizes),
+        }
+        scored.append(replace(clustering, metrics=metrics, silhouettes=pd.Series(values, rows)))
+    return scored
 
 
 def threads_for(Z: np.ndarray) -> threadpool_limits:
@@ -95,11 +121,6 @@ def number_by_size(kmeans: KMeans | MiniBatchKMeans, sizes: np.ndarray) -> np.nd
     order = np.argsort(-sizes, kind="stable")
     kmeans.cluster_centers_ = np.ascontiguousarray(kmeans.cluster_centers_[order])
     return order
-
-
-def as_pipeline(table: Table, kmeans: KMeans | MiniBatchKMeans) -> Pipeline:
-    """The model that is logged: from raw columns to segments."""
-    return Pipeline([("preprocessing", table.preprocessing), ("kmeans", kmeans)])
 
 
 def nearest(kmeans: KMeans | MiniBatchKMeans, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,4 +190,5 @@ class Sums:
         order = number_by_size(kmeans, self.sizes)
         kmeans.inertia_, kmeans.labels_ = self.inertia, kmeans.predict(table.Z)
         sizes, most = self.sizes[order].tolist(), self.farthest[order].tolist()
-        return Clustering(as_pipeline(table, kmeans), kmeans.labels_, sizes, most, metrics)
+        pipeline = Pipeline([("preprocessing", table.preprocessing), ("kmeans", kmeans)])
+        return Clustering(pipeline, kmeans.labels_, sizes, most, metrics)

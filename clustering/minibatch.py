@@ -21,19 +21,13 @@ class Fit:
     """
 
     def __init__(self, table: Table, n_clusters: int, options: Options) -> None:
-        started = time.perf_counter()
+        started, seed = time.perf_counter(), options.random_state
         with threads_for(table.Z):
-            start = KMeans(
-                n_clusters, algorithm=options.algorithm, n_init=options.n_init, random_state=options.random_state
-            ).fit(table.Z)
+            start = KMeans(n_clusters, algorithm=options.algorithm, n_init=options.n_init, random_state=seed)
+            start.fit(table.Z)
         # Small segments are segments, too: no centre is moved elsewhere because few rows belong to it.
-        self.model = MiniBatchKMeans(
-            n_clusters,
-            init=start.cluster_centers_,
-            n_init=1,
-            reassignment_ratio=0.0,
-            random_state=options.random_state,
-        ).partial_fit(table.Z)
+        given = {"init": start.cluster_centers_, "n_init": 1, "reassignment_ratio": 0.0, "random_state": seed}
+        self.model = MiniBatchKMeans(n_clusters, **given).partial_fit(table.Z)
         self.passes, self.before, self.inertia = 0, np.inf, np.inf
         self.seconds = time.perf_counter() - started
 
@@ -54,8 +48,7 @@ class Fit:
 
 def fit_in_batches(table: Table, n_clusters: list[int], options: Options) -> Iterator[Clustering]:
     """Fit all the numbers of segments in the same passes over the table's source, so that each pass reads it once."""
-    fits = [Fit(table, k, options) for k in n_clusters]
-    moving = fits
+    moving = fits = [Fit(table, k, options) for k in n_clusters]
     while moving:
         for fit in moving:
             fit.begin_pass()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,8 +14,8 @@ from sklearn.decomposition import PCA
 
 from criteria import Choice
 from describe import Profile, written
-from evaluation import Scored
 from features import Table
+from kmeans import Clustering
 from support.language import tr
 from support.names import pick_names
 from support.style import COLORS, MARKERS, contrast, in_language
@@ -29,23 +29,14 @@ PANELS = {
     "calinski_harabasz": ("calinski_harabasz", "Calinski-Harabasz index (higher is better)"),
     "elbow": ("inertia", "inertia (the elbow, by Kneedle)"),
 }
-# More points than this on a scatter hide each other.
-MOST_POINTS = 5_000
-# The picture of a profile shows the features that differ most, no more than this.
-MOST_FEATURES = 24
+MOST_POINTS = 5_000  # on a scatter; more hide each other
+MOST_FEATURES = 24  # in the picture of a profile: those that differ most
 
 
-@dataclass(frozen=True)
-class Plane:
-    """Two axes to draw segments on. points: (rows, 2), the position of each row of the table."""
+def plane(table: Table, axes: str) -> pd.DataFrame:
+    """Two axes to draw segments on, under their titles, with the position of each row of the table (rows, 2).
 
-    points: np.ndarray
-    labels: tuple[str, str]
-
-
-def plane(table: Table, axes: str) -> Plane:
-    """The two columns named, or the only two that were fitted on, or else the first two principal components.
-
+    They are the two columns named, or the only two that were fitted on, or else the first two principal components.
     Raises click.BadParameter where `axes` are not two columns of numbers.
     """
     columns = table.columns
@@ -56,16 +47,15 @@ def plane(table: Table, axes: str) -> Plane:
     if not names and len(columns.numeric) == 2 and not columns.categorical:
         names = columns.numeric
     if names:
-        return Plane(table.frame[names].to_numpy(dtype="float64"), (on_picture(names[0]), on_picture(names[1])))
+        return table.frame[names].astype("float64").set_axis([on_picture(name) for name in names], axis=1)
     if table.Z.shape[1] < 2:
         jitter = np.random.default_rng(0).random(len(table.Z))
-        points = np.column_stack([table.Z[:, 0], jitter])
-        return Plane(points, (tr("{column}, scaled", column=on_picture(columns.fitted[0])), tr("(spread at random)")))
+        titles = [tr("{column}, scaled", column=on_picture(columns.fitted[0])), tr("(spread at random)")]
+        return pd.DataFrame(np.column_stack([table.Z[:, 0], jitter]), columns=titles)
     pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(table.Z)
     first, second = pca.explained_variance_ratio_
     one, other = "first principal component ({share:.0%} of variance)", "second ({share:.0%})"
-    labels = (tr(one, share=first), tr(other, share=second))
-    return Plane(pca.transform(table.Z), labels)
+    return pd.DataFrame(pca.transform(table.Z), columns=[tr(one, share=first), tr(other, share=second)])
 
 
 def criteria_figure(choice: Choice, title: str) -> Figure:
@@ -90,7 +80,7 @@ def criteria_figure(choice: Choice, title: str) -> Figure:
     return in_language(figure)
 
 
-def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: str) -> Figure:
+def scatter_figure(plane: pd.DataFrame, labels: np.ndarray, names: list[str], title: str) -> Figure:
     """The segments on two axes, with the mean of each.
 
     labels: the segment of each row (rows,).
@@ -104,26 +94,26 @@ def scatter_figure(plane: Plane, labels: np.ndarray, names: list[str], title: st
         for segment, name in enumerate(on_picture(each, 100) for each in names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(names) <= 6 else 2, fontsize="small")
-    axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
+    axes.set(xlabel=plane.columns[0], ylabel=plane.columns[1], title=title)
     return in_language(figure)
 
 
-def candidates_figure(plane: Plane, labelings: dict[str, np.ndarray], title: str) -> Figure:
+def candidates_figure(plane: pd.DataFrame, labelings: dict[str, np.ndarray], title: str) -> Figure:
     """Several clusterings side by side on the same two axes: title of each and the segment of each row (rows,)."""
     figure = Figure(figsize=(1 + 5 * len(labelings), 5.5), layout="constrained")
     figure.suptitle(title, fontsize=13)
     panels = figure.subplots(1, len(labelings), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, labels) in zip(panels, labelings.items(), strict=True):
         _draw_segments(axes, plane, labels, size=6)
-        axes.set(xlabel=plane.labels[0], title=name)
-    panels[0].set(ylabel=plane.labels[1])
+        axes.set(xlabel=plane.columns[0], title=name)
+    panels[0].set(ylabel=plane.columns[1])
     return in_language(figure)
 
 
-def silhouette_figure(scored: Scored, title: str) -> Figure:
+def silhouette_figure(clustering: Clustering, title: str) -> Figure:
     """The silhouette coefficient of every row, sorted within its segment: a blade for each segment."""
-    values, labels = scored.silhouettes, scored.clustering.labels[scored.rows]
-    n_clusters = scored.clustering.n_clusters
+    values, labels = clustering.silhouettes.to_numpy(), clustering.labels[clustering.silhouettes.index]
+    n_clusters = clustering.n_clusters
     figure = Figure(figsize=(8, 3 + 0.6 * n_clusters), layout="constrained")
     axes = figure.subplots()
     start, gap, middles = 0, max(1, len(values) // 60), []
@@ -178,9 +168,9 @@ def profile_figure(profile: Profile, title: str) -> Figure:
     return in_language(figure)
 
 
-def _draw_segments(axes: Axes, plane: Plane, labels: np.ndarray, size: float) -> None:
-    present = ~np.isnan(plane.points).any(axis=1)
-    points, labels = plane.points[present], labels[present]
+def _draw_segments(axes: Axes, plane: pd.DataFrame, labels: np.ndarray, size: float) -> None:
+    present = plane.notna().all(axis=1).to_numpy()
+    points, labels = plane.to_numpy()[present], labels[present]
     drawn = np.random.default_rng(0).permutation(len(points))[:MOST_POINTS]
     size *= 1 if len(points) > 1000 else 3
     for segment in np.unique(labels):

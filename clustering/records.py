@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
 
 from describe import profile, profile_table, summary
-from evaluation import Scored
 from features import Table
-from pictures import Plane, profile_figure, scatter_figure, silhouette_figure
+from kmeans import Clustering
+from pictures import profile_figure, scatter_figure, silhouette_figure
 from support.kinds import to_metadata
 from support.language import tr
 from support.texts import in_markdown, on_picture
@@ -22,9 +23,8 @@ from support.texts import in_markdown, on_picture
 REQUIREMENTS = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")]
 
 
-def log_clustering(table: Table, scored: Scored) -> ModelInfo:
+def log_clustering(table: Table, clustering: Clustering) -> ModelInfo:
     """Log a clustering to the active run: its table, its model, its metrics and the sizes of its segments."""
-    clustering = scored.clustering
     mlflow.log_input(table.dataset, context="training")
     info = mlflow.sklearn.log_model(
         clustering.pipeline,
@@ -43,20 +43,18 @@ def log_clustering(table: Table, scored: Scored) -> ModelInfo:
             },
         },
     )
-    mlflow.log_metrics(scored.metrics, dataset=table.dataset, model_id=info.model_id)
+    mlflow.log_metrics(clustering.metrics, dataset=table.dataset, model_id=info.model_id)
     mlflow.set_tag("sizes", json.dumps(clustering.sizes))
     return info
 
 
-def log_segments(table: Table, scored: Scored, drawn: Plane, remark: str = "") -> str:
+def log_segments(table: Table, clustering: Clustering, drawn: pd.DataFrame, remark: str = "") -> str:
     """Log who is in the segments to the active run: profile (CSV, picture, Markdown), scatter, silhouettes.
 
-    drawn: the axes of the scatter.
-    remark: what else there is to say on the number of segments, in sentences.
+    drawn: the axes of the scatter. remark: what else there is to say on the number of segments, in sentences.
 
     Returns the Markdown, which also becomes the description of the run in the Tracking UI.
     """
-    clustering = scored.clustering
     described = profile(table, clustering, [*table.columns.fitted, *table.columns.described])
     name = on_picture(Path(table.source).name)
     title = tr("{k} segments of {rows:,} rows of {table}", k=clustering.n_clusters, rows=table.rows, table=name)
@@ -69,5 +67,5 @@ def log_segments(table: Table, scored: Scored, drawn: Plane, remark: str = "") -
     mlflow.log_text(profile_table(described).to_csv(index=False), "profile.csv")
     mlflow.log_figure(profile_figure(described, title), "profile.png")
     mlflow.log_figure(scatter_figure(drawn, clustering.labels, described.names, title), "scatter.png")
-    mlflow.log_figure(silhouette_figure(scored, title), "silhouette.png")
+    mlflow.log_figure(silhouette_figure(clustering, title), "silhouette.png")
     return text

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import time
 import warnings
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from features import Columns, Selection, Table, Tally, as_table, choose_columns, prepared
+from features import Selection, Table, Tally, as_table, choose_columns, prepared
 from kmeans import Clustering, Options, Sums
 from support.inputs import model_inputs
 from support.kinds import Kind
@@ -34,48 +34,39 @@ def load_on_spark(selection: Selection, options: Options) -> Table:
     frame = read_on_spark(spark, selection.data)
 
     def decide(drop: list[str], asked: list[str]) -> dict[str, Kind]:
-        kinds, notes = decide_on_spark(
-            frame, selection.data, selection.kinds, selection.missing_values, drop=drop, asked=asked
-        )
+        said = (selection.data, selection.kinds, selection.missing_values)
+        kinds, notes = decide_on_spark(frame, *said, drop=drop, asked=asked)
         for note in notes:
             click.echo(note, err=True)
         return kinds
 
     columns = choose_columns(frame.columns, selection, decide)
-    with one_line("data", selection.data):
-        counted = select(frame, columns.fitted).mapInPandas(_counting(columns), _COUNTS)
-        totals = counted.groupBy("what", "column").agg(functions.sum("times").alias("times")).toPandas()
-        sampled = select(frame, columns.fitted + columns.described).orderBy(functions.rand(options.random_state))
-        sample = prepared(sampled.limit(options.init_size).toPandas(), columns)
-    by_column = totals.set_index(["what", "column"])["times"]
-    tally = Tally(
-        rows=int(by_column["rows", ""]),
-        lacking=pd.Series({name: by_column["lacking", name] for name in columns.fitted}),
-        below=pd.Series({name: by_column["below", name] for name in columns.logged}, dtype=int),
-        digest=f"{int(by_column['hash', '']) % 2**32:08x}",
-    )
-    return as_table(sample, tally, columns, selection)
 
-
-# What the workers count, in rows of this schema.
-_COUNTS = "what string, column string, times decimal(38,0)"
-
-
-def _counting(columns: Columns) -> Any:
-    """A function for `mapInPandas`: how many rows, missing values and values without a logarithm there are."""
-
-    def count(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def count(batches: Iterator[pd.DataFrame]) -> tuple[Any, ...]:
+        rows, digest = 0, 0
+        lacking = below = pd.Series(0, columns.fitted)
         for batch in batches:
             X = model_inputs(batch, columns.schema, columns.kinds)
-            # The sum of the hashes is the same in whatever order the rows come.
-            found = [("rows", "", len(X)), ("hash", "", sum(pd.util.hash_pandas_object(X, index=False).tolist()))]
-            found += [("lacking", str(name), times) for name, times in X.isna().sum().items()]
-            found += [("below", str(name), times) for name, times in (X[columns.logged] <= -1).sum().items()]
-            yield pd.DataFrame(
-                [(what, name, Decimal(int(times))) for what, name, times in found], columns=["what", "column", "times"]
-            )
+            rows += len(X)
+            lacking, below = lacking + X.isna().sum(), below.add((X[columns.logged] <= -1).sum(), fill_value=0)
+            digest += sum(pd.util.hash_pandas_object(X, index=False).tolist())  # the same in whatever order rows come
+        return rows, lacking, below, digest
 
-    return count
+    with one_line("data", selection.data):
+        parts = _from_workers(select(frame, columns.fitted), count)
+        sampled = select(frame, columns.fitted + columns.described).orderBy(functions.rand(options.random_state))
+        sample = prepared(sampled.limit(options.init_size).toPandas(), columns)
+    rows, lacking, below, digest = (sum(part) for part in zip(*parts, strict=True))
+    return as_table(sample, Tally(rows, lacking, below, f"{digest % 2**32:08x}"), columns, selection)
+
+
+def _from_workers(frame: DataFrame, work: Callable[[Iterator[pd.DataFrame]], Any]) -> list[Any]:
+    """What a function makes of the batches of rows in each worker."""
+
+    def pickled(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        yield pd.DataFrame({"found": [pickle.dumps(work(batches))]})
+
+    return [pickle.loads(row["found"]) for row in frame.mapInPandas(pickled, "found binary").collect()]
 
 
 def fit_on_spark(table: Table, n_clusters: list[int], options: Options) -> Iterator[Clustering]:
@@ -84,24 +75,9 @@ def fit_on_spark(table: Table, n_clusters: list[int], options: Options) -> Itera
     Raises click.ClickException where MLlib finds fewer centres than asked.
     """
     spark = spark_session()
-    from pyspark.ml.functions import array_to_vector
+    from pyspark.ml.functions import array_to_vector, vector_to_array
     from pyspark.sql import functions
 
-    with one_line("data", table.source):
-        rows = select(read_on_spark(spark, table.source), table.columns.fitted)
-        scaled = rows.mapInPandas(_scaling(table), "features array<double>")
-        vectors = scaled.select(array_to_vector(functions.col("features")).alias("features")).persist()
-        for k in n_clusters:
-            started = time.perf_counter()
-            centres, n_iter = _best_centres(vectors, k, options)
-            seconds = time.perf_counter() - started
-            kmeans = _as_estimator(table, centres, n_iter, options)
-            yield _sums(vectors, kmeans).as_clustering(table, kmeans, n_iter, seconds)
-        vectors.unpersist()
-
-
-def _scaling(table: Table) -> Any:
-    """A function for `mapInPandas`: the preprocessed rows, each as one array."""
     columns, preprocessing = table.columns, table.preprocessing
 
     def scale(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -109,7 +85,27 @@ def _scaling(table: Table) -> Any:
             X = model_inputs(batch, columns.schema, columns.kinds)
             yield pd.DataFrame({"features": list(preprocessing.transform(X))})
 
-    return scale
+    def sums_of(kmeans: KMeans, batches: Iterator[pd.DataFrame]) -> Sums:
+        sums = Sums(*kmeans.cluster_centers_.shape)
+        for batch in batches:
+            sums.add(kmeans, np.stack(batch["features"].tolist()))
+        return sums
+
+    with one_line("data", table.source):
+        rows = select(read_on_spark(spark, table.source), columns.fitted)
+        scaled = rows.mapInPandas(scale, "features array<double>")
+        vectors = scaled.select(array_to_vector(functions.col("features")).alias("features")).persist()
+        arrays = vectors.select(vector_to_array(functions.col("features")).alias("features"))
+        for k in n_clusters:
+            started = time.perf_counter()
+            centres, n_iter = _best_centres(vectors, k, options)
+            seconds = time.perf_counter() - started
+            kmeans = _as_estimator(table, centres, n_iter, options)
+            total, *others = _from_workers(arrays, partial(sums_of, kmeans))
+            for part in others:
+                total.merge(part)
+            yield total.as_clustering(table, kmeans, n_iter, seconds)
+        vectors.unpersist()
 
 
 def _best_centres(vectors: DataFrame, k: int, options: Options) -> tuple[np.ndarray, int]:
@@ -139,21 +135,3 @@ def _as_estimator(table: Table, centres: np.ndarray, n_iter: int, options: Optio
     kmeans.set_params(max_iter=options.max_iter, tol=options.tol)
     kmeans.cluster_centers_, kmeans.n_iter_ = centres, n_iter
     return kmeans
-
-
-def _sums(vectors: DataFrame, kmeans: KMeans) -> Sums:
-    """What all rows add up to in the segments of this K-Means."""
-    from pyspark.ml.functions import vector_to_array
-    from pyspark.sql import functions
-
-    def add(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        sums = Sums(*kmeans.cluster_centers_.shape)
-        for batch in batches:
-            sums.add(kmeans, np.stack(batch["features"].tolist()))
-        yield pd.DataFrame({"sums": [pickle.dumps(sums)]})
-
-    arrays = vectors.select(vector_to_array(functions.col("features")).alias("features"))
-    total = Sums(*kmeans.cluster_centers_.shape)
-    for part in arrays.mapInPandas(add, "sums binary").collect():
-        total.merge(pickle.loads(part["sums"]))
-    return total

@@ -8,16 +8,15 @@ from typing import Any
 
 import click
 import mlflow
+import pandas as pd
 from mlflow.models.model import ModelInfo
 
-import engines
-from criteria import CRITERIA, Choice, decide
+from criteria import CRITERIA, SHOWN, Choice, decide
 from describe import advice
-from evaluation import SHOWN, Scored, score, scores_of
 from features import Selection, Table, refuse_too_many
-from kmeans import Options
-from options import FITTING_OPTIONS
-from pictures import Plane, candidates_figure, criteria_figure, plane
+from fit import FITTING_OPTIONS, fit_each, load
+from kmeans import Clustering, Options, score
+from pictures import candidates_figure, criteria_figure, plane
 from records import log_clustering, log_segments
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import tr
@@ -38,67 +37,67 @@ def sweep(k_min: int, k_max: int, choose: str, **parameters: Any) -> None:
     """Try every number of segments from k_min to k_max and choose one."""
     if k_min > k_max:
         raise bad("k_min", k_min, f"is more than k_max={k_max}.")
-    ks = list(range(k_min, k_max + 1))
     options = Options.of(parameters)
-    table = engines.load(Selection.of(parameters), options)
+    table = load(Selection.of(parameters), options)
     refuse_too_many(table, k_max, "k_max")
     drawn = plane(table, parameters["axes"])
 
     with mlflow.start_run() as run:
         describe_run(run, "sweep")
         mlflow.log_input(table.dataset, context="training")
-        clusterings = []
-        for number, clustering in enumerate(engines.fit(table, ks, options), start=1):
+        fitted = []
+        for clustering in fit_each(table, list(range(k_min, k_max + 1)), options):
+            fitted.append(clustering)
             reached = tr("inertia {inertia:,.1f}", inertia=clustering.metrics["inertia"])
-            fitted = tr("fitted in {seconds:.2f} s", seconds=clustering.metrics["fit_seconds"])
-            click.echo(f"[{number}/{len(ks)}] k = {clustering.n_clusters}: {reached}, {fitted}")
-            clusterings.append(clustering)
-        scored = score(table, clusterings, options)
-        models = log_children(table, scored, options)
+            seconds = tr("fitted in {seconds:.2f} s", seconds=clustering.metrics["fit_seconds"])
+            click.echo(f"[{len(fitted)}/{k_max - k_min + 1}] k = {clustering.n_clusters}: {reached}, {seconds}")
+        clusterings = {each.n_clusters: each for each in score(table, fitted, options)}
+        models = log_children(table, clusterings, options)
 
-        scores = scores_of(scored)
+        rows = [each.metrics for each in clusterings.values()]
+        scores = pd.DataFrame(rows, index=pd.Index(clusterings, name="n_clusters"))
         mlflow.log_text(scores.to_csv(), "criteria.csv")
         choice = decide(scores, choose)
-        best = scored[ks.index(choice.k)]
-        log_choice(choice, table, scored, drawn, models[choice.k])
+        best = clusterings[choice.k]
+        log_choice(choice, table, clusterings, drawn, models[choice.k])
         chosen = tr("{verdict} Chosen by {by}: {k}.", verdict=choice.verdict, by=choose, k=choice.k)
         text = log_segments(table, best, drawn, chosen)
         click.echo(f"\n{scores[SHOWN].to_string(float_format='{:.4f}'.format)}\n\n{text}")
-        for line in advice(table, best.clustering):
+        for line in advice(table, best):
             click.echo(line)
         click.echo(tr("Model: {uri}", uri=f"runs:/{models[choice.k].run_id}/model"))
         say_where_to_look()
 
 
-def log_children(table: Table, scored: list[Scored], options: Options) -> dict[int, ModelInfo]:
+def log_children(table: Table, clusterings: dict[int, Clustering], options: Options) -> dict[int, ModelInfo]:
     """Log each clustering as a child of the active run; returns their models by number of segments."""
     models = {}
-    for each in scored:
-        k = each.clustering.n_clusters
+    for k, clustering in clusterings.items():
         with mlflow.start_run(run_name=f"k = {k}", nested=True):
             mlflow.log_params({"n_clusters": k, **asdict(options)})
-            models[k] = log_clustering(table, each)
+            models[k] = log_clustering(table, clustering)
     return models
 
 
-def log_choice(choice: Choice, table: Table, scored: list[Scored], drawn: Plane, model: ModelInfo) -> None:
+def log_choice(
+    choice: Choice, table: Table, clusterings: dict[int, Clustering], drawn: pd.DataFrame, model: ModelInfo
+) -> None:
     """Log to the active run what each criterion says, and the number that was chosen with its metrics.
 
-    drawn: the axes of the picture of the candidates.
-    model: of the number chosen.
+    clusterings: by number of segments. drawn: the axes of the picture of the candidates. model: of the number chosen.
     """
     name = on_picture(Path(table.source).name)
     title = tr("How many segments? {rows:,} rows of {table}", rows=table.rows, table=name)
     mlflow.log_figure(criteria_figure(choice, title), "criteria.png")
-    labels = {each.clustering.n_clusters: each.clustering.labels for each in scored}
     if len(choice.candidates) > 1:
-        panels = {f"{tr('{k} segments', k=k)}\n{', '.join(names)}": labels[k] for k, names in choice.candidates.items()}
-        mlflow.log_figure(candidates_figure(drawn, panels, tr("Where the criteria disagree")), "candidates.png")
+        candidates = {
+            f"{tr('{k} segments', k=k)}\n{', '.join(names)}": clusterings[k].labels
+            for k, names in choice.candidates.items()
+        }
+        mlflow.log_figure(candidates_figure(drawn, candidates, tr("Where the criteria disagree")), "candidates.png")
     by_criterion = {f"k_by_{criterion}": k for criterion, k in choice.by_criterion.items() if k is not None}
-    metrics = next(each.metrics for each in scored if each.clustering.n_clusters == choice.k)
-    mlflow.log_metrics(
-        {**metrics, "chosen_k": choice.k, **by_criterion}, dataset=table.dataset, model_id=model.model_id
-    )
+    metrics = {**clusterings[choice.k].metrics, "chosen_k": choice.k, **by_criterion}
+    mlflow.log_metrics(metrics, dataset=table.dataset, model_id=model.model_id)
     mlflow.set_tags({"chosen_by": choice.by, "chosen_model_uri": f"runs:/{model.run_id}/model"})
 
 

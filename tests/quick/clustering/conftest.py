@@ -30,8 +30,8 @@ def fitted(tmp_path: Path) -> Callable[..., tuple[Any, Any]]:
         frame.to_parquet(data, index=False)
         chosen = {option.name: option.default for option in fit.fit.params} | {"data": str(data)} | parameters
         options = fit.Options.of(chosen)
-        table = fit.engines.load(fit.Selection.of(chosen), options)
-        [clustering] = fit.engines.fit(table, [n_clusters], options)
+        table = fit.load(fit.Selection.of(chosen), options)
+        [clustering] = fit.fit_each(table, [n_clusters], options)
         return table, clustering
 
     return fitted

@@ -15,7 +15,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from sklearn.preprocessing import StandardScaler
 
-evaluation = module("clustering", "evaluation")
 features = module("clustering", "features")
 kmeans = module("clustering", "kmeans")
 
@@ -68,7 +67,7 @@ def test_metrics_on_a_sample_are_those_of_scikit_learn(fitted: Fitted) -> None:
     customers = pd.read_csv(CUSTOMERS)
     table, clustering = fitted(customers, 4, sample_size=1000, random_state=3)
     options = kmeans.Options("local", "lloyd", 10, 300, 1e-4, 100_000, 100_000, 1000, 3)
-    [scored] = evaluation.score(table, [clustering], options)
+    [scored] = kmeans.score(table, [clustering], options)
     Z = StandardScaler().fit_transform(customers[["tenure", "monthly_charges"]].astype(float))
     labels = KMeans(n_clusters=4, n_init=10, random_state=3).fit_predict(Z)
     assert scored.metrics["silhouette"] == silhouette_score(Z, labels, sample_size=1000, random_state=3)
