@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -36,14 +37,22 @@ def test_every_command_starts_its_classifier_and_passes_every_parameter() -> Non
             assert command.startswith(f"python train.py {name} ")
 
 
-def test_a_classifier_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "README.fr.md"])
+def test_a_classifier_is_added_by_the_entry_that_the_page_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     classifiers = module("classification", "classifiers")
-    added = classifiers.Classifier(
-        ExtraTreesClassifier, {"n_estimators": (classifiers.COUNT, 200), **classifiers.WEIGHT}
-    )
+    shown = re.search(r"```python\n(.*?)```", (Path(train.__file__).parent / page).read_text("utf-8"), re.DOTALL)
+    assert shown
+    added = eval(f"{{{shown[1]}}}", {**vars(classifiers), "ExtraTreesClassifier": ExtraTreesClassifier})["extra_trees"]
+    # The page says to copy the entry point of random_forest.
+    assert added.parameters.keys() == classifiers.CLASSIFIERS["random_forest"].parameters.keys()
     monkeypatch.setitem(compare.CLASSIFIERS, "extra_trees", added)
     chosen = compare.choose("extra_trees, knn", {"max_depth": None, "class_weight": "balanced"})
-    assert chosen["extra_trees"] == {"n_estimators": 200, "class_weight": "balanced"}
+    assert chosen["extra_trees"] == {
+        "n_estimators": 200,
+        "criterion": "gini",
+        "max_depth": None,
+        "class_weight": "balanced",
+    }
     assert set(chosen["knn"]) == {"n_neighbors", "metric", "p"}
     estimator = compare.build("extra_trees", chosen["extra_trees"], random_state=7)
     assert isinstance(estimator, ExtraTreesClassifier)
