@@ -720,7 +720,9 @@ HOSTILE = {
     ),
     "yen and yuan": column(lambda i: f"￥{i},{i:03d}" if i else "￥7", "number . , ￥", "'￥7' is 7"),
     "rows at the end that are empty": Made(
-        (PLAIN + ",,\n,,\n").encode(), PLAIN_KINDS, said=("Rows at the end that are empty: 2",)
+        (text("n,town", 30, lambda i: i % 7, answer) + ",\n,\n").encode(),
+        {"n": "number", "town": "category"},
+        said=("Rows at the end that are empty: 2",),
     ),
     "one column with blank lines": Made(
         ("age\n" + "".join(f"{i % 7 if i % 3 else ''}\n" for i in range(30))).encode(),
@@ -777,9 +779,9 @@ HOSTILE = {
         name="table.xlsx",
     ),
     "Excel, merged cells": Made(
-        workbook(lambda sheet: sheet.merge_cells("C2:C31")),
-        {**PLAIN_KINDS, "left": "constant"},
-        said=("Merged cells (such as C2:C31) have their value in each row", "'left' is constant ('no')"),
+        workbook(lambda sheet: sheet.merge_cells("A2:A31")),
+        {**PLAIN_KINDS, "age": "constant"},
+        said=("Merged cells (such as A2:A31) have their value in each row", "'age' is constant ('20')"),
         name="table.xlsx",
     ),
     "Excel, a hidden sheet before": plain(
