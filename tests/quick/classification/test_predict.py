@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
 from examples import module
 from mlflow.models import infer_signature
+from sklearn.dummy import DummyClassifier
 
 from support.kinds import Kind, to_metadata
 from support.scoring import score_here
@@ -140,3 +142,18 @@ def test_the_threshold_that_is_stored_with_a_model_decides(tmp_path: Path) -> No
     assert written.splitlines()[1].split(",")[3] == "yes"
     _, written = predicted(f"{HEADER}\n1,2,monthly\n", tmp_path, predictor(["no", "yes"]))
     assert written.splitlines()[1].split(",")[3] == "no"
+
+
+def test_a_model_whose_packages_are_not_installed_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pd.DataFrame({"amount": [1.0, 2.0, 3.0]})
+    model = DummyClassifier().fit(rows, ["no", "yes", "no"])
+    mlflow.sklearn.save_model(model, tmp_path / "model", input_example=rows, pip_requirements=[])
+
+    def missing(model_uri: str) -> None:
+        raise ModuleNotFoundError("No module named 'lightgbm'")
+
+    monkeypatch.setattr(mlflow.sklearn, "load_model", missing)
+    with pytest.raises(click.BadParameter, match="model' cannot be loaded: No module named 'lightgbm'"):
+        predict.load_predictor(str(tmp_path / "model"))
