@@ -83,7 +83,8 @@ class AskedElsewhere:
         X.to_parquet(folder / "rows.parquet", index=False)
         (folder / "asked.json").write_text(json.dumps({"model": str(model), "labels": labels}))
         self.log = folder / "log.txt"
-        command, pipes = [*python, __file__, str(folder)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [*python, __file__, str(folder)]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(command, env=without_credentials(), stderr=log, text=True, **pipes)
         self._read()

@@ -20,9 +20,8 @@ POWER = 0.8  # how surely a difference of the size observed is seen with the num
 
 @dataclass(frozen=True)
 class Improvement:
-    """How much better a candidate is than the champion, in the units of the metric; positive is better.
+    """How much better a candidate is than the champion, in the units of the metric, with its interval.
 
-    low, high: its interval.
     p_value: chance of at least this improvement where both models are equally good (one-sided).
     """
 

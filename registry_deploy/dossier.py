@@ -125,16 +125,18 @@ def decisions(version: ModelVersion, judged: list[Run]) -> pd.DataFrame:
     for run in judged:
         tags = run.data.tags
         stated, entered = tags.get("decision") == "promoted", run.info.run_id in promoted
-        in_words = [tr("promoted") if each else tr("not promoted") for each in (stated, entered)]
+        by_run, by_model = (tr("promoted") if each else tr("not promoted") for each in (stated, entered))
         by = tags.get("judged_by") or tags.get("mlflow.user") or tr("not known")
         against = tr(tags.get("champion_version") or "not known")
         decided = tr(tags.get("decision", ""))
-        rows.append([moment(run.info.start_time), by, decided, against, run.info.run_id, check(*in_words, where)])
+        rows.append(
+            [moment(run.info.start_time), by, decided, against, run.info.run_id, check(by_run, by_model, where)]
+        )
     tags = tags_of(version)
     for verb in ("promoted", "replaced", "restored", "rolled_back", "archived"):
         if at := tags.get(f"{verb}_at"):
-            by, noted = tags.get(f"{verb}_by"), history.get(at, {}).get("by")
-            rows.append([at, by or tr("not known"), tr(verb), "", "", check(by, noted, where)])
+            mover, noted = tags.get(f"{verb}_by"), history.get(at, {}).get("by")
+            rows.append([at, mover or tr("not known"), tr(verb), "", "", check(mover, noted, where)])
     return table(["when", "who", "decision", "champion then", "run", "check"], sorted(rows))
 
 
@@ -142,17 +144,18 @@ def newest_verdict(judged: list[Run], evaluated: Run | None) -> pd.DataFrame:
     """The newest table of reasons, with intervals and groups; its figures are compared with those of its runs."""
     rows, run = [], judged[-1] if judged else None
     if run and "gate.csv" in [each.path for each in MlflowClient().list_artifacts(run.info.run_id)]:
-        measured = [run.data.metrics.get(f"improvement{end}", math.nan) for end in ("", "_low", "_high")]
+        value, low, high = (run.data.metrics.get(f"improvement{end}", math.nan) for end in ("", "_low", "_high"))
+        improvement = str(chance.Improvement(value, low, high, 1))
         metrics = evaluated.data.metrics if evaluated else {}
         text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/gate.csv")
         reasons = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
         if "measured_time" in reasons:
             reasons["candidate"] = reasons.pop("measured_time").where(lambda time: time != "", reasons["candidate"])
-        for name, value, *rest in reasons.to_numpy().tolist():
-            other: object = str(chance.Improvement(*measured, 1)) if " improvement, " in name else None
+        for name, told, *rest in reasons.to_numpy().tolist():
+            other: object = improvement if " improvement, " in name else None
             if name in metrics:
-                other = value if math.isclose(float(value), metrics[name], rel_tol=1e-3) else metrics[name]
-            rows.append([name, value, *rest, check(value, other, tr("the run"))])
+                other = told if math.isclose(float(told), metrics[name], rel_tol=1e-3) else metrics[name]
+            rows.append([name, told, *rest, check(told, other, tr("the run"))])
     return table(["what is judged", "candidate", "champion", "required", "verdict", "check"], rows)
 
 
@@ -244,7 +247,8 @@ def markdown(title: str, introduction: str, page: Page) -> str:
     lines = [f"# {title}", "", introduction]
     for heading, cells in page.items():
         lines += ["", f"## {heading}", ""]
-        for row in [list(cells), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]:
+        rows: list[list[str]] = [list(cells), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
+        for row in rows:
             written = [" ".join(cell.splitlines()).replace("|", r"\|") for cell in row]
             lines.append(f"| {' | '.join(written)} |")
     return "\n".join(lines) + "\n"

@@ -39,7 +39,7 @@ from support.table import bad, open_table
 from versions import explained, find_version, quiet, versions
 
 ALIAS = "onnx"
-TOLERANCE = 1e-5  # of probabilities; of a regressor's predictions, relative to their size where that is above 1
+TOLERANCE = 1e-5  # of probabilities; of predicted numbers, relative to their size where that is above 1
 OPSETS = {"": 21, "ai.onnx.ml": 3}  # the first in which trees take float64
 MISSING = "\0missing"  # for a missing text, which ONNX does not have: no table holds this
 
@@ -86,7 +86,7 @@ def convert(pipeline: Pipeline, signature: ModelSignature) -> tuple[bytes, Model
     dtypes = {name: np.dtype("float64" if number else object) for name, number in numbers.items()}
     tensors: list[Any] = [TensorSpec(dtype, (-1,), name) for name, dtype in dtypes.items()]
     params = ParamSchema([ParamSpec("predict_method", "string", "predict")]) if probabilities else None
-    return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)
+    return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)  # type: ignore[arg-type]
 
 
 def difference(pipeline: Pipeline, exported: Any, X: pd.DataFrame) -> str:
@@ -95,18 +95,20 @@ def difference(pipeline: Pipeline, exported: Any, X: pd.DataFrame) -> str:
     exported: the loaded pyfunc model.
     """
     tensors = as_tensors(X)
-    expected, answered = np.asarray(pipeline.predict(X)), np.asarray(exported.predict(tensors))
-    if pd.api.types.is_float_dtype(expected):
-        error = float(np.max(np.abs(answered - expected) / np.maximum(1, np.abs(expected))))
-        return "" if error <= TOLERANCE else f"predictions differ by up to {error:.2g}"
-    if wrong := int((answered != expected).sum()):
-        return f"{wrong} of {len(X)} labels differ"
-    if not hasattr(pipeline, "predict_proba"):
-        return ""
-    probabilities = exported.predict(tensors, params={"predict_method": "predict_proba"}).to_numpy()
-    errors = np.abs(probabilities - pipeline.predict_proba(X)).max(axis=1)
-    wrong = int((~(errors <= TOLERANCE)).sum())  # nan is wrong too
-    return f"probabilities differ by up to {errors.max():.2g} ({wrong} of {len(X)} rows)" if wrong else ""
+    answers = [("predictions", pipeline.predict(X), exported.predict(tensors))]
+    if hasattr(pipeline, "predict_proba"):
+        probabilities = exported.predict(tensors, params={"predict_method": "predict_proba"})
+        answers.append(("rows of probabilities", pipeline.predict_proba(X), probabilities))
+    for what, expected, answered in answers:
+        expected, answered = np.asarray(expected), np.asarray(answered)
+        if expected.shape != answered.shape:
+            return f"{what} of another shape, {answered.shape} instead of {expected.shape}"
+        wrong = expected != answered
+        if pd.api.types.is_float_dtype(expected):  # nan is wrong too
+            wrong = ~(np.abs(answered - expected) <= TOLERANCE * np.maximum(1, np.abs(expected)))
+        if count := int(wrong.reshape(len(X), -1).any(axis=1).sum()):
+            return f"{count} of {len(X)} {what} differ"
+    return ""
 
 
 def as_tensors(X: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -20,11 +20,9 @@ def all_rows(table: OpenedTable) -> pa.Table:
 
 
 def instances(table: OpenedTable, rows: pa.Table, schema: Schema, metadata: Mapping[str, Any] | None) -> pd.DataFrame:
-    """The columns that a model asks for, in its order and with its types.
+    """The columns that a model asks for, in its order and with its types; the notes of the table are printed.
 
     rows: what `all_rows` gives. schema: the input schema of its signature, with columns. metadata: the model's own.
-
-    What the notes of the table say is printed.
 
     Raises click.BadParameter for a column that is lacking, and with its row for a value that is missing where it must
     not be, is of the wrong kind, or would be changed by the type that the model asks for.

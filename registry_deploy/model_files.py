@@ -78,11 +78,6 @@ def same(answer: Any, expected: Any) -> bool:
     return bool(answer == expected)
 
 
-def kind(type_: Any) -> str:
-    """The type of a column as one reads it: double, string, Array(double) ..."""
-    return str(getattr(type_, "name", type_))
-
-
 def reason(error: object) -> str:
     """Why something failed, in one line: of many lines the first and the last, where MLflow comes to the point."""
     # MLflow repeats the data that it was given before it names the error.

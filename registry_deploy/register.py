@@ -69,9 +69,11 @@ def register_version(model_uri: str, name: str, description: str = "", alias: st
             if _is_of(version, info, source):
                 return client.get_model_version(name, version.version)
         tags = {tag_key(key): value for key, value in _origin(info, run_id).items()}
-        described = {"description": description or None, "tags": tags}
+        told = description or None
         try:
-            version = client.create_model_version(name, source, run_id, model_id=info.model_id, **described)
+            version = client.create_model_version(
+                name, source, run_id, tags=tags, description=told, model_id=info.model_id
+            )
         except MlflowException as error:
             raise bad("model_uri", model_uri, f"cannot be registered: {reason(error)}") from None
         if alias:

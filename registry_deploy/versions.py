@@ -98,8 +98,9 @@ def find_version(model_uri: str, parameter: str = "model_uri") -> ModelVersion:
     if parts is None:
         raise bad(parameter, model_uri, "names no version: give models:/<name>@<alias> or models:/<name>/<version>.")
     name, alias, number = parts.groups()
-    find, which = ("get_model_version", number) if number else ("get_model_version_by_alias", alias)
-    return _found(parameter, model_uri, find, name, which)
+    client = MlflowClient()
+    with _known(parameter, model_uri):
+        return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
 
 
 def find_model(name: str) -> Any:
@@ -107,13 +108,15 @@ def find_model(name: str) -> Any:
 
     Raises click.BadParameter where there is none.
     """
-    return _found("name", name, "get_registered_model", name)
+    with _known("name", name):
+        return MlflowClient().get_registered_model(name)
 
 
-def _found(parameter: str, value: str, find: str, *which: str) -> Any:
+@contextmanager
+def _known(parameter: str, value: str) -> Iterator[None]:
     """One line for a name that is not there; what else the registry says, such as a lack of rights, stays as it is."""
     try:
-        return getattr(MlflowClient(), find)(*which)
+        yield
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
             raise
@@ -258,9 +261,9 @@ def _note(name: str, version: str, former: str | None, run_id: str) -> None:
     # A roll back brings no evaluation: what `promote` has noted stays.
     gained, lost = ("promoted", "replaced") if run_id else ("restored", "rolled_back")
     for number, verb, tag in ((version, gained, "evaluation_run"), (former, lost, "replaced_in_run")):
-        if number is not None:
-            for key, value in ({f"{verb}_at": at, f"{verb}_by": by} | ({tag: run_id} if run_id else {})).items():
-                client.set_model_version_tag(name, number, key, value)
+        told = {f"{verb}_at": at, f"{verb}_by": by} | ({tag: run_id} if run_id else {})
+        for key, value in told.items() if number else ():
+            client.set_model_version_tag(name, number, key, value)
 
 
 def step_back(name: str, version: str, left: str) -> bool:
