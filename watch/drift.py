@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from measures import DRIFT, NONE, UNDECIDED, Compared, compare, judge, verdict_of
 from records import RECORD_OPTIONS, pick_version, read_records, window_of
-from reference import Reference, Served, answers_of, find_served, read_reference, say_doubt
+from reference import Reference, Served, answers_of, find_served, log_metrics, read_reference, say_doubt
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.names import free_names
 from support.style import COLORS
@@ -101,7 +101,7 @@ def log_drift(found: Drift, start: datetime, end: datetime) -> None:
     values = dict(zip(free_names_of(plain), (each.psi for each in sized), strict=True))
     smallest = min((each.adjusted for each in found.judged if np.isfinite(each.adjusted)), default=1.0)
     values |= {"rows": found.rows, "drifted": len(found.named(DRIFT)), "smallest_adjusted_p": smallest}
-    mlflow.log_metrics(values, model_id=found.served.info.model_id)
+    log_metrics(found.served, values)
     version = found.served.version
     tags = {"verdict": found.verdict, "window": f"{start.isoformat()}/{end.isoformat()}"}
     mlflow.set_tags({**tags, "registered_model": version.name, "version": str(version.version)})

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from records import pick_version, read_records, window_of
-from reference import Served, find_served
+from reference import Served, find_served, log_metrics
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.style import COLORS
 from truth import FROM_ANSWERS, LABEL_OPTIONS, answered, target_of, with_truth
@@ -56,9 +56,7 @@ def log_labels(served: Served, table: pd.DataFrame) -> None:
     """Log the weeks to the active run: as a table, a picture, and metrics with the week as step, tied to the model."""
     mlflow.log_text(table.to_csv(index=False), "labels.csv")
     for step, line in enumerate(table.drop(columns=["period", "lacking"]).to_dict("records")):
-        mlflow.log_metrics(
-            {str(key): value for key, value in line.items() if pd.notna(value)}, step, model_id=served.info.model_id
-        )
+        log_metrics(served, {str(key): value for key, value in line.items() if pd.notna(value)}, step)
     mlflow.set_tags({"registered_model": served.version.name, "version": str(served.version.version)})
     metric = main_metric(table)
     if not metric:

@@ -220,6 +220,16 @@ def say_doubt(reference: Reference, served: Served) -> None:
         click.echo(f"Reference: {len(reference.X):,} training rows of {served.uri}, verified by their digest.")
 
 
+def log_metrics(served: Served, values: Mapping[str, float], step: int | None = None) -> None:
+    """Log metrics to the active run, tied to the version's model as well, where the user may write to that one."""
+    try:
+        mlflow.log_metrics(dict(values), step, model_id=served.info.model_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        mlflow.log_metrics(dict(values), step)
+
+
 def answers_of(served: Served, X: pd.DataFrame) -> pd.Series:
     """What the version answers to rows, as its endpoint would. Raises whatever its packages or its model raise."""
     answers = mlflow.pyfunc.load_model(served.uri).predict(X)

@@ -22,7 +22,7 @@ from measures import DRIFT, UNDECIDED, plain
 from once import alone, decided, key_of
 from origin import logged_table, origin_of, run_project, train_again, try_project
 from records import pick_version, read_records, window_of
-from reference import CHAMPION, Reference, Served, find_served, read_labelled, read_reference, say_doubt
+from reference import CHAMPION, Reference, Served, find_served, log_metrics, read_labelled, read_reference, say_doubt
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.names import free_names
 from support.table import bad
@@ -152,7 +152,7 @@ def reason(settings: Any, looked: Looked) -> tuple[str, str]:
     if name not in metrics:
         raise bad("when", settings.when, f"names no metric; there are: {', '.join(metrics)}.")
     value, low, high = metrics[name]
-    mlflow.log_metric(name, value, model_id=looked.served.info.model_id)
+    log_metrics(looked.served, {name: value})
     surely = high < bound if sign == "<" else low > bound
     return (f"{name} {value:.3f} [{low:.3f}, {high:.3f}] {sign} {bound:g}" if surely else ""), ""
 

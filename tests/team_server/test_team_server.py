@@ -17,6 +17,7 @@ import click
 import mlflow
 import mlflow.cli
 import mlflow.db
+import pandas as pd
 import psutil
 import psycopg
 import pytest
@@ -143,6 +144,26 @@ def test_all_read_what_the_gate_registered(users: dict[str, User], registered: s
     ):
         assert outcome.code == 0, outcome.output
     assert "The tag dossier of churn 1 is not set: it needs the right EDIT on the registered model." in outcome.output
+
+
+def test_a_data_scientist_watches_the_model_of_the_gate(
+    users: dict[str, User], registered: str, tmp_path: Path
+) -> None:
+    """With READ on the model: its metrics are in the own run, though not on the page of the model."""
+    table = pd.read_csv(COLLECTION / "watch" / "data" / "churn.csv")[:300]
+    inputs = [line.dropna().to_json() for _, line in table.drop(columns="churn").iterrows()]
+    shared = {"row": 0, "time": pd.Timestamp.now("UTC"), "model": "churn", "version": "1", "output": '"No"'}
+    (tmp_path / "churn").mkdir()
+    rows = pd.DataFrame({"request_id": [str(place) for place in table.index], "inputs": inputs, **shared})
+    rows.to_parquet(tmp_path / "churn" / "rows.parquet")
+    rows.assign(churn=table["churn"]).drop(columns=["version", "model"]).to_csv(tmp_path / "labels.csv", index=False)
+    record, since = {"record": str(tmp_path)}, time.time()
+    drift, labels = users["bob"].run(
+        "watch", ("drift", record), ("labels", {**record, "labels": str(tmp_path / "labels.csv")})
+    )
+    assert "Drift: prediction" in drift.output, drift.output  # all answers were No
+    assert "300 of 300 rows are labelled." in labels.output, labels.output
+    assert all(run.data.metrics for run in runs_of(users["bob"], since))
 
 
 def test_two_users_work_on_it_at_the_same_time(users: dict[str, User]) -> None:
