@@ -94,10 +94,10 @@ def postgresql(program: str, *arguments: str) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End on one line where a store is away or refuses."""
+    """End on one line where a store or a disk is away, full or refuses."""
     try:
         yield
-    except (psycopg.Error, BotoCoreError, ClientError, S3UploadFailedError) as error:
+    except (psycopg.Error, BotoCoreError, ClientError, S3UploadFailedError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
 
 
@@ -132,7 +132,8 @@ def save_to(folder: Path, stores: Stores) -> None:
         path = files / str(number)  # keys may be longer than names of files
         stores.s3.download_file(stores.bucket, key, str(path))
         digests[key.removeprefix(stores.prefix).lstrip("/")] = digest(path)
-    (folder / "contents.json").write_text(json.dumps({"runs": runs, "files": digests}, indent=0), encoding="utf-8")
+    contents = {"runs": runs, "files": digests, "database": digest(folder / "database")}
+    (folder / "contents.json").write_text(json.dumps(contents, indent=0), encoding="utf-8")
     click.echo(f"{len(runs)} runs and {len(digests)} files are in {folder}.")
 
 
@@ -140,10 +141,14 @@ def save_to(folder: Path, stores: Stores) -> None:
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 def restore(folder: Path) -> None:
     """Restore into an empty database and an empty bucket, and compare."""
-    if not (folder / "contents.json").exists():
-        raise click.UsageError(f"{folder} is no backup, or one that was cut off: it has no contents.json.")
-    contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
-    paths = {folder / "files" / str(number): expected for number, expected in enumerate(contents["files"].values())}
+    try:
+        contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
+        files = list(contents["files"].values())
+        paths = {folder / "files" / str(number): expected for number, expected in enumerate(files)}
+        paths[folder / "database"] = contents["database"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        told = f"{folder} is no backup, or one that was cut off: it has no contents.json that can be read."
+        raise click.UsageError(told) from None
     if broken := [path for path, expected in paths.items() if not path.exists() or digest(path) != expected]:
         raise click.UsageError(f"{broken[0]} is not as it was saved: nothing is restored.")
     with explained():

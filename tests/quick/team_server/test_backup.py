@@ -24,8 +24,11 @@ def test_a_folder_that_is_there_is_not_saved_into(tmp_path: Path) -> None:
     assert refused("save", str(tmp_path)) == f"Error: {tmp_path} is there already: name a new folder."
 
 
-def test_a_backup_that_was_cut_off_is_not_restored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("contents", [None, "", '{"runs": ', "[]", '{"files": {}}'])
+def test_a_backup_that_was_cut_off_is_not_restored(contents: str | None, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
+    if contents is not None:
+        (tmp_path / "contents.json").write_text(contents)
     assert "is no backup, or one that was cut off" in refused("restore", str(tmp_path))
 
 
@@ -34,10 +37,18 @@ def test_a_backup_with_a_file_that_is_gone_or_changed_is_not_restored(left: byte
     (tmp_path / "files").mkdir()
     if left is not None:
         (tmp_path / "files" / "0").write_bytes(left)
-    (tmp_path / "contents.json").write_text(json.dumps({"runs": {}, "files": {"1/MLmodel": "0" * 64}}))
+    (tmp_path / "contents.json").write_text(json.dumps({"runs": {}, "files": {"1/MLmodel": "0" * 64}, "database": ""}))
     assert f"{tmp_path / 'files' / '0'} is not as it was saved: nothing is restored." in refused(
         "restore", str(tmp_path)
     )
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for name, value in {"BACKEND_STORE_URI": "postgresql://host", "ARTIFACTS_DESTINATION": "s3://mlflow"}.items():
+        monkeypatch.setenv(f"MLFLOW_{name}", value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert "Not a directory" in refused("save", str(tmp_path / "file" / "saved"))
 
 
 def test_a_database_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
