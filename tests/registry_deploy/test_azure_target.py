@@ -347,16 +347,6 @@ def test_a_model_that_answers_wrongly_on_azure(live: Any, azure: StandIn) -> Non
     assert f"PUT {azure_stand_in.ENDPOINT.format(endpoint='live')}" not in azure.requests  # it never had traffic
 
 
-def test_a_clean_up_that_fails_is_said(target: Callable[..., Any], azure: StandIn) -> None:
-    half = target("half")
-    azure.fail("PUT", "/deployments/blue$", "Failed")
-    azure.fail("DELETE", "/onlineEndpoints/half$", 409)
-    message = refused(half.deploy, "models:/numbers/1")
-    assert "deploying numbers version 1 to blue of half: it failed" in message
-    assert "cleaning up failed (deleting endpoint half: Azure answered 409" in message
-    assert "look at endpoint half, a cloud bills what still runs there" in message
-
-
 def test_a_failed_deploy_leaves_alone_what_another_has_begun(live: Any, azure: StandIn) -> None:
     deployments = azure.endpoints["live"].deployments
     other = azure_stand_in.Deployment(json.loads(json.dumps(deployments["blue"].body)))

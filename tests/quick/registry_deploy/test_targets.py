@@ -15,7 +15,6 @@ from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Array, DataType, Object, Property
 
 candidate: Any = module("registry_deploy", "candidate")
-rollout: Any = module("registry_deploy", "rollout")
 deploy: Any = module("registry_deploy", "deploy")
 
 
@@ -59,19 +58,6 @@ def test_of_an_onnx_model_one_list_a_column_is_sent() -> None:
     sent = json.loads(json.dumps(candidate.payload(arrays), allow_nan=False))
     assert sent == {"tenure": [2.5, None], "contract": ["One year", "Two year"]}
     assert candidate.payload(np.array([[1.0, np.nan]])) == [[1.0, None]]
-
-
-@pytest.mark.parametrize(
-    ("traffic", "canary", "after"),
-    [
-        ({}, 10, ({"green": 100}, "")),  # nothing else could answer the other 90 %
-        ({"blue": 100}, 10, ({"green": 10, "blue": 90}, "blue")),
-        ({"blue": 90, "green": 10}, 40, ({"green": 40, "blue": 60}, "blue")),
-        ({"blue": 90, "green": 10}, 100, ({"green": 100}, "blue")),
-    ],
-)
-def test_the_shares_after_a_deploy(traffic: dict[str, int], canary: int, after: object) -> None:
-    assert rollout.shares(traffic, "green", canary) == after
 
 
 def test_another_answer_than_here_is_refused() -> None:
