@@ -13,7 +13,7 @@ DeploymentError, Status = rollout.DeploymentError, rollout.Status
 Colour: Any = module("registry_deploy", "target").Colour
 
 
-class Remembering(rollout.Target):  # type: ignore[misc]
+class Remembering(rollout.Target):
     """Serves nothing: `held` says which version stands in which colour, `faults` which steps raise what."""
 
     kind, name, owner = "memory", "churn", "here"
