@@ -232,11 +232,7 @@ class TextFile:
 
     def _refuse_headless(self, names: list[str], rows: list[list[str]]) -> None:
         """Refuse a file whose first record looks like data: numbers that are no names, or texts that come again."""
-        numbers = (
-            [name for name in names if shape_of(name).ways]
-            if all(names)
-            else [n for n in names if n and shape_of(n).ways]
-        )
+        numbers = [name for name in names if name and shape_of(name).ways]
         counted = [int(name) for name in numbers if re.fullmatch(r"[0-9]{1,9}", name)]
         in_order = len(counted) == len(numbers) and all(b - a == 1 for a, b in pairwise(counted))
         likely = in_order and (not counted or counted[0] in (0, 1) or 1900 <= counted[0] <= 2100)
@@ -247,7 +243,11 @@ class TextFile:
             and not shape_of(name).ways
             and any(len(row) > column and row[column].strip() == name and row != names for row in rows)
         ]
-        if (numbers and not likely) or again:
+        if again and len(again) < len(names) / 3 and (likely or not numbers):
+            self.notes.append(
+                f"The first line is taken for the header, though {again[0]!r} comes again below (a guess)."
+            )
+        elif (numbers and not likely) or again:
             what = "numbers" if numbers and not likely else f"the value {again[0]!r}, which comes again below"
             raise NotATableError(
                 f"seems to have no header: the line {_short(names, self.separator)!r} holds {what}. Put a line of "

@@ -681,6 +681,11 @@ TYPED = {
 }  # fmt: skip
 
 HOSTILE = {
+    "a name that is a value too": Made(
+        text("n,x,y,z,yes", 30, *[lambda i: i % 7] * 4, answer).encode(),
+        {**dict.fromkeys("nxyz", "number"), "yes": "category"},
+        said=("taken for the header, though 'yes' comes again below (a guess)",),
+    ),
     "tildes": plain(PLAIN.replace(",", "~"), "A '~' separates the cells (a guess)"),
     "carets": plain(PLAIN.replace(",", "^"), "A '^' separates the cells (a guess)"),
     "Hive's own separator": plain(PLAIN.replace(",", "\x01"), "separates the cells (a guess)"),
