@@ -463,8 +463,8 @@ def test_the_example_configuration_has_every_name() -> None:
 
 def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure_target", None)
-    message = refused(deploy.make_target, "azureml", "nowhere", "", "azure.json")
-    assert "install this project's requirements-azure.txt" in message
+    with pytest.raises(deploy.DeploymentError, match=r"install this project's requirements-azure\.txt"):
+        deploy.make_target("azureml", "nowhere", "", "azure.json")
 
 
 def test_the_default_endpoint_is_named_after_the_workspace(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
