@@ -247,7 +247,7 @@ def markdown(title: str, introduction: str, page: Page) -> str:
     lines = [f"# {title}", "", introduction]
     for heading, cells in page.items():
         lines += ["", f"## {heading}", ""]
-        rows: list[list[str]] = [list(cells), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
+        rows: list[list[str]] = [list(map(str, cells)), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
         for row in rows:
             written = [" ".join(cell.splitlines()).replace("|", r"\|") for cell in row]
             lines.append(f"| {' | '.join(written)} |")

@@ -81,6 +81,14 @@ def test_probabilities_of_a_classifier_that_answers_with_them(
     assert np.allclose(np.asarray(found.probabilities)[:, 1], [0.1, 0.8])
 
 
+def test_probabilities_go_by_the_names_of_their_columns() -> None:
+    """Metadata may name the classes in another order than the columns of the answer."""
+    named = pd.DataFrame(SURE[:, ::-1], columns=["yes", "no"])
+    for output in (named, named.assign(prediction=["no", "yes"])):
+        found = answers.answers_of(Loaded(output, ["no", "yes"]), X[:2], 2, ["no", "yes"])
+        assert (found.predictions, found.classes) == (["no", "yes"], ["yes", "no"])
+
+
 def test_labels_without_probabilities() -> None:
     for output in (["no", "yes"], np.array([0, 1]), np.array([0.0, 1.0])):
         found = answers.answers_of(Loaded(output), X[:2], 2, list(output))

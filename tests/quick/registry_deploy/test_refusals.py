@@ -37,6 +37,22 @@ def test_a_message_keeps_the_end_where_mlflow_gives_its_reason(error: str, line:
 
 
 @pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("models:/churn@champion", ("churn", "champion", None)),
+        ("models:/churn/3", ("churn", None, "3")),
+        ("models:/main.default.it's a {model}/12", ("main.default.it's a {model}", None, "12")),
+    ],
+)
+def test_the_parts_of_a_models_uri(uri: str, parts: tuple[str | None, ...]) -> None:
+    found = model_files.REGISTERED.fullmatch(uri)
+    assert found is not None
+    assert found.groups() == parts
+    for other in (uri.removeprefix("models:/"), f"{uri}/x", "models:/m-1", "models:/a@b/1"):  # MLflow reads a for a@b
+        assert model_files.REGISTERED.fullmatch(other) is None
+
+
+@pytest.mark.parametrize(
     ("code", "line"),
     [
         (PERMISSION_DENIED, "Error: MLflow: no rights on churn"),
