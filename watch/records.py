@@ -68,6 +68,7 @@ def read_records(record: str, endpoint: str, name: str, start: datetime, end: da
         between = f"between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M} (UTC)"
         raise bad("record", record, f"has no rows of the endpoint {endpoint} {between}.")
     found[["request_id", "model", "version"]] = found[["request_id", "model", "version"]].fillna("").astype(str)
+    found["row"] = pd.to_numeric(found["row"], errors="coerce").fillna(0).astype("int64")
     others = set(found["model"]) - {name, ""}
     if others and len(others) == found["model"].nunique():
         raise bad("name", name, f"answered no row of the window; these did: {', '.join(sorted(others))}.")

@@ -94,10 +94,8 @@ class World:
 
     def wait_for_the_recorder(self) -> None:
         """Have it write what it has, which it would do within a minute. Raises click.ClickException where it cannot."""
-        deadline = time.monotonic() + PATIENCE
-        while (told := requests.post(self.url.replace("invocations", "-/recording"), timeout=PATIENCE).json())[
-            "waiting"
-        ]:
+        deadline, url = time.monotonic() + PATIENCE, self.url.replace("invocations", "-/recording")
+        while (told := requests.post(url, timeout=PATIENCE).json())["waiting"]:
             if time.monotonic() > deadline:
                 raise click.ClickException(f"the recorder does not write: {told}.")
             time.sleep(0.2)
