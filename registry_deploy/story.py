@@ -113,8 +113,8 @@ def requests_under_way(status: Status, rows: pd.DataFrame) -> Iterator[list[str]
                 answers.append(f"version {reply.headers[VERSION_HEADER]}" if answered else "lost")
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(client) for _ in range(CLIENTS)]
-        try:
+        try:  # Ctrl-C may come while they start
+            clients = [pool.submit(client) for _ in range(CLIENTS)]
             yield answers
         finally:
             stop.set()
