@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -62,31 +62,44 @@ def convert(pipeline: Pipeline, signature: ModelSignature) -> tuple[bytes, Model
     numbers = {name: kind not in ("boolean", "string") for name, kind in kinds.items()}
     probabilities = hasattr(pipeline, "predict_proba")
     prepared = _prepared(pipeline, numbers)
-    try:
-        onnx = convert_sklearn(
-            prepared,
+
+    def to_onnx(part: Pipeline, options: dict[int, Any] | None = None) -> Any:
+        return convert_sklearn(
+            part,
             initial_types=[
                 (name, (DoubleTensorType if number else StringTensorType)([None, 1]))
                 for name, number in numbers.items()
             ],
-            options={id(prepared[-1]): {"zipmap": False}} if probabilities else None,
+            options=options,
             target_opset=OPSETS,
             custom_conversion_functions={SimpleImputer: _convert_imputer},
             custom_shape_calculators={SimpleImputer: _shape_of_imputed},
         )
+
+    try:
+        onnx = to_onnx(prepared, {id(prepared[-1]): {"zipmap": False}} if probabilities else None)
     except Exception as error:  # each converter has errors of its own
-        blamed = [
-            f"step {name!r} ({type(step).__name__})"
-            for name, step in _steps(prepared)
-            if re.search(rf"\b{type(step).__name__}\b", str(error))
-        ]
         why = f"is not converted: {reason(error).split('. ')[0].split(' with name=')[0]}"
         why = "has no converter" if "shape calculator" in str(error) else why
-        raise ValueError(f"{blamed[-1] if blamed else 'a step'} {why}") from None
+        raise ValueError(f"{_blamed(prepared, error, to_onnx)} {why}") from None
     dtypes = {name: np.dtype("float64" if number else object) for name, number in numbers.items()}
     tensors: list[Any] = [TensorSpec(dtype, (-1,), name) for name, dtype in dtypes.items()]
     params = ParamSchema([ParamSpec("predict_method", "string", "predict")]) if probabilities else None
     return onnx.SerializeToString(), ModelSignature(Schema(tensors), signature.outputs, params)  # type: ignore[arg-type]
+
+
+def _blamed(pipeline: Pipeline, error: Exception, to_onnx: Callable[[Pipeline], Any]) -> str:
+    """The step with which the conversion fails: that which the error names, else the first that cannot be added."""
+    named = [each for each in _steps(pipeline) if re.search(rf"\b{type(each[1]).__name__}\b", str(error))]
+    for number, step in enumerate(pipeline.steps, start=1):
+        if named or number == len(pipeline.steps):
+            break
+        try:
+            to_onnx(pipeline[:number])
+        except Exception:  # each converter has errors of its own
+            named = [step]
+    name, blamed = (named or pipeline.steps)[-1]
+    return f"step {name!r} ({type(blamed).__name__})"
 
 
 def difference(pipeline: Pipeline, exported: Any, X: pd.DataFrame) -> str:
