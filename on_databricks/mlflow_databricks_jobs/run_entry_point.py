@@ -42,7 +42,8 @@ def begun_run(folder: str, experiment_id: str) -> str:
     while time.monotonic() < deadline:
         found = MlflowClient().search_runs([experiment_id], f"tags.`{UPLOAD}` = '{os.path.basename(folder)}'")
         if found:
-            MlflowClient().update_run(found[0].info.run_id, "RUNNING")  # again, where the job is tried again
+            if found[0].info.status != "RUNNING":  # the job is tried again
+                MlflowClient().update_run(found[0].info.run_id, "RUNNING")
             return str(found[0].info.run_id)
         time.sleep(1)
     sys.exit("Error: the command that submitted this job was ended before it began the MLflow run.")
