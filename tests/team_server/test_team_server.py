@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -432,8 +433,15 @@ def care(server: Any, monkeypatch: pytest.MonkeyPatch, command: click.Command, *
     return outcome.output
 
 
-def test_ctrl_c_ends_all_of_it_even_while_it_starts(tmp_path: Path) -> None:
-    folder, port = tmp_path / "team", free_ports()
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that is not below pytest's own, from which a new session of pytest shuts PostgreSQL out."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_ctrl_c_ends_all_of_it_even_while_it_starts(outside: Path) -> None:
+    folder, port = outside / "team", free_ports()
 
     def left() -> list[list[str]]:
         commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
@@ -449,11 +457,11 @@ def test_ctrl_c_ends_all_of_it_even_while_it_starts(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Any]:
+def empty(outside: Path) -> Iterator[Any]:
     """A second PostgreSQL and a second store, with nothing in them."""
     from server import TeamServer
 
-    made = TeamServer(tmp_path / "empty", free_ports())
+    made = TeamServer(outside / "empty", free_ports())
     made.start_stores()
     yield made
     made.stop()
