@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import click
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.language import LANGUAGE, tr
 from support.parameters import option
-from support.scoring import check_output, log_scored, say_unseen, score_here
-from support.table import bad
+from support.scoring import check_output, load, say_unseen, score
 
 BATCH = 50_000  # rows in memory at a time
 OPTIONS = [
@@ -31,14 +27,20 @@ OPTIONS = [
 def predict(model_uri: str, data: str, output: str) -> None:
     """Write what the model predicts beside the columns of each new instance."""
     check_output(output, "local")
-    predictor = Predictor(model_uri)
-    with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+    predictor = Predictor(*load(model_uri))
+    with mlflow.start_run() as run:
         describe_run(run, "predict")
-        file = Path(output).expanduser() if output else Path(folder) / "predictions.csv"
-        found = score_here(predictor, data, file, called={}, batch_size=BATCH)
-        mlflow.log_artifact(str(file))
+        found = score(
+            predictor,
+            model_uri,
+            data,
+            output,
+            engine="local",
+            batch_size=BATCH,
+            called={},
+            artifact="predictions.csv",
+        )
         mlflow.log_metric("instances", found.rows)
-        log_scored(found, data, model_uri, predictor)
         click.echo(found.first.to_string())
         say_unseen(found)
         where = output or f"runs:/{run.info.run_id}/predictions.csv"
@@ -47,15 +49,11 @@ def predict(model_uri: str, data: str, output: str) -> None:
 
 
 class Predictor:
-    """The model behind a URI, and what MLflow knows of it. Raises click.BadParameter where there is none."""
+    """A model, and what MLflow knows of it."""
 
-    def __init__(self, model_uri: str) -> None:
-        try:
-            self.info: ModelInfo = mlflow.models.get_model_info(model_uri)
-            self.model: Any = mlflow.sklearn.load_model(model_uri)
-        except (MlflowException, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise bad("model_uri", model_uri, f"cannot be loaded: {reason}") from None
+    def __init__(self, info: ModelInfo, model: Any) -> None:
+        self.info = info
+        self.model = model
 
     def add(self, X: pd.DataFrame, first_row: int = 1) -> pd.DataFrame:
         """What is written beside each row: `prediction`, and the probability of each class where there are classes."""
