@@ -54,6 +54,9 @@ POWER = re.compile("[0-9]+E[0-9]+")
 _DIGITS = {way: re.compile(_digits(*way)) for way in WAYS}
 WHOLE = Shape(frozenset({(".", ""), (",", "")}))
 POINT = Shape(frozenset({(".", "")}))
+BOOLEAN = Shape(special="boolean")
+TEXT = Shape()
+_DIGIT = re.compile("[0-9]")
 _MONTHS = """jan january januar janv janvier ene enero gennaio janeiro feb february februar fév févr février febrero
 febbraio fev fevereiro mar march mär mrz märz mars marzo março apr april avr avril abr abril aprile may mai mayo
 maggio maio jun
@@ -96,11 +99,11 @@ _DATE_OF_WORDS = re.compile(
 
 def shape_of(text: str) -> Shape:
     """How a text is written."""
+    if not _DIGIT.search(text):  # most texts
+        return BOOLEAN if text.lower() in ("true", "false") else TEXT
     first = text[0]
     if first not in "([+-\u2212\u2013.,0123456789" and first.isalpha() and not re.match(CURRENCY, text):
-        if text.lower() in ("true", "false"):
-            return Shape(special="boolean")
-        return Shape(special="date") if _DATE_OF_WORDS.fullmatch(text) else Shape()
+        return Shape(special="date") if _DATE_OF_WORDS.fullmatch(text) else TEXT
     if first in "0123456789":
         if any(pattern.fullmatch(text) for pattern in _DATES):
             return Shape(special="date")
