@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ class Search:
     engine: str
     jobs: int
     random_state: int
+    begun: float = 0  # when the first trial may begin, in seconds since 1970
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until no trial begins any more; None without a limit."""
+        return max(0.0, self.begun + self.timeout - time.time()) if self.timeout else None
 
     @property
     def greater_is_better(self) -> bool:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -41,7 +42,7 @@ def take_up(search: Search, split: Split, parent: Run) -> tuple[list[FrozenTrial
     A study without a name is called by the run of its search. Raises click.BadParameter where it had other settings.
     """
     runs = _runs_of(search.study, parent) if search.study else []
-    search = replace(search, study=search.study or parent.info.run_id)
+    search = replace(search, study=search.study or parent.info.run_id, begun=time.time())
     settings = {
         "training_rows": split.train.digest,
         "target": split.target,
@@ -92,7 +93,7 @@ def search_locally(objective: Objective, parent: Run, earlier: list[FrozenTrial]
             _say(trial, search)
 
         if left > 0 and search.jobs == 1:
-            study.optimize(objective, n_trials=left, timeout=search.timeout or None, callbacks=[keep])
+            study.optimize(objective, n_trials=left, timeout=search.seconds_left, callbacks=[keep])
         elif left > 0:
             for trial in _in_processes(objective, study, folder, left, seed):
                 keep(study, trial)
@@ -123,6 +124,8 @@ def _in_processes(
             if trial.number not in known:
                 known.add(trial.number)
                 yield trial
+        if any(worker.exitcode for worker in workers):
+            break
     if died := [worker.exitcode for worker in workers if worker.exitcode]:
         said = f"a worker process of the search died with exit code {died[0]}"
         raise click.ClickException(f"{said}; the finished trials are kept.")
@@ -142,7 +145,7 @@ def _work(objective: Objective, folder: str, seed: int, n_trials: int) -> None:
 
     with threadpool_limits(threads):
         study = new_study(search, seed, folder)
-        study.optimize(objective, n_trials=n_trials, timeout=search.timeout or None, callbacks=[stop_alone])
+        study.optimize(objective, n_trials=n_trials, timeout=search.seconds_left, callbacks=[stop_alone])
 
 
 def search_on_spark(objective: Objective, parent: Run) -> list[FrozenTrial]:
@@ -166,7 +169,7 @@ def search_on_spark(objective: Objective, parent: Run) -> list[FrozenTrial]:
     earlier = sum(trial.state in STATUS for trial in study.trials)
     if (left := search.n_trials - earlier) > 0:
         study.sampler = new_study(search, search.random_state + earlier).sampler  # as where the search is local
-        study.optimize(objective, n_trials=left, timeout=search.timeout or None, n_jobs=min(search.jobs, left))
+        study.optimize(objective, n_trials=left, timeout=search.seconds_left, n_jobs=min(search.jobs, left))
 
     of_study = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_id}'"
     runs: Any = mlflow.search_runs([parent.info.experiment_id], of_study, output_format="list")
