@@ -64,7 +64,9 @@ class Attempt:
         self.located = {*located} - {*replaced}  # those of type path whose file was found where the user stands
         # What a reader should know of how it was made.
         self.notes = [
-            f"{name} was {was[:40]} at that time, which was given again." for name, was in past.resolved.items()
+            f"{name} was {was[:40]} at that time, which was given again."
+            for name, was in past.resolved.items()
+            if name not in parameters
         ]
         self.begun = False  # whether the entry point itself was started, once its environment was there
         self.mark = ""  # with what the runs that its script begins are tagged
