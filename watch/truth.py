@@ -18,6 +18,7 @@ from support.table import bad, open_table
 
 FROM_ANSWERS = ["accuracy", "balanced_accuracy", "f1", "recall", "precision"]  # the others need probabilities
 LOSSES = ("log_loss", "brier_score_loss")  # the smaller, the better
+MOST_CLASSES = 100  # of a model that does not say which it has
 FEWEST = 30  # labelled rows, and two of each class, for a metric
 LABEL_OPTIONS: list[click.Parameter] = [
     *RECORD_OPTIONS,
@@ -108,7 +109,8 @@ class Answered:
         """What lacks for a metric, FEWEST rows and two of each class; empty where there are enough."""
         counts = np.bincount(self.truth, minlength=len(self.classes))
         few = [label for label, count in zip(self.classes, counts, strict=True) if count < 2]
-        return "too few labels" if len(self.truth) < FEWEST else f"too few of {', '.join(few)}" if few else ""
+        named = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
+        return "too few labels" if len(self.truth) < FEWEST else f"too few of {named}" if few else ""
 
     @property
     def names(self) -> list[str]:
@@ -155,7 +157,10 @@ def answered(served: Served, rows: pd.DataFrame) -> Answered:
     metadata = served.info.metadata or {}
     chances, labels = _probabilities(served, rows["inputs"])
     seen = sorted({plain(each) for side in ("truth", "output") for each in rows[side]})
-    classes = [str(label) for label in metadata.get("classes") or labels or seen]
+    known = metadata.get("classes") or labels
+    if not known and len(seen) > MOST_CLASSES:
+        raise bad("name", served.uri, f"is no classifier: answers and labels have {len(seen)} different values.")
+    classes = [str(label) for label in known or seen]
     places = {plain(label): place for place, label in enumerate(classes)}
     sides = []
     for side, parameter in (("truth", "labels"), ("output", "record")):
