@@ -143,9 +143,10 @@ def restore(folder: Path) -> None:
     """Restore into an empty database and an empty bucket, and compare."""
     try:
         contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
-        files = list(contents["files"].values())
+        _, files = contents["runs"], list(contents["files"].values())
         paths = {folder / "files" / str(number): expected for number, expected in enumerate(files)}
-        paths[folder / "database"] = contents["database"]
+        if "database" in contents:  # older backups have no digest of it
+            paths[folder / "database"] = contents["database"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         told = f"{folder} is no backup, or one that was cut off: it has no contents.json that can be read."
         raise click.UsageError(told) from None

@@ -283,7 +283,7 @@ def main(folder: Path, port: int, accounts: Path) -> None:
     except KeyboardInterrupt:
         click.echo("Stopping ...")
     except OSError as error:  # a full disk
-        raise click.ClickException(f"{server.folder}: {error.strerror or error}.") from None
+        raise click.ClickException(f"{error.filename or server.folder}: {error.strerror or error}.") from None
     finally:
         server.stop()
 

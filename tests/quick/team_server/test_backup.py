@@ -37,7 +37,8 @@ def test_a_backup_with_a_file_that_is_gone_or_changed_is_not_restored(left: byte
     (tmp_path / "files").mkdir()
     if left is not None:
         (tmp_path / "files" / "0").write_bytes(left)
-    (tmp_path / "contents.json").write_text(json.dumps({"runs": {}, "files": {"1/MLmodel": "0" * 64}, "database": ""}))
+    # A backup of an older version has no digest of the database.
+    (tmp_path / "contents.json").write_text(json.dumps({"runs": {}, "files": {"1/MLmodel": "0" * 64}}))
     assert f"{tmp_path / 'files' / '0'} is not as it was saved: nothing is restored." in refused(
         "restore", str(tmp_path)
     )
