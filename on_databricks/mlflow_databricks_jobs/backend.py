@@ -67,14 +67,11 @@ class JobsBackend(AbstractBackend):
             try:
                 client = connect(tracking_uri)
                 experiment_id = checked_experiment(experiment_id)
-                if version and Path(project_uri.partition("#")[0]).exists():
-                    where = f"{project_uri}, your own folder"
-                    raise ExecutionException(f"--version {version} would switch the branch of {where}: give a Git URL.")
-                folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
+                folder = fetched(project_uri, version, entry_point, params)
                 project = load_project(str(folder))
                 requirements = checked_requirements(project, config, client)
                 packed = pack(folder, command_of(project, entry_point, params, folder))
-                job = SubmittedJob(client, place_of(client, config))
+                job = SubmittedJob(client, place_of(client, config), experiment_id)
                 upload(client, job.place, packed, requirements)
                 named = tags_of(project_uri, folder, version, entry_point) | {UPLOAD: Path(job.place).name}
                 name = f"{project.name or folder.name} {entry_point}"
@@ -115,6 +112,14 @@ def connect(tracking_uri: str) -> WorkspaceClient:
     except OSError as error:
         raise ExecutionException(f"The workspace {config.host} does not answer: {one_line(error)}") from None
     return WorkspaceClient(config=Config(retry_timeout_seconds=PATIENCE, http_timeout_seconds=60, **settings))
+
+
+def fetched(uri: str, version: str | None, entry_point: str, params: dict[str, str]) -> Path:
+    """The folder of a project, fetched if it has a Git URL, once its entry point is known to be there."""
+    if version and Path(uri.partition("#")[0]).exists():
+        where = f"{uri}, your own folder"
+        raise ExecutionException(f"--version {version} would switch the branch of {where}: give a Git URL.")
+    return Path(fetch_and_validate_project(uri, version, entry_point, params))
 
 
 def checked_experiment(experiment_id: str | None) -> str:

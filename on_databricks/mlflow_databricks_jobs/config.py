@@ -93,14 +93,14 @@ def bad(what: str) -> ExecutionException:
 
 
 def python_of(version: str) -> str:
-    """The Python of a runtime, such as 3.12 for `17.3.x-scala2.13`, or of a serverless environment, such as "5".
+    """The Python of a runtime, such as 3.12 for `17.3.x-scala2.13`.
 
     Raises ExecutionException for a runtime that Databricks no longer supports, or that is none.
     """
-    found = re.match(r"(\d+)(\.|$)", version)
+    found = re.match(r"(\d+)\.", version)
     if not found:
         raise bad(f'holds the runtime {version!r}, which must be one such as "17.3.x-cpu-ml-scala2.13"')
-    if found[2] and int(found[1]) < 14:
+    if int(found[1]) < 14:
         raise bad(f"holds the runtime {version}, which Databricks no longer supports: take 17.3 LTS")
     return PYTHON.get(found[1], "3.12")
 
@@ -112,7 +112,7 @@ def python_of_job(config: JobConfig, client: WorkspaceClient) -> tuple[str, str]
     """
     if config.serverless:
         version = config.environment_version
-        return python_of(version), f"the serverless environment {version}"
+        return PYTHON.get(version, "3.12"), f"the serverless environment {version}"
     if config.new_cluster:
         version = config.new_cluster["spark_version"]
     else:

@@ -46,7 +46,10 @@ def begun_run(folder: str, experiment_id: str) -> str:
                 MlflowClient().update_run(found[0].info.run_id, "RUNNING")
             return str(found[0].info.run_id)
         time.sleep(1)
-    sys.exit("Error: the command that submitted this job was ended before it began the MLflow run.")
+    sys.exit(
+        "Error: this job has no MLflow run: the command that submitted it was ended before it began one, "
+        "or the run was deleted."
+    )
 
 
 def end_run(run_id: str, status: str) -> None:
@@ -110,11 +113,15 @@ def run_packed(folder: str, experiment_id: str) -> None:
     run_id, place = begun_run(folder, experiment_id), tempfile.mkdtemp()
     if run_id:
         os.environ["MLFLOW_RUN_ID"] = run_id
-    with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
-        archive.extractall(place, filter="data")
-    with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
-        job = json.load(file)
-    os.chdir(os.path.join(place, "project"))
+    try:
+        with tarfile.open(os.path.join(folder, "project.tar.gz")) as archive:
+            archive.extractall(place, filter="data")
+        with open(os.path.join(place, "job.json"), encoding="utf-8") as file:
+            job = json.load(file)
+        os.chdir(os.path.join(place, "project"))
+    except BaseException:
+        end_run(run_id, "FAILED")
+        raise
     run_and_end(job, run_id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import PurePosixPath
 
 import click
 from databricks.sdk import WorkspaceClient
@@ -15,21 +16,24 @@ from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from mlflow_databricks_jobs.run_entry_point import UPLOAD
+
 LONGEST = timedelta(days=30)  # Databricks ends a job before
 
 
 class SubmittedJob(SubmittedRun):
     """The run of a job and the MLflow run that it fills; none of both at first.
 
-    place: the folder of the uploaded project, which is removed when the job has ended.
+    place: the folder of the uploaded project, which is removed when the job has ended; its name tags the MLflow run.
     """
 
     run_id = ""  # of the MLflow run
 
-    def __init__(self, client: WorkspaceClient, place: str) -> None:
+    def __init__(self, client: WorkspaceClient, place: str, experiment_id: str) -> None:
         super().__init__()
         self.client = client
         self.place = place
+        self.experiment_id = experiment_id
         self.job_run_id = 0
         self._shown = 0
         self._ended = False
@@ -55,11 +59,14 @@ class SubmittedJob(SubmittedRun):
         return good
 
     def get_status(self) -> str:
-        """The status of the MLflow run that follows from the job's state."""
+        """The status of the MLflow run that follows from the job's state; ends that run once the job has ended."""
         state = self.client.jobs.get_run(self.job_run_id).state
         if state is None or state.result_state is None:
             return "RUNNING"
-        return "FINISHED" if state.result_state == RunResultState.SUCCESS else "FAILED"
+        status = "FINISHED" if state.result_state == RunResultState.SUCCESS else "FAILED"
+        if not self._ended:
+            self._end(status)
+        return status
 
     def cancel(self) -> None:
         """Cancel the job, wait until it has ended, and end its MLflow run, as far as there is one."""
@@ -92,6 +99,11 @@ class SubmittedJob(SubmittedRun):
         self._ended = True
         if self.run_id:
             close_runs(self.run_id, status)
+        elif self.job_run_id:  # the answer to the call that began the run may be lost
+            own = f"tags.`{UPLOAD}` = '{PurePosixPath(self.place).name}'"
+            with suppress(MlflowException):
+                for run in MlflowClient().search_runs([self.experiment_id], own):
+                    close_runs(run.info.run_id, status)
         with suppress(DatabricksError, OSError):
             if not self.place.startswith("/Volumes/"):
                 self.client.workspace.delete(self.place, recursive=True)

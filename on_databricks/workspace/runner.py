@@ -135,12 +135,14 @@ class Runner:
             self._stopped.add(log)
             process = self._processes.get(log)
         if process and process.poll() is None:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(GRACE)
-                    return
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(GRACE)
+            with suppress(ProcessLookupError):  # bwrap may be gone before those that it has begun
+                while True:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.poll()
+                    time.sleep(0.05)
 
     def _attempt(self, words: list[str], cluster: Fields, log: Path, deadline: float) -> Fields:
         variables = {**self.own, **(cluster.get("spark_env_vars") or {})}
@@ -169,19 +171,20 @@ class Runner:
 
     def _complaint(self, cluster: Fields, task: Fields, settings: Fields) -> str | None:
         """Why the Python of the runtime cannot install the libraries of a task, if it cannot."""
-        from mlflow_databricks_jobs.config import check_pins, python_of
+        from mlflow_databricks_jobs.config import PYTHON, check_pins, python_of
         from mlflow_databricks_jobs.project import flat
 
         specs = {each["environment_key"]: each.get("spec") or {} for each in settings.get("environments") or []}
         spec = specs.get(task.get("environment_key")) or {}
-        runtime = cluster.get("spark_version") or spec.get("environment_version") or "5"
+        runtime, serverless = cluster.get("spark_version"), str(spec.get("environment_version") or "5")
         lines = list(spec.get("dependencies") or [])
         for library in task.get("libraries") or []:
             lines.append(library["pypi"]["package"] if "pypi" in library else f"-r {library.get('requirements')}")
         for name in ("Workspace", "Volumes"):
             lines = [line.replace(f"-r /{name}/", f"-r {self.folder / name.lower()}/") for line in lines]
         try:
-            check_pins([each for line in lines for each in flat(line, self.folder)], python_of(runtime), runtime)
+            python = python_of(runtime) if runtime else PYTHON.get(serverless, "3.12")
+            check_pins([each for line in lines for each in flat(line, self.folder)], python, runtime or serverless)
         except ExecutionException as error:
             return str(error)
         return None

@@ -18,7 +18,7 @@ from mlflow.exceptions import ExecutionException
 from mlflow.projects.utils import load_project
 from mlflow_databricks_jobs import run_entry_point
 from mlflow_databricks_jobs.backend import waits
-from mlflow_databricks_jobs.config import JobConfig, python_of, read_config
+from mlflow_databricks_jobs.config import JobConfig, python_of, python_of_job, read_config
 from mlflow_databricks_jobs.project import command_of, pack, project_files, requirement_files, requirements_of
 
 WORD = "a 'b' | $c"
@@ -73,12 +73,18 @@ def test_the_configurations_of_each_example_differ_by_the_machine_and_install_wh
 
 
 PYTHONS = {"14.3.x-scala2.12": "3.10", "15.4.x-cpu-ml-scala2.12": "3.11", "16.4.x": "3.12", "19.0.x": "3.12"}
-PYTHONS |= {"1": "3.10", "2": "3.11", "5": "3.12"}  # of serverless environments
 
 
 @pytest.mark.parametrize(("version", "python"), PYTHONS.items())
 def test_the_python_of_a_runtime(version: str, python: str) -> None:
     assert python_of(version) == python
+
+
+@pytest.mark.parametrize(("version", "python"), [("1", "3.10"), ("2", "3.11"), ("5", "3.12"), ("latest", "3.12")])
+def test_the_python_of_a_serverless_environment(version: str, python: str) -> None:
+    asks_nobody: Any = None
+    found = python_of_job(read_config({"environment_version": version}), asks_nobody)
+    assert found == (python, f"the serverless environment {version}")
 
 
 def project(folder: Path, mlproject: str, **files: str) -> Any:
