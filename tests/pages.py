@@ -40,13 +40,13 @@ def load(script: Path) -> ModuleType:
 def steps(page: Path) -> list[Step]:
     """The commands of a page, in order, each with its quoted output."""
     found: list[Step] = []
-    quoting = False
+    fence = ""
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("```"):
-            quoting = line == "```text"
-        elif quoting and found:
+            fence = "" if fence else line
+        elif fence == "```text" and found:
             found[-1].quoted.append(line)
-        elif line.startswith("    ") and line.strip():
+        elif not fence and line.startswith("    ") and line.strip():
             found.append(Step(line.strip()))
     return found
 

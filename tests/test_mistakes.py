@@ -86,7 +86,7 @@ MISTAKES = {
         "registry_deploy -e deploy -P endpoint=mine -P model_uri={model} -P port={taken}",
         "port={taken} of 127.0.0.1 is taken by another program: choose another",
     ),
-    "score before deploy": ("registry_deploy -e score -P endpoint=nobody", "nobody is not deployed in {folder}"),
+    "score before deploy": ("registry_deploy -e score -P endpoint=nobody", "nobody is not deployed in "),
     "a run that cannot be reproduced": (
         f"git_project -e reproduce -P run_id={NO_RUN}",
         f"Invalid value for '--run_id': '{NO_RUN}' ",

@@ -104,7 +104,7 @@ def test_a_backend_config_that_is_none(store: Store, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{,}")
     (tmp_path / "list.json").write_text("[]")
     cases = [
-        ("nowhere.json", "'nowhere.json' cannot be read: No such file or directory."),
+        ("nowhere.json", "'nowhere.json' cannot be read: No such file or directory"),
         (tmp_path / "broken.json", "/broken.json' is malformed JSON: "),
         (tmp_path / "list.json", "/list.json' must be a JSON object."),
     ]
