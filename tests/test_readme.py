@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from fork_server import forks
 from git_server import HERMETIC, GitServer, Repository, copy_collection
@@ -141,7 +142,12 @@ def follow(page: Path, folder: Path, environment: dict[str, str], fast: bool = F
 def test_a_newcomer_with_the_front_page_alone_serves_a_model_and_reproduces_a_run(
     served: dict[str, str], tmp_path: Path
 ) -> None:
-    follow(FRONT_PAGE, tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)}, fast=True)
+    try:
+        follow(FRONT_PAGE, tmp_path, {**served, "XDG_STATE_HOME": str(tmp_path)}, fast=True)
+    finally:
+        for process in psutil.process_iter(["cmdline"]):  # what serves on, where a step before the last one failed
+            if str(tmp_path) in " ".join(process.info["cmdline"] or []):
+                process.kill()
     clone = tmp_path / "collection"
     database = f"sqlite:///{clone / 'mlflow.db'}"
     runs = MlflowClient(database, database).search_runs(["0"])
