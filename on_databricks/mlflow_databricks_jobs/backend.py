@@ -79,9 +79,7 @@ class JobsBackend(AbstractBackend):
                     job.job_run_id = submit(client, config, name, [job.place, experiment_id], requirements)
                     # After its job, which looks for it: so no run is left RUNNING, whenever this process is killed.
                     job.run_id = MlflowClient().create_run(experiment_id, tags=named).info.run_id
-                given = project.get_entry_point(entry_point).compute_parameters(params, None)
-                logged = [Param(name, value) for group in given for name, value in group.items()]
-                MlflowClient().log_batch(job.run_id, params=logged)
+                MlflowClient().log_batch(job.run_id, params=parameters_of(project, entry_point, params))
                 describe(job, config, experiment_id)
                 if waits(config):
                     good = job.wait()
@@ -223,6 +221,12 @@ def tags_of(uri: str, folder: Path, version: str | None, entry_point: str) -> di
         if version in {head.name for head in repository.heads}:
             given[tags.MLFLOW_GIT_BRANCH] = version
     return {name: value for name, value in given.items() if value}
+
+
+def parameters_of(project: Any, entry_point: str, params: dict[str, str]) -> list[Param]:
+    """What `mlflow run` logs of the parameters: those given, and the defaults of the others."""
+    given = project.get_entry_point(entry_point).compute_parameters(params, None)
+    return [Param(name, value) for group in given for name, value in group.items()]
 
 
 def describe(job: SubmittedJob, config: JobConfig, experiment_id: str) -> None:
