@@ -317,7 +317,7 @@ class Evidence:
 
     def _cure(self, name: str, kind: Kind) -> str:
         """How to keep a column that is left out."""
-        if name in self.overruled or kind.kind not in ("identifier", "text"):
+        if name in self.overruled or kind.kind not in ("identifier", "text", "date"):
             return ""
         word = "number" if kind.kind == "identifier" and self.columns[name].whole else "category"
         return f" (kinds={named(name, word)} keeps it)"
@@ -416,13 +416,15 @@ def _columns_alike(said: list[tuple[str, str]]) -> list[str]:
     """Sentences on columns, from their names and what is said of them; one where it is the same of more than five."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, note in said:
-        groups.setdefault(re.sub(r"'.*?'|\".*?\"|\d[\d,]*", "", note.replace(name, "")), []).append((name, note))
+        own = rf"'.*?'|\".*?\"|\d[\d,]*|(?<=kinds=){re.escape(name)}(?=[:) ])"
+        groups.setdefault(re.sub(own, "", note), []).append((name, note))
     sentences = []
     for group in groups.values():
         shown_apart = group if len(group) <= 5 else group[:1]
         sentences += [f"Column {name!r} {note}." for name, note in shown_apart]
         if len(group) > 5:
-            sentences[-1] += f" The same is true of {', '.join(repr(name) for name, _ in group[1:])}."
+            others = ", ".join(repr(name) for name, _ in group[1:])
+            sentences[-1] += f" Likewise, each with values of its own: {others}."
     return sentences
 
 

@@ -282,5 +282,5 @@ def _why(source: str, error: OSError) -> str:
         )
         return f"does not exist{hint}."
     if isinstance(error, IsADirectoryError):
-        return "is a folder: give one file (engine=spark reads a folder of Parquet)."
+        return "is a folder: give one file."
     return f"cannot be read: {getattr(error, 'strerror', None) or error}."

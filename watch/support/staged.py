@@ -174,6 +174,8 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
         return document
     if {"columns", "data"} <= set(document):  # orient="split"
         names = document["columns"]
+        if any(isinstance(name, list | dict) for name in names):
+            raise NotATableError("has columns of several levels: give each one name.")
         refuse_twice(names)
         for number, row in enumerate(document["data"], start=1):
             if len(row) != len(names):
@@ -192,7 +194,7 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
         labels = list(cells[0])
         if not _counts(labels) and (_counts(document) or _are_rows(cells)):  # orient="index"
             if not _counts(document):
-                notes.append(f"The rows have names ({next(iter(document))!r}, ...): left out.")
+                notes.append(f"The rows have names ({next(iter(document))!r}, ...): left out (a guess).")
             return cells
         if any(list(cell) != labels for cell in cells):
             raise NotATableError("is a JSON object whose columns have different rows.")

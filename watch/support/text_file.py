@@ -138,8 +138,8 @@ class TextFile:
             while rows := [record for record, _ in zip(reader, range(50_000), strict=False) if record]:
                 for record in rows:
                     row += 1
-                    if self.separator == " " and not record[-1]:
-                        record.pop()
+                    if self.separator == " " and len(record) == len(self.names) + 1 and not record[-1]:
+                        record.pop()  # a blank after the last cell
                     if len(record) != len(self.names):
                         raise NotATableError(self._ragged(row, len(record)))
                 cells = dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
@@ -181,7 +181,8 @@ class TextFile:
         if not names:
             raise NotATableError("is empty: it needs a header and rows.")
         self._refuse_headless(names, following)
-        shifted = not _is_aligned(head[start:]) or head[:start].splitlines()[-1].startswith(" ")
+        aligned = self.separator == " " and _is_aligned(head[start:])
+        shifted = not aligned or head[:start].splitlines()[-1].startswith(" ")
         names = self._complete(names, width, following, head[start:] if shifted else "")
         refuse_twice(names)
         return start, names
@@ -189,12 +190,13 @@ class TextFile:
     def _refuse_other_separators(self, records: list[tuple[list[str], int]], width: int) -> None:
         """Refuse what seems to be one column, or every second column empty, and is another form of file."""
         rows = [record for record, _ in records]
-        if width > 2 and width % 2 and all(row[0].strip() and not any(row[1::2]) for row in rows):
+        twice = all(row[0].strip() and all(row[::2]) and not any(row[1::2]) for row in rows)
+        if width > 2 and width % 2 and self.separator not in ",;" and twice:
             two = 2 * self.separator
             raise NotATableError(f"has cells that {two!r} separates: put one tab in its place.")
         if width == 1 and len(rows) > 1:
             lines = "\n".join(row[0] for row in rows)
-            if any(_evenness(lines, separator)[0] == 1 for separator in COMMON):
+            if any(_evenness(lines, each)[0] == 1 and f"{each} " not in lines for each in COMMON):
                 raise NotATableError(f"has quotes around each line ({_short(rows[0], '')!r}): delete them.")
 
     def _complete(self, names: list[str], width: int, rows: list[list[str]], below: str) -> list[str]:
@@ -243,7 +245,7 @@ class TextFile:
             and not shape_of(name).ways
             and any(len(row) > column and row[column].strip() == name and row != names for row in rows)
         ]
-        if again and len(again) < len(names) / 3 and (likely or not numbers):
+        if again and len(again) <= len(names) / 5 and not numbers:
             self.notes.append(
                 f"The first line is taken for the header, though {again[0]!r} comes again below (a guess)."
             )
@@ -270,7 +272,7 @@ def _refuse_other_formats(head: str) -> None:
         raise NotATableError("is a pointer of Git LFS in place of the table: git lfs pull gets it.")
     if re.match(r"(?:[^\s,;]+(?: [0-9]+:[^\s,;]+)+ *\r?\n){2}", start):
         raise NotATableError("is a file of LIBSVM: save it as CSV (sklearn.datasets.load_svmlight_file reads it).")
-    if re.search(r'(?:^|[,;\t|])"[^"\n]*[^"\\\n]\\"(?![",;\t|\r\n])', start):
+    if re.search(r'(?:^|[,;\t|\n])"[^"\n]*[^"\\\n]\\"(?![",;\t|\r\n])', start):
         raise NotATableError(r'has quotes within quotes written as \": write them doubled, as "" (pandas: escapechar).')
 
 
@@ -291,7 +293,8 @@ def find_separator(head: str) -> str:
     if _evenness(head, best)[0] >= 0.5:
         return best
     for rare in RARE:
-        if _evenness(head, rare)[0] == 1:
+        share, width = _evenness(head, rare)
+        if share == 1 and (width > 2 or rare != ":"):  # a time, a ratio or `name: value` is one cell
             return rare
     widths = [len(record) for record, _ in _records(head, " ")]  # R's write.table, by default
     if len(widths) > 1 and set(widths[1:]) <= {widths[0], widths[0] + 1} and widths[1] > 1:
@@ -309,9 +312,10 @@ def _evenness(head: str, separator: str) -> tuple[float, int]:
 def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
     """The first records of a text that are not blank, each with where it ends."""
     lines = io.StringIO(head, newline="")
-    ends = [0]
+    ends, line = [0], ""
 
     def counted() -> Iterator[str]:
+        nonlocal line
         for line in lines:
             ends.append(ends[-1] + len(line))
             yield line
@@ -321,7 +325,8 @@ def _records(head: str, separator: str) -> Iterator[tuple[list[str], int]]:
         found = 0
         for record in reader:
             if any(cell.strip() for cell in record):
-                yield record[:-1] if separator == " " and not record[-1] else record, ends[reader.line_num]
+                blank = separator == " " and line.rstrip("\r\n").endswith(" ")  # one after the last cell
+                yield record[:-1] if blank and not record[-1] else record, ends[reader.line_num]
                 found += 1
             if found == RECORDS:
                 return

@@ -737,7 +737,37 @@ HOSTILE = {
     "many columns of one kind": Made(
         text(",".join(f"c{i}" for i in range(9)) + ",left", 30, *[lambda i: 5] * 9, answer).encode(),
         {**{f"c{i}": "constant" for i in range(9)}, "left": "category"},
-        said=("Column 'c0' is constant ('5'): left out. The same is true of 'c1', 'c2',",),
+        said=("Column 'c0' is constant ('5'): left out. Likewise, each with values of its own: 'c1', 'c2',",),
+    ),
+    "R's write.table with an empty last cell": Made(
+        b'"a" "b" "c"\n1 2 "x"\n3 4 ""\n5 6 "z"\n',
+        {"a": "number", "b": "number", "c": "category"},
+        said=("A space separates the cells",),
+        first=(1, 2, "x"),
+    ),
+    "a header one name short, and two blanks in a text": Made(
+        b"a,b\nr1,x  y,2\nr2,z,3\n",
+        {"Unnamed: 0": "identifier", "a": "category", "b": "number"},
+        said=("The header is one name short", "names of the rows: left out"),
+    ),
+    "a column between that is empty": Made(
+        b"a,,b\n1,,2\n3,,4\n",
+        {"a": "number", "Unnamed: 1": "empty", "b": "number"},
+        said=("Column 2 has no name", "'Unnamed: 1' is empty"),
+    ),
+    "one column whose values hold a comma": Made(
+        b'"city, state"\n"Paris, TX"\n"Austin, TX"\n', {"city, state": "category"}, first=("Paris, TX",)
+    ),
+    "one column of times": Made(
+        b"hh:mm\n12:30\n12:40\n", {"hh:mm": "date"}, said=('kinds={"hh:mm": "category"} keeps it',)
+    ),
+    "quotes within quotes at the start of a line": Made(
+        b'a,b\n"he said \\"hi\\" to",1\n', refused=("has quotes within quotes",)
+    ),
+    "columns of several levels in JSON": Made(
+        b'{"columns":[["a","b"],["a","c"]],"index":[0],"data":[[1,2]]}',
+        name="table.json",
+        refused=("has columns of several levels",),
     ),
     "times of day": column(lambda i: f"{i % 24}:30 PM", "date", "holds times: left out"),
     "dates of a basic form": column(lambda i: f"202401{1 + i % 28:02d}T101500Z", "date", "holds dates"),
