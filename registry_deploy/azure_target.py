@@ -156,6 +156,8 @@ class AzureTarget(Target):
 
     def _check(self, model: Candidate) -> None:
         need_example(model)
+        if len(json.loads(model.request or "{}")) != 1:
+            raise DeploymentError(f"{model.title}: its input example has more than rows: log it without parameters")
         self._mark = uuid.uuid4().hex  # on what this deploy makes, so that it undoes nothing of another's
         # More than its name a role in the workspace may not read.
         with _explained(f"looking for workspace {self._config.workspace_name}"):
@@ -240,9 +242,8 @@ class AzureTarget(Target):
         where = f"{self.name}{f' ({colour})' if colour else ''}"
         timeout = self._config.request_timeout_seconds + 10
         try:
-            answer = requests.post(
-                str(endpoint.scoring_uri), json={"input_data": instances}, headers=headers, timeout=timeout
-            )
+            body = json.dumps({"input_data": instances})  # requests' own refuses infinite numbers
+            answer = requests.post(str(endpoint.scoring_uri), data=body, headers=headers, timeout=timeout)
             if answer.ok:
                 return answer.json()
         except (requests.RequestException, ValueError) as error:

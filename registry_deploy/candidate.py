@@ -75,7 +75,10 @@ def fetch(model_uri: str, folder: Path, env_manager: str = "local") -> Candidate
         if request is not None:
             expected = predictions_of(_answer(path, request, python, folder))
     except Exception as error:  # a model may raise anything while it loads or predicts
-        raise DeploymentError(f"{model_uri}: does not work in this environment: {reason(error)}") from error
+        lacks = env_manager == "local" and "No module named" in str(error)
+        hint = "; env_manager=uv runs the model with its own packages" if lacks else ""
+        why = f"does not work in this environment: {reason(error).rstrip('.')}{hint}"
+        raise DeploymentError(f"{model_uri}: {why}") from error
     identity = str(description.model_id or description.model_uuid)
     return Candidate(uri, name, version, identity, folder, path, python, request, expected)
 

@@ -112,7 +112,8 @@ class Contestant:
                 self.asked = AskedElsewhere(python, self.path, self.X, validation.labels, folder)
                 stack.callback(self.asked.close)
         except Exception as error:  # a model may raise anything
-            hint = "; env_manager=uv asks it with its own packages" if "No module named" in str(error) else ""
+            lacks = env_manager == "local" and "No module named" in str(error)
+            hint = "; env_manager=uv asks it with its own packages" if lacks else ""
             why = reason(error).rstrip(".")
             raise bad("model_uri", self.uri, f"cannot answer the validation data: {why}{hint}.") from None
         check_answers(self.uri, self.answers, validation.labels)

@@ -82,7 +82,9 @@ def make_target(
     if recording is not None:
         theirs = {"azureml": "the data collector of Azure", "databricks": "AI Gateway's inference tables"}[target]
         raise bad("record", recording.record, f"is for target=local: for {target} use {theirs}, see README.md.")
-    return cloud_target(target, endpoint, config, {name: given for name, given in machines.items() if given})
+    cloud = cloud_target(target, endpoint, config, {name: given for name, given in machines.items() if given})
+    cloud.env_manager = env_manager  # in which it is asked, before the cloud serves it
+    return cloud
 
 
 def cloud_target(target: str, endpoint: str, config: str, machines: dict[str, Any]) -> Target:
@@ -114,8 +116,7 @@ def one_line() -> Iterator[None]:
             line, _, log = str(error).partition("\n")
             if log:
                 click.echo(f"The last lines of its log: {log}", err=True)
-            hint = "; env_manager=uv serves the model with its own packages" if "No module named" in str(error) else ""
-            raise click.ClickException(f"{line.rstrip(':.')}{hint}.") from None
+            raise click.ClickException(f"{line.rstrip(':.')}.") from None
 
 
 def table_of(status: Status) -> str:

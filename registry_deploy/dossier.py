@@ -254,9 +254,10 @@ def markdown(title: str, introduction: str, page: Page) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html(title: str, introduction: str, page: Page) -> str:
+def html(title: str, introduction: str, page: Page, language: str = "en") -> str:
     """The page in HTML, on its own."""
-    head = f'<!doctype html><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
+    head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
     parts = [head, f"<h1>{escape(title)}</h1><p>{escape(introduction)}</p>"]
     with pd.option_context("display.max_colwidth", None):
         parts += [
@@ -289,7 +290,8 @@ def dossier(name: str, version: str) -> None:
             written = tr("Written {at} by {who}.", at=now(), who=who())
             introduction = f"{written} {tr('Each fact was read then, and compared where two places state it.')}"
             mlflow.log_text(markdown(title, introduction, page), "dossier.md")
-            mlflow.log_text(html(title, introduction, page), "dossier.html")
+            language = click.get_current_context().meta["language"]
+            mlflow.log_text(html(title, introduction, page, language), "dossier.html")
             uri = f"runs:/{run.info.run_id}/dossier.html"
             click.echo(f"{title}: {uri}")
             try:

@@ -25,7 +25,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -160,7 +160,8 @@ def export_version(model_uri: str, data: str) -> tuple[ModelVersion, ModelVersio
         describe_run(run, f"ONNX of {original.name} version {original.version}", {"model_uri": model_uri, "data": data})
         logged = _checked_and_logged(pipeline, onnx, signature, X, uri)
     within = f", probabilities within {TOLERANCE:g}" if signature.params else ""
-    equal = f"equal predictions on all {len(X):,} rows of {Path(data).name}{within}."
+    same = f"predictions within {TOLERANCE:g}" if is_regressor(pipeline) else "equal predictions"
+    equal = f"{same} on all {len(X):,} rows of {Path(data).name}{within}."
     description = f"ONNX form of version {original.version}: {equal}"
     version = register_version(f"models:/{logged.model_id}", original.name, description, ALIAS)
     for key, value in {"format": "onnx", "converted_from": str(original.version)}.items():

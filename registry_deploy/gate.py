@@ -148,7 +148,8 @@ def signature_row(candidate: ModelSignature, champion: ModelSignature) -> Row:
             elif there is not None and (column.type != there.type or (column.required and not there.required)):
                 mismatch.append(f"takes {column}, not {there}")
     if candidate.outputs != champion.outputs:
-        mismatch.append(f"answers {candidate.outputs}, not {champion.outputs}")
+        ours, theirs = candidate.outputs or "nothing declared", champion.outputs or "nothing declared"
+        mismatch.append(f"answers {ours}, not {theirs}")
     taken = [param.name for param in candidate.params.params] if candidate.params else []
     passed = [param.name for param in champion.params.params] if champion.params else []
     mismatch += [f"takes no parameter {name!r}" for name in passed if name not in taken]

@@ -150,6 +150,7 @@ class Proxy:
         self.backends: dict[str, Backend] = {}  # by colour
         self.retired: list[Backend] = []  # no longer in the state, perhaps still answering a request
         self.feed: Feed | None = None  # to the recorder
+        self.closing: set[asyncio.Task[None]] = set()  # old recorders, which write what they have
         self.silent: set[Any] = set()  # the new connections, on which no request has come yet
 
     async def run(self, _: web.Application) -> Any:
@@ -164,6 +165,7 @@ class Proxy:
                 if backend.supervisor:
                     backend.supervisor.cancel()
             await self.record(None)
+            await asyncio.gather(*self.closing)
 
     async def load(self) -> None:
         """Take over the state from its file: from here on every new request follows it."""
@@ -193,8 +195,9 @@ class Proxy:
         old = self.feed
         if wanted != (old.recording if old else None):
             self.feed = Feed(wanted, self.state.name) if wanted else None
-            if old:
-                await old.close()
+            if old:  # not awaited: whoever has the proxy reload must not take it for one that hangs
+                self.closing = {each for each in self.closing if not each.done()}
+                self.closing.add(asyncio.create_task(old.close()))
 
     def choose(self) -> Backend | None:
         """The backend of the next request, None when none is healthy.

@@ -224,6 +224,8 @@ class LocalTarget(Target):
             else:
                 reply = self._request(state, "POST", "/invocations", 2 * local_proxy.REQUEST_TIMEOUT, request)
         except HTTPError as error:
+            if colour in self._started:
+                raise DeploymentError(f"{where} broke off at its input example ({reason(error)})") from error
             raise DeploymentError(f"{where} cannot be reached ({reason(error)}): see status, and start it") from error
         if reply.status != 200:
             raise DeploymentError(f"{where} answered {reply.status}: {_reason(reply)}")
@@ -315,7 +317,7 @@ class LocalTarget(Target):
             command.append(str(listening.fileno()))
             processes.launch(command, self.directory, "proxy", environment, {}, pass_fds=(listening.fileno(),))
         if self._ask_proxy(state, "GET", "/-/status", self.start_timeout) is None:
-            tail = processes.log_tail(self.directory / "proxy.log", 3)
+            tail = " ... ".join(processes.log_tail(self.directory / "proxy.log", 3).splitlines())
             raise DeploymentError(f"the proxy of {self.name} did not start: {tail}")
         return True
 

@@ -87,7 +87,8 @@ def promote_version(model_uri: str, data: str, target: str, rules: Rules, run_na
 
     Raises click.ClickException for what a user can put right, and where another process was faster.
     """
-    metric, _ = rules.compared, gate.parse_thresholds(rules.thresholds)  # what cannot be read is refused first
+    gate.parse_thresholds(rules.thresholds)  # what cannot be read is refused first
+    metric = rules.compared
     candidate = find_version(model_uri)
     if "archived_at" in candidate.tags:
         raise bad("model_uri", model_uri, f"is archived (since {candidate.tags['archived_at']}): nothing to promote.")

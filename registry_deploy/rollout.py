@@ -55,7 +55,7 @@ class Target(ABC):
             with self._undone(before, colour, wanted):
                 if new:
                     also = " and ".join(sorted({*before.colours} - {colour}))
-                    beside = f", beside {also}, which runs on as before" if also else ""
+                    beside = f", beside {also}: nothing changes there" if also else ""
                     self.say(f"{model.title} goes to {colour}{beside}.{self._cost()}")
                     self._start(model, colour, before)
                 if wanted != before.live and model.request is not None:
@@ -139,8 +139,16 @@ class Target(ABC):
                 left = f"look at endpoint {self.name}, a cloud bills what still runs there"
                 raise DeploymentError(f"{line}; and cleaning up failed ({reason(trouble)}): {left}") from error
             if isinstance(error, DeploymentError):
-                raise DeploymentError(f"{line}; the traffic is as it was\n{log}".rstrip()) from error
+                raise DeploymentError(f"{line}; {self._traffic_now(before)}\n{log}".rstrip()) from error
             raise
+
+    def _traffic_now(self, before: Status) -> str:
+        """What a failed deploy has left of the traffic; somebody else may have changed it meanwhile."""
+        try:
+            same = self.status().live == before.live
+        except DeploymentError:
+            same = False
+        return "the traffic is as it was" if same else "look at its status, whether the traffic is as it was"
 
     # What a target says
 
