@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -133,7 +134,8 @@ def deploy(tour: Tour) -> None:
         )
         tour.run("score", "registry_deploy", "score", endpoint=endpoint, data=CUSTOMERS)
     finally:
-        tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
+        with interrupts_held():  # the score that a Ctrl-C has ended may fail before the Ctrl-C is heeded here
+            tour.run("undeploy", "registry_deploy", "undeploy", endpoint=endpoint, apart=True)
 
 
 def reproduce(tour: Tour) -> None:
@@ -247,6 +249,21 @@ def why_not_reproducible(run: Run, tour: Run) -> str:
         if not subprocess.run(git, capture_output=True, text=True).stdout.strip():
             return f"the commit {commit[:7]} has not been pushed"
     return ""
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM, also one that waits for MLflow (support/interrupts.py), for the end of the block."""
+    seen: list[int] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), lambda number, _: seen.append(number)) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+        if seen:
+            raise KeyboardInterrupt
 
 
 @contextmanager
