@@ -195,7 +195,7 @@ class Proxy:
         old = self.feed
         if wanted != (old.recording if old else None):
             self.feed = Feed(wanted, self.state.name) if wanted else None
-            if old:  # not awaited: whoever has the proxy reload must not take it for one that hangs
+            if old:  # not awaited: a proxy that reloads must answer before it is taken for one that hangs
                 self.closing = {each for each in self.closing if not each.done()}
                 self.closing.add(asyncio.create_task(old.close()))
 
