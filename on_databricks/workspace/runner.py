@@ -25,7 +25,7 @@ from task_check import cluster_of
 from answers import Fields
 
 PROGRAM = "bwrap"
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL, and for which SIGKILL is sent
 HERE = Path(__file__).resolve().parent
 CACHE = Path.home() / ".cache"
 OWN = ("dbfs", "databricks", "Volumes", "Workspace", "tmp", "proc", "dev")
@@ -138,8 +138,9 @@ class Runner:
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(GRACE)
+            deadline = time.monotonic() + GRACE  # a dead process that nobody collects is there for ever
             with suppress(ProcessLookupError):  # bwrap may be gone before those that it has begun
-                while True:
+                while time.monotonic() < deadline:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.poll()
                     time.sleep(0.05)
