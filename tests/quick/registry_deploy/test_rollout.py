@@ -138,6 +138,18 @@ def test_what_fails_is_taken_back(step: str, error: BaseException) -> None:
         assert str(caught.value) == "it broke; the traffic is as it was\nthe weights are gone"
 
 
+def test_traffic_that_somebody_else_has_changed_is_not_called_as_it_was() -> None:
+    target = Remembering().deployed("1")
+
+    def meanwhile(before: Any, traffic: dict[str, int], previous: str) -> None:
+        target.traffic = {"blue": 40}
+        raise DeploymentError("somebody else has changed it")
+
+    target._route = meanwhile
+    with pytest.raises(DeploymentError, match="changed it; look at its status, whether the traffic is as it was\n"):
+        target.deploy("models:/m/2")
+
+
 def test_what_cannot_be_taken_back_is_said() -> None:
     target = Remembering(start=DeploymentError("it broke"), undo=RuntimeError("no connection"))
     with pytest.raises(DeploymentError) as caught:
