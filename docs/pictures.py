@@ -35,7 +35,6 @@ MODEL = "churn"  # what register calls it
 
 SIZE: ViewportSize = {"width": 1440, "height": 1000}
 EXPERIMENT = "0"  # which the UI calls Default
-PATIENCE = 120_000  # ms until a page must show what it is named for
 STYLE = "* { caret-color: transparent !important }"
 TROUBLE = re.compile("Something went wrong|Error loading|Failed to|Not Found|No charts|No data|Traceback")
 
@@ -207,13 +206,13 @@ def save(shot: bytes, path: Path) -> None:
 
 
 @contextmanager
-def browsing(address: str) -> Iterator[Gallery]:
-    """A fresh browser on the UI at an address, with nothing set."""
+def browsing(address: str, patience: float) -> Iterator[Gallery]:
+    """A fresh browser on the UI at an address, with nothing set. patience: seconds for a page at most."""
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         context = browser.new_context(viewport=SIZE, device_scale_factor=1, locale="en-GB", timezone_id="UTC")
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(1000 * patience)
         yield Gallery(context.new_page(), address)
         browser.close()
 
@@ -296,7 +295,8 @@ def run(folder: Path, address: str, example: str, *arguments: str) -> None:
 @click.argument("output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "pictures")
 @click.option("--store", default="", help="A filled store, as the URI of its database; otherwise one is made.")
 @click.option("--only", type=click.Choice(NAMES), help="This picture alone.")
-def main(output: Path, store: str, only: str | None) -> None:
+@click.option("--patience", default=120.0, help="Seconds until a page must show what it is named for.")
+def main(output: Path, store: str, only: str | None, patience: float) -> None:
     """Take the pictures into OUTPUT."""
     chromium()
     output.mkdir(parents=True, exist_ok=True)
@@ -306,7 +306,7 @@ def main(output: Path, store: str, only: str | None) -> None:
         folder = Path(name)
         copy_examples(folder)
         database = store or f"sqlite:///{folder / 'mlflow.db'}"
-        with server(database, folder) as address, browsing(address) as gallery:
+        with server(database, folder) as address, browsing(address, patience) as gallery:
             for chapter in STORY:
                 for command in chapter.commands if not store else []:
                     run(folder, address, *command)

@@ -52,7 +52,7 @@ def test_every_page_shows_what_it_is_named_for(filled: Store, tmp_path: Path) ->
 
 def test_a_page_that_lacks_it_is_named(filled: Store, tmp_path: Path) -> None:
     filled.client.delete_registered_model_alias("churn", "champion")
-    outcome = pictures(filled, tmp_path, "--only", "registered_model")
+    outcome = pictures(filled, tmp_path, "--only", "registered_model", "--patience", "10")
     assert outcome.code == 1
     assert outcome.error.startswith("registered_model: ")
     assert {path.name for path in tmp_path.iterdir()} == {"registered_model.failed.png"}
