@@ -88,16 +88,28 @@ def origin_of(served: Served) -> Origin:
     return Origin(repo, folder, commit, tags[MLFLOW_PROJECT_ENTRY_POINT], dict(run.data.params), above)
 
 
+def folder_of(place: str) -> Path:
+    """A neighbour of this example, from a path relative to it. Raises click.UsageError where it is not there."""
+    path = (FOLDER / place).resolve()
+    if not path.is_dir():
+        raise click.UsageError(f"{path} is not there: give its Git URL, https://host/repository.git#{path.name}.")
+    return path
+
+
 def project_of(place: str, entry_point: str, parameters: dict[str, str]) -> Origin:
     """A neighbour of this example as a project at a commit: the one that this run came from, where it came from Git.
 
     place: a folder, relative to this example's, or a Git URL with #folder. Says what is not pinned.
+
+    Raises click.UsageError where there is none.
     """
     if _is_remote(place):
         repo, _, folder = place.partition("#")
-        listed = _git("ls-remote", repo, "HEAD")[0].split()
-        return Origin(repo, folder, listed[0] if listed else "", entry_point, parameters)
-    path = (FOLDER / place).resolve()
+        listed, why = _git("ls-remote", "--", repo, "HEAD")
+        if not listed:
+            raise click.UsageError(f"{repo} cannot be read: {why or 'it has no commit'}")
+        return Origin(repo, folder, listed.split()[0], entry_point, parameters)
+    path = folder_of(place)
     top, head = (_git("-C", str(path), "rev-parse", what)[0] for what in ("--show-toplevel", "HEAD"))
     if not top or not head:
         return Origin(str(path), "", "", entry_point, parameters)
@@ -118,6 +130,8 @@ def train_again(origin: Origin, data_parameter: str, data: str, run_name: str) -
     """
     with tempfile.TemporaryDirectory() as clone:
         place = Path(checked_out(origin, Path(clone)) if origin.commit else origin.repo) / origin.folder
+        if not place.is_dir():
+            raise click.ClickException(f"{origin.line}: there is no folder {origin.folder or place}.")
         try:
             declared = load_project(str(place)).get_entry_point(origin.entry_point).parameters
         except MlflowException as error:
@@ -184,10 +198,7 @@ def try_project(uri: str, entry_point: str, parameters: dict[str, Any], run_name
     active = mlflow.active_run()
     if active is None:
         raise RuntimeError("no active run")
-    place = uri if _is_remote(uri) else str((FOLDER / uri).resolve())
-    if not _is_remote(uri) and not Path(place).is_dir():
-        name = Path(place).name
-        raise click.UsageError(f"{place} is not there: give its Git URL, https://host/repository.git#{name}.")
+    place = uri if _is_remote(uri) else str(folder_of(uri))
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # the children's own words, without MLflow's account
     try:
         submitted = mlflow.projects.run(

@@ -201,3 +201,14 @@ def test_a_canary_that_is_worse_is_rolled_back_and_one_that_is_not_gets_all_requ
         assert typed(COMMANDS["conclude"], folder, name="canary", endpoint="canary") == 0
         assert said in capsys.readouterr().out
         assert asked.pop() == then
+
+
+def test_a_project_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    origin = module("watch", "origin")
+    with pytest.raises(click.UsageError, match=r"/elsewhere is not there: give its Git URL"):
+        origin.project_of("../elsewhere", "main", {})
+    with pytest.raises(click.UsageError, match=r"^https://127\.0\.0\.1:9/x\.git cannot be read: fatal: "):
+        origin.project_of("https://127.0.0.1:9/x.git#classification", "main", {})
+    gone = origin.Origin(str(tmp_path), "elsewhere", "", "main", {})
+    with pytest.raises(click.ClickException, match=r"there is no folder elsewhere\.$"):
+        origin.train_again(gone, "data", "my.csv", "again")
