@@ -16,7 +16,12 @@ import matplotlib
 import mlflow
 import optuna
 from matplotlib import pyplot
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from classifiers import CLASSIFIERS, COUNT, build
@@ -24,9 +29,9 @@ from evaluation import Result, fit_and_evaluate
 from features import ROWS_PER_CLASS, TABLE_OPTIONS, Split, load_split, with_preprocessing
 from objective import METRICS, RANGES, Objective, Search, split_name
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
-from support.language import LANGUAGE, tr
+from support.language import LANGUAGE, decimal, tr
 from support.parameters import option
-from support.style import in_language
+from support.style import COLORS, in_language
 from support.table import bad
 from support.texts import shown
 from tracking import log_result
@@ -235,7 +240,9 @@ def log_pictures(found: Found) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that Optuna's pictures are experimental, and axes without a length
                 plot(study, target_name=target)
-            mlflow.log_figure(in_our_words(pyplot.gcf(), title), f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
+            if picture == "optimization_history":
+                pyplot.gca().xaxis.set_major_locator(MaxNLocator(integer=True))  # no half trials
+            mlflow.log_figure(in_our_style(pyplot.gcf(), title), f"{picture}.png", save_kwargs={"bbox_inches": "tight"})
         except (ValueError, RuntimeError) as error:
             click.echo(f"No {picture}.png: {error}")
         finally:
@@ -253,16 +260,30 @@ def trials_of_best(found: Found) -> optuna.Study:
     return study
 
 
-def in_our_words(figure: Figure, title: str) -> Figure:
-    """A picture of Optuna's with a title of ours, in the language of the run, on white."""
+def in_our_style(figure: Figure, title: str) -> Figure:
+    """A picture of Optuna's with the title, the white ground and the colours of ours, in the language of the run."""
     figure.set_size_inches(11, 6)
     for axes in figure.axes:
-        axes.set(facecolor="white", xlabel=tr(axes.get_xlabel()), ylabel=tr(axes.get_ylabel()))
-        axes.grid(False)
         for place in ("left", "center"):  # Optuna's own titles stand in different places
             axes.set_title("", loc=place)
-        for text in getattr(axes.get_legend(), "texts", []):
+        legend = axes.get_legend()
+        for text in (axes.xaxis.label, axes.yaxis.label, *getattr(legend, "texts", [])):
             text.set_text(tr(text.get_text()))
+        axes.set_facecolor("white")
+        axes.grid(False)
+        if len(figure.axes) == 1:  # parallel coordinates have lines enough
+            axes.grid(color="#dddddd")
+        for drawn in (*axes.collections, *axes.lines, *axes.patches, *getattr(legend, "legend_handles", [])):
+            if isinstance(drawn, LineCollection):  # parallel coordinates: the better, the bluer
+                drawn.set_cmap(LinearSegmentedColormap.from_list("", [COLORS[1], COLORS[0]]))
+            elif isinstance(drawn, PathCollection | Patch):
+                drawn.set_color(COLORS[0])
+            elif isinstance(drawn, Line2D):
+                drawn.set(color=COLORS[1], alpha=1)
+        for text in axes.texts:
+            text.set_text(f" {decimal(text.get_text())}")  # beside its bar, not on it
+        for label in axes.get_yticklabels():
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # above a line
     figure.axes[0].set_title(title)
     return in_language(figure)
 

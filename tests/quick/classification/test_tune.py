@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import module
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 tune = module("classification", "tune")
 SPREAD = np.random.default_rng(0).normal(0, 0.01, 500)
@@ -79,3 +82,33 @@ def test_neighbours_are_no_more_than_the_rows_of_a_fold() -> None:
         _, values = objective.suggest(study.ask(), "knn", rows=20)
         assert 1 <= values["n_neighbors"] <= 20
         assert ("p" in values) == (values["metric"] == "minkowski")
+
+
+@pytest.mark.parametrize("picture", ["optimization_history", "parallel_coordinate", "param_importances"])
+def test_optunas_pictures_have_the_colours_of_ours(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tune.optuna.create_study()
+    for number in range(6):
+        ranges = {name: tune.optuna.distributions.FloatDistribution(0, 9) for name in ("C", "gamma")}
+        given = {"C": float(number), "gamma": float(number % 3)}
+        study.add_trial(tune.optuna.create_trial(value=number, params=given, distributions=ranges))
+    search = tune.Search("svm", "roc_auc", 5, 6, 0, "", "local", 1, 0)
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(tune, "trials_of_best", lambda found: study)
+    monkeypatch.setattr(tune.mlflow, "log_figure", lambda figure, name, **_: drawn.update({name: colours(figure)}))
+    tune.log_pictures(tune.Found(search, study, 1.0, "svm", {"C": 0.0, "gamma": 0.0}, None, {}))
+    assert drawn[f"{picture}.png"]
+    assert drawn[f"{picture}.png"] <= set(map(to_rgb, tune.COLORS[:2]))
+
+
+def colours(figure: Figure) -> set[Any]:
+    """The colours of points, lines and bars; of parallel coordinates the two ends of their scale."""
+    found: list[Any] = []
+    for axes in figure.axes:
+        for each in axes.collections:
+            if each.get_array() is not None:
+                found += [each.get_cmap()(end) for end in (0.0, 1.0)]
+            elif isinstance(each, PathCollection):
+                found += list(each.get_facecolor())
+        found += [line.get_color() for line in axes.lines]
+        found += [patch.get_facecolor() for patch in axes.patches]
+    return set(map(to_rgb, found))
