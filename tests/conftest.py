@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -55,6 +56,16 @@ LONG = (
     "tests/on_databricks/test_serving.py",
     "tests/on_databricks/test_workspace.py",
 )
+
+
+# No garbage is looked for in the many modules that the tests import.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not in what is there to stay."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -23,5 +24,5 @@ def module(example: str, name: str) -> Any:
     finally:
         sys.path.remove(str(folder))
         for other, loaded in list(sys.modules.items()):
-            if Path(getattr(loaded, "__file__", None) or "/").is_relative_to(folder):
+            if (getattr(loaded, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
                 del sys.modules[other]
