@@ -7,6 +7,7 @@ command does not reach the fork: tests of Ctrl-C start a real interpreter.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -16,17 +17,19 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 IMPORTED = ["mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline"]
 IMPORTED += ["matplotlib.pyplot", "skops.io"]
-IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "git"]  # which they import later, when they use it
+IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "git", "databricks.sdk"]  # imported later, when they are used
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs
@@ -39,6 +42,11 @@ server.sendall(asked)
 os._exit(server.recv(1)[0])
 """
 
+PYTHON = sys.executable
+# Variables of Python that a fork need not be started anew for.
+HARMLESS = {"PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+IN_A_JOB = Path(__file__).parent / "programs" / "bwrap.py"
+
 
 @cache
 def forks() -> str:
@@ -49,6 +57,9 @@ def forks() -> str:
         (folder / program).chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "passive"}  # read when they are imported
+    if not os.geteuid():  # who is not root may not enter what bubblewrap makes: the jobs start real programs then
+        (folder / "bwrap").write_text(f"#!{sys.executable} -ISs\n{IN_A_JOB.read_text()}")
+        (folder / "bwrap").chmod(0o755)
     command = [sys.executable, __file__, str(folder)]
     server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout
@@ -80,15 +91,16 @@ def serve(folder: str) -> None:
 def infer(run: Callable[..., Any], python: str, command: list[str], **how: Any) -> Any:
     """MLflow infers what a model requires in a process that loads it: that is a fork as well.
 
-    It then finds fewer packages, for most are imported already; INFER_ANEW in the environment: those of a user.
+    It then finds fewer packages, for most are imported already.
     """
-    return run([command[0] if "INFER_ANEW" in os.environ else python, *command[1:]], **how)
+    return run([python, *command[1:]], **how)
 
 
 def answer(connection: socket.socket) -> None:
     """Run one command line in a fork, and say how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
+    enter(connection)
     asked = b""
     while len(asked) < int.from_bytes(size, "big"):
         asked += connection.recv(1 << 16)
@@ -98,8 +110,22 @@ def answer(connection: socket.socket) -> None:
         arguments, folder, environment = json.loads(asked)
         start(arguments, folder, environment, files)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    connection.sendall(bytes([code % 256]))
+    with suppress(BrokenPipeError):  # the client has ended with the job that it was of
+        connection.sendall(bytes([code % 256]))
     os._exit(0)
+
+
+def enter(connection: socket.socket) -> None:
+    """Have the next fork see the files and processes of a job, where the command that asks for it is one of a job."""
+    process = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    seen, own = (Path(f"/proc/{each}/ns") for each in (process, "self"))
+    others = [seen / kind for kind in ("mnt", "pid") if (seen / kind).readlink() != (own / kind).readlink()]
+    for namespace in [os.open(each, os.O_RDONLY) for each in others]:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(namespace)
+    if others:  # what the job starts are forks as well
+        sys.executable = str(Path(connection.getsockname()).with_name("python"))
 
 
 def start(command: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
@@ -107,6 +133,7 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     for number, opened in enumerate(files):
         os.dup2(opened, number)
         os.close(opened)
+    sys.stdout.reconfigure(line_buffering="PYTHONUNBUFFERED" in environment)  # type: ignore[union-attr]
     os.chdir(folder)
     changed = {name for name in {*environment, *os.environ} if environment.get(name) != os.environ.get(name)}
     os.environ.clear()
@@ -117,9 +144,9 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     if program == "mlflow":
         sys.argv[:] = command
         importlib.import_module("mlflow.cli").cli(arguments, prog_name=program)
-    changed = {name for name in changed if name.startswith("PYTHON")} - {"PYTHONUNBUFFERED", "PYTHONPATH"}
+    changed = {name for name in changed if name.startswith("PYTHON")} - HARMLESS
     if changed or not (arguments and arguments[0].endswith(".py")):
-        os.execv(sys.executable, [sys.executable, *arguments])
+        os.execv(PYTHON, [PYTHON, *arguments])
     sys.argv[:] = arguments
     path = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
     sys.path[:1] = [str(Path(arguments[0]).resolve().parent), *path]  # what is imported already is not looked for there

@@ -50,7 +50,7 @@ class Workspace:
         self.command = self.command or f"{SERVE} --port {port} --folder {self.folder}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DATABRICKS_"))}
         kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{forks()}{os.pathsep}{kept['PATH']}"  # its bwrap
         log = self.folder.with_suffix(".log")
         with log.open("w") as file:
             place = self.folder.parent
