@@ -101,7 +101,7 @@ check: .venv/everything.installed
 	MYPYPATH=tests mypy --explicit-package-bases tests benchmarks docs
 	cd on_databricks/workspace && mypy --config-file ../../pyproject.toml .
 	set -e; for example in $(EXAMPLES); do (cd $$example && mypy --config-file ../pyproject.toml .); done
-	set -e; for task in classification regression; do MYPYPATH=classification mypy --follow-imports=silent \
+	set -e; for task in classification regression; do MYPYPATH=classification mypy \
 	new_project/$$task/train.py new_project/common/predict.py; done
 
 vendor:
