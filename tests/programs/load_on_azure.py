@@ -1,6 +1,6 @@
 """Sends requests from four threads until the file `stop` appears, and prints what became of them.
 
-The file `enough` appears with the 2,000th. What is answered with 503 is sent again, as a client of Azure does.
+The file `enough` appears with the 600th. What is answered with 503 is sent again, as a client of Azure does.
 """
 
 import collections
@@ -23,7 +23,7 @@ def send() -> None:
     with requests.Session() as session:
         while not stop.exists():
             counts["sent"] += 1
-            if counts["sent"] >= 2000:
+            if counts["sent"] >= 600:
                 enough.touch()
             try:
                 answer = session.post(uri, json=body, headers={"Authorization": "Bearer " + key}, timeout=900)
@@ -36,7 +36,7 @@ def send() -> None:
                 counts[f"version {said[0]:.0f}" if whole else f"lost: {answer.status_code} {said}"] += 1
             except Exception as error:
                 counts[f"lost: {error!r}"] += 1
-            time.sleep(0.04)  # the containers that start meanwhile need the processor too
+            time.sleep(0.1)  # the containers that start meanwhile need the processor too
 
 
 threads = [threading.Thread(target=send) for _ in range(4)]

@@ -104,7 +104,6 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         ("deploy", {"endpoint": "a b"}, "'--endpoint': 'a b' is no name for an endpoint"),
         ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),
         ("deploy", {"endpoint": "none", "model_uri": "runs:/1/model"}, "'runs:/1/model' names no version"),
-        ("status", {"target": "azureml", "config": "nowhere.json"}, "config=nowhere.json: expected a JSON file"),
         ("start", {"endpoint": "none"}, "none is not deployed in"),
         ("score", {"endpoint": "none"}, "none is not deployed in"),
         ("score", {"output": "nowhere/p.csv"}, "'--output': 'nowhere/p.csv' lies in a folder that does not exist."),

@@ -138,18 +138,11 @@ def test_register_refuses(
     assert message in outcome.error
 
 
-@pytest.mark.parametrize("over_http", [False, True], ids=["sqlite", "http"])
 def test_a_life_in_the_registry(
-    over_http: bool,
-    store: Store,
-    run: Callable[..., Outcome],
-    log: Callable[..., str],
-    validation: Any,
-    request: pytest.FixtureRequest,
+    server: Any, run: Callable[..., Outcome], log: Callable[..., str], validation: Any
 ) -> None:
-    """Over HTTP, and on SQLite under a name of three levels, as Unity Catalog has them."""
-    uri = request.getfixturevalue("server").uri if over_http else store.uri
-    life, after = ("life", "afterlife") if over_http else ("main.default.life", "main.default.afterlife")
+    """Over HTTP, under a name of three levels, as Unity Catalog has them."""
+    uri, life, after = server.uri, "main.default.life", "main.default.afterlife"
     client = MlflowClient(uri, uri)
 
     def verb(script: str, *words: str, **options: Any) -> Outcome:
