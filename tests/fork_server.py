@@ -168,6 +168,8 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     if program == "mlflow":
         sys.argv[:] = command
         importlib.import_module("mlflow.cli").cli(arguments, prog_name=program)
+    if arguments[:2] == ["-m", "uvicorn"]:  # by which `mlflow server` serves
+        importlib.import_module("uvicorn.main").main(arguments[2:], prog_name="uvicorn")
     changed = {name for name in changed if name.startswith("PYTHON")} - HARMLESS
     if changed or not (arguments and arguments[0].endswith(".py")):
         os.execv(PYTHON, [PYTHON, *arguments])

@@ -230,9 +230,11 @@ def test_what_it_holds_is_kept_for_the_next_start_and_no_process_is_left(workspa
     first, done = workspace.token, workspace.runs()[0]["run_id"]
     mark = f"3600.{os.getpid()}"
     going = workspace.submit(f"import subprocess; subprocess.run(['sleep', '{mark}'])")
-    wait_until(lambda: any(each.info["cmdline"] == ["sleep", mark] for each in psutil.process_iter(["cmdline"])))
+    of_the_job = wait_until(
+        lambda: [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", mark]]
+    )
     assert workspace.process
-    mine = psutil.Process(workspace.process.pid).children(recursive=True)
+    mine = [*psutil.Process(workspace.process.pid).children(recursive=True), *of_the_job]
     assert workspace.stop() == 0
     assert psutil.wait_procs(mine)[1] == []
 
