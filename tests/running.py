@@ -28,8 +28,9 @@ PATIENCE = 900.0  # s until a test gives up; no test passes or fails by how fast
 Truth = TypeVar("Truth")
 _PORTS = itertools.count()
 
-# Java's quick compiler alone: Spark's sessions of a few seconds take half the time.
-SHORT_SPARK = '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" --conf spark.sql.shuffle.partitions=2'
+# Java's quick compiler alone, and Spark's classes unverified: its sessions of a few seconds take half the time.
+JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+SHORT_SPARK = f'--driver-java-options "{JAVA}" --conf spark.sql.shuffle.partitions=2'
 
 
 @dataclass

