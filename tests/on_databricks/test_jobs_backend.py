@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import mlflow.cli
 import pytest
 from click.testing import CliRunner
 from git_server import HERMETIC, GitServer, Repository
@@ -60,10 +59,11 @@ def submit(clean: None) -> Submit:
 @pytest.fixture
 def typed(clean: None) -> Typed:
     """Exit code and words of `mlflow run small -b databricks-jobs ...`, the command itself in this process."""
+    from mlflow.cli import cli  # takes more than a second, in each worker that only collects this file as well
 
     def call(*words: str) -> tuple[int, str]:
         where = [] if "--experiment-id" in words else ["--experiment-name", EXPERIMENT]  # a later one wins
-        done = CliRunner().invoke(mlflow.cli.cli, ["run", str(SMALL), "-b", "databricks-jobs", *where, *words])
+        done = CliRunner().invoke(cli, ["run", str(SMALL), "-b", "databricks-jobs", *where, *words])
         error = done.exception if done.exception and not isinstance(done.exception, SystemExit) else ""
         return done.exit_code, f"{done.output}{error}"
 
@@ -253,6 +253,8 @@ def test_the_commands_of_the_page_submit_what_it_says(
     clean: None, connected: Workspace, git: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Typed to the letter but for two names; the jobs are not waited for: what they run is compared above."""
+    from mlflow.cli import cli
+
     monkeypatch.chdir(COLLECTION)
     monkeypatch.setattr("mlflow_databricks_jobs.submitted_job.SubmittedJob.wait", lambda job: not job.cancel())
     page = (COLLECTION / "on_databricks" / "README.md").read_text(encoding="utf-8")
@@ -261,7 +263,7 @@ def test_the_commands_of_the_page_submit_what_it_says(
     for command in commands:
         for name, ours in {"0101-120000-abcdefgh": EXISTING, "https://git.example.com/you/collection.git": git}.items():
             command = command.replace(name, ours)
-        done = CliRunner().invoke(mlflow.cli.cli, shlex.split(command)[1:])
+        done = CliRunner().invoke(cli, shlex.split(command)[1:])
         assert done.exit_code == 0, done.output
     here, new, serverless = [run["tasks"][0] for run in connected.runs()[:3]]
     assert serverless["environment_key"] == "project"
