@@ -53,7 +53,6 @@ LONG = (
     "tests/git_project/test_reproduce_foreign.py",
     "tests/clustering/test_main.py",
     "tests/test_collection.py",
-    "tests/classification/test_environments.py",
     "tests/test_new_project.py",
     "tests/test_mistakes.py",
     "tests/on_databricks/test_serving.py",

@@ -1,4 +1,4 @@
-"""The conda stand-in refuses what conda refuses; tests/classification/test_environments.py runs a project with it."""
+"""The conda stand-in refuses what conda refuses; tests/test_new_project.py runs a project with it."""
 
 from __future__ import annotations
 
