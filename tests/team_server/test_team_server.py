@@ -16,7 +16,6 @@ from typing import Any
 import alembic.command
 import click
 import mlflow
-import mlflow.cli
 import mlflow.db
 import pandas as pd
 import psutil
@@ -529,6 +528,8 @@ def test_mlflow_db_upgrade_keeps_the_runs_of_the_release_before(server: Any, mon
 def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
     server: Any, users: dict[str, User], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow.cli import gc
+
     alice = users["alice"]
     run = alice.client.create_run(experiment(alice.client, "alice")).info.run_id
     alice.client.log_text(run, "large", "file.txt")
@@ -536,7 +537,7 @@ def test_mlflow_gc_reclaims_the_files_of_a_deleted_run(
     for name, value in users["admin"].environment.items():
         monkeypatch.setenv(name, value)
     database = ["--backend-store-uri", server.environment["MLFLOW_BACKEND_STORE_URI"]]
-    care(server, monkeypatch, mlflow.cli.gc, *database, "--run-ids", run, "--tracking-uri", server.uri)
+    care(server, monkeypatch, gc, *database, "--run-ids", run, "--tracking-uri", server.uri)
     with pytest.raises(MlflowException, match="not found"):
         users["admin"].client.get_run(run)
     from backup import Stores
