@@ -52,7 +52,12 @@ IN_A_JOB = Path(__file__).parent / "programs" / "bwrap.py"
 
 @cache
 def forks() -> str:
-    """A folder for the front of PATH, whose `python` and `mlflow` are forks, for as long as this process lives."""
+    """A folder for the front of PATH, whose `python` and `mlflow` are forks, for as long as this process lives.
+
+    Of the process that all workers of xdist share, where conftest.py has started one.
+    """
+    if shared := os.environ.get("FORKS"):
+        return shared
     folder = Path(tempfile.mkdtemp(prefix="forks"))
     for program in ("python", "mlflow"):
         (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
@@ -71,16 +76,17 @@ def forks() -> str:
 
 def serve(folder: str) -> None:
     """Fork for each command line that comes in, until the process that started this one ends."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{folder}/socket")
+    listening.listen()
+    print("ready", flush=True)
+    select.select([listening, sys.stdin], [], [])  # nothing is imported for tests that start no program
     for name in IMPORTED:
         importlib.import_module(name)
     requirements_utils: Any = importlib.import_module("mlflow.utils.requirements_utils")
     requirements_utils._run_command = partial(infer, requirements_utils._run_command, "python")
     gc.freeze()  # or each fork would look for garbage, at its end above all, in all that was imported: 1.2 s
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks of this process
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(f"{folder}/socket")
-    listening.listen()
-    print("ready", flush=True)
     while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()
         if not os.fork():
