@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +25,15 @@ def with_missing(store: Store, credit: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables to predict: the same rows as CSV of two kinds, and some that are refused or pointed out."""
+    """Tables to predict that are refused or pointed out."""
     folder = tmp_path_factory.mktemp("spark")
     churn = pd.read_csv(CHURN).head(300)
-    churn.to_csv(folder / "semicolon.csv", sep=";", index=False)
     churn.assign(monthly_charges=churn["monthly_charges"].astype(object).where(churn.index != 170, "dear")).to_csv(
         folder / "wrong.csv", index=False
     )
     contract = churn["contract"].where(churn.index > 1, "Ten years").mask(churn.index == 2)  # a missing one is allowed
     churn.assign(contract=contract).to_parquet(folder / "unseen.parquet")
     churn.drop(columns="tenure").to_parquet(folder / "lacking.parquet")
-    (folder / "array.json").write_text(json.dumps([json.loads(line) for line in INSTANCES.read_text().splitlines()]))
     return folder
 
 
@@ -46,9 +43,7 @@ def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: P
     tables = {
         "churn": (tree, CHURN),
         "credit": (with_missing, credit),
-        "semicolon": (tree, folder / "semicolon.csv"),
         "lines": (tree, INSTANCES),
-        "array": (tree, folder / "array.json"),
         "unseen": (tree, folder / "unseen.parquet"),
         "wrong": (tree, folder / "wrong.csv"),
         "lacking": (tree, folder / "lacking.parquet"),
@@ -60,7 +55,6 @@ def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: P
         ]
         for name, (run, data) in tables.items()
         for engine in ("local", "spark")
-        if engine == "spark" or name != "array"
     }
     commands["again"] = commands["churn spark"]
     commands["nowhere"] = ["--model_uri", model_uri(tree), "--engine", "spark"]
@@ -70,7 +64,7 @@ def outcomes(store: Store, tree: Run, with_missing: Run, credit: Path, folder: P
     return dict(zip(["tune", *commands], store.run_several(CLASSIFICATION, scripts), strict=True))
 
 
-@pytest.mark.parametrize(("name", "key"), [("churn", None), ("credit", None), ("semicolon", None), ("lines", "tenure")])
+@pytest.mark.parametrize(("name", "key"), [("churn", None), ("credit", None), ("lines", "tenure")])
 def test_spark_gives_the_classes_and_probabilities_of_the_local_engine(
     name: str, key: str | None, outcomes: dict[str, Outcome], folder: Path
 ) -> None:
@@ -86,11 +80,6 @@ def test_spark_gives_the_classes_and_probabilities_of_the_local_engine(
     probabilities = [column for column in local.columns.tolist() if column.startswith("probability_")]
     assert len(probabilities) == 2
     assert np.abs(spark[probabilities].to_numpy() - local[probabilities].to_numpy()).max() <= 1e-6
-
-
-def test_a_json_array_is_read_as_its_lines_are(outcomes: dict[str, Outcome], folder: Path) -> None:
-    array, lines = (pd.read_parquet(folder / f"{name} spark").sort_values("tenure") for name in ("array", "lines"))
-    assert array["prediction"].tolist() == lines["prediction"].tolist()
 
 
 def test_the_run_holds_what_that_of_the_local_engine_does(
