@@ -63,7 +63,8 @@ class Target(ABC):
                     self.say(f"{model.title}: {colour} answers the model's input example as it should")
                 self._route(before, wanted, previous)
             self._tidy(before, {*wanted, colour, previous})
-            self.say(f"{self.name}: {model.title} answers {wanted[colour]} % of the requests, from {colour}")
+            alone = f" (not {canary} %: no other version has any)" if canary < wanted[colour] else ""
+            self.say(f"{self.name}: {model.title} answers {wanted[colour]} % of the requests{alone}, from {colour}")
             return self.status()
 
     def rollback(self) -> Status:

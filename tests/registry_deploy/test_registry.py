@@ -160,7 +160,9 @@ def test_a_life_in_the_registry(
         outcome = verb("promote.py", model_uri=f"models:/{life}@challenger", **given, thresholds="")
         assert outcome.code == 0, outcome.output
     listed = verb("registry.py", "list", name=life).output.splitlines()
-    assert [line.split()[1:3] for line in listed[1:]] == [["2", "champion"], ["1", "previous"]]
+    assert [line.split()[1:3] for line in listed[1:3]] == [["2", "champion"], ["1", "previous"]]
+    told = verb("registry.py", "list", name=life, metric="speed").output
+    assert "No version has the metric 'speed': `describe` shows those of a version." in told
 
     told = verb("registry.py", "describe", model_uri=f"models:/{life}@champion").output
     assert "'x': double (required), 'z': double (required)" in told

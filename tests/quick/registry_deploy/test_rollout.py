@@ -109,6 +109,16 @@ def test_a_version_is_tested_before_it_gets_more_requests() -> None:
     assert target.steps == ["check", "start", "ask", "route", "check", "ask", "route"]
 
 
+def test_a_canary_that_is_alone_is_said_to_get_all_requests() -> None:
+    target, said = Remembering(), list[str]()
+    target.say = said.append
+    target.deploy("models:/m/1", canary=10)
+    assert target.traffic == {"blue": 100}
+    assert "answers 100 % of the requests (not 10 %: no other version has any), from blue" in said[-1]
+    target.deploy("models:/m/2", canary=10)
+    assert "answers 10 % of the requests, from green" in said[-1]
+
+
 def test_two_versions_at_most_share_the_requests() -> None:
     target = Remembering().deployed("1", ("2", 25))
     with pytest.raises(DeploymentError, match=r"^churn: a canary is under way \(version 1 75 %, version 2 25 %\):"):
