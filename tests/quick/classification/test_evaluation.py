@@ -81,6 +81,14 @@ def test_resamples_are_as_many_as_said_and_the_same_for_every_classifier(three: 
     assert one["accuracy"].std() == pytest.approx(np.sqrt(share * (1 - share) / len(truth)), rel=0.15)
 
 
+def test_many_rows_are_resampled_less_often_and_no_more_than_meant() -> None:
+    rows, classes = 15_000, 3
+    probabilities = np.full((rows, classes), 1 / 3)
+    truth = np.arange(rows) % classes
+    draws = resampled_metrics(truth, probabilities, truth, [0, 1, 2], seed=0)
+    assert {len(values) for values in draws.values()} == {10_000_000 // (rows * classes)}
+
+
 def result(roc_auc: float, draws: np.ndarray, metric: str = "roc_auc") -> Any:
     nothing = np.empty(0)
     return evaluation.Result(None, None, nothing, nothing, {metric: roc_auc}, {metric: draws})
