@@ -411,7 +411,8 @@ def test_a_token(
         status = target.deploy(f"models:/numbers/{models['no example']}", canary=10)
         assert "no input example: its smoke test is /ping only" in said[0]
         assert status.colours["blue"].traffic == 100
-        assert said[-1] == "numbers: numbers version 7 answers 100 % of the requests, from blue"
+        alone = "100 % of the requests (not 10 %: no other version has any)"
+        assert said[-1] == f"numbers: numbers version 7 answers {alone}, from blue"
         assert answer(target) == [7.0]
         lower = requests.get(
             status.scoring_uri.replace("/invocations", "/ping"),
