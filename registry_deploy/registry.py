@@ -119,8 +119,12 @@ def list_versions(name: str, metric: str) -> None:
     with explained():
         names = [name] if name else [model.name for model in mlflow.search_registered_models()]
         tables = [table for table in (table_of_versions(each, metric) for each in names) if len(table)]
-        click.echo(pd.concat(tables).to_string(index=False) if tables else "No version is registered.")
-        if tables and not pd.concat(tables)[metric].any():
+        if not tables:
+            click.echo("No version is registered.")
+            return
+        listed = pd.concat(tables)
+        click.echo(listed.to_string(index=False))
+        if not listed[metric].any():
             click.echo(f"No version has the metric {metric!r}: `describe` shows those of a version.")
 
 
