@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.metrics import (
     accuracy_score,
@@ -76,14 +75,11 @@ def fit_and_evaluate(model: Pipeline, split: Split, threshold: str) -> Result:
     started = time.perf_counter()
     model.fit(split.X_train, split.y_train)
     fitted = time.perf_counter()
-    encoder = model[0].named_transformers_["categories"]
-    if all(rare is None for rare in getattr(encoder, "infrequent_categories_", [])):
-        encoder.set_params(handle_unknown="ignore")  # the same without rare categories, and ONNX knows it
     probabilities = model.predict_proba(split.X_test)
     seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}
 
     predicted = decide(probabilities, split.classes, split.positive, chosen)
-    metrics = scores(split.y_test, probabilities, split.classes, split.positive, chosen) | seconds
+    metrics = scores(split.truth, probabilities, predicted, split.classes, split.counted) | seconds
     if chosen is not None:
         metrics["threshold"] = chosen
     draws = resampled_metrics(split.truth, probabilities, predicted, split.counted, split.random_state)
@@ -124,31 +120,27 @@ def decide(probabilities: np.ndarray, classes: list, positive: object | None, th
 
 
 def scores(
-    y: pd.Series, probabilities: np.ndarray, classes: list, positive: object | None, threshold: float | None = None
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, classes: list, counted: list[int]
 ) -> dict[str, float]:
-    """The metrics of predicted probabilities, under scikit-learn's names; rates are 0 where nothing was to be counted.
+    """The metrics of a classifier, under scikit-learn's names; rates are 0 where nothing was to be counted.
 
-    y: true classes (rows,). probabilities: (rows, classes), in the order of `classes`; `decide` says what is predicted.
-    positive: the positive one of two classes, or None: with more classes each metric is the unweighted mean of the
-        one-versus-rest metrics of the classes, and each class has a `recall_<class>` of its own.
+    truth, predicted: the position of a class for each row (rows,). probabilities: (rows, classes).
+    counted: the positions of the classes that metrics speak of: one, the positive, or all; then each metric is the
+        unweighted mean of their one-versus-rest metrics, and each class has a `recall_<class>` of its own.
     """
-    # As numbers: each metric would look through texts anew.
-    truth, predicted = pd.Index(classes).get_indexer(y), decide(probabilities, classes, positive, threshold)
-    every = np.arange(len(classes))
-    counted = every if positive is None else every[[classes.index(positive)]]
     members, scored = truth[:, None] == counted, probabilities[:, counted]
     tn, fp, fn, tp = multilabel_confusion_matrix(truth, predicted, labels=counted).reshape(-1, 4).T
     rates = {"f1": (2 * tp, fp + fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}
     rates |= {"npv": (tn, fn), "fpr": (fp, tn), "fdr": (fp, tp)}
     found = {name: part / np.maximum(part + others, 1) for name, (part, others) in rates.items()}
-    of_each = {} if positive is not None else dict(zip(metric_names(classes, "recall_"), found["recall"], strict=True))
+    each = dict(zip(metric_names(classes, "recall_"), found["recall"], strict=True)) if len(counted) > 1 else {}
     means = {
         "accuracy": accuracy_score(truth, predicted),
         "balanced_accuracy": balanced_accuracy_score(truth, predicted),
         **{name: values.mean() for name, values in found.items()},
         "roc_auc": roc_auc_score(members, scored, average="macro"),
         "average_precision": average_precision_score(members, scored, average="macro"),
-        "log_loss": log_loss(truth, probabilities, labels=every),
+        "log_loss": log_loss(truth, probabilities, labels=range(len(classes))),
         "brier_score_loss": ((scored - members) ** 2).sum(axis=1).mean(),
     }
-    return {name: float(value) for name, value in (means | of_each).items()}
+    return {name: float(value) for name, value in (means | each).items()}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
-from mlflow.data.pandas_dataset import PandasDataset, from_pandas
+from mlflow.data.pandas_dataset import PandasDataset
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -18,12 +17,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from support.datasets import as_dataset
 from support.entry_point import FiniteRange
 from support.inputs import read_table
 from support.kinds import Kind, named
 from support.language import tr
 from support.parameters import option
-from support.table import absolute, bad, dataset_source, short_name
+from support.table import absolute, bad, short_name
 from support.texts import shown
 
 ROWS_PER_CLASS = 3  # that the training part must keep: the SVM calibrates its probabilities on three folds
@@ -106,16 +106,12 @@ def load_split(
         kinds={name: decided[name] for name in columns},
         target=target,
         source=absolute(data),
-        train=_as_dataset(train, "train", target, data),
-        test=_as_dataset(test, "test", target, data),
+        train=as_dataset(train, data, f"{short_name(data)}_train", targets=target),
+        test=as_dataset(test, data, f"{short_name(data)}_test", targets=target),
         random_state=random_state,
     )
     _say(split)
     return split
-
-
-def _of_kind(kinds: dict[str, Kind], *wanted: str) -> list[str]:
-    return [name for name, kind in kinds.items() if kind.kind in wanted]
 
 
 def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
@@ -151,19 +147,6 @@ def _positive_class(y: pd.Series, classes: list[Any], positive: str) -> Any | No
     return named[0] if named else y.value_counts().idxmin()
 
 
-def _as_dataset(rows: pd.DataFrame, part: str, target: str, data: str) -> PandasDataset:
-    """Rows as MLflow records them."""
-    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
-    given = {"source": dataset_source(data), "targets": target, "name": f"{short_name(data)}_{part}"}
-    dataset = from_pandas(rows, **given)
-    # To find a column's type MLflow looks at every text in turn, for minutes where there are a million rows. The first
-    # value and, where there is one, the first missing value of each column tell as much.
-    missing = rows.isna().to_numpy()
-    telling = rows.iloc[sorted({*missing.argmin(axis=0), *missing.argmax(axis=0)})]
-    dataset.schema = from_pandas(telling, **given).schema
-    return dataset
-
-
 def _say(split: Split) -> None:
     """Print what is learnt, and what an answer without any learning reaches."""
     shares = pd.concat([split.y_train, split.y_test]).value_counts(normalize=True).to_dict()  # the largest first
@@ -188,11 +171,13 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
     A missing category is a category of its own. Of one column the most frequent categories have a column each, the
     others, and those that occur once, share one; one never seen in training counts as one of these.
     """
+    numbers = [name for name, kind in kinds.items() if kind.kind == "number"]
+    others = [name for name in kinds if name not in numbers]
     rare = {"max_categories": MAX_CATEGORIES, "min_frequency": 2, "handle_unknown": "infrequent_if_exist"}
     preprocessing = ColumnTransformer(
         [
-            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), _of_kind(kinds, "number")),
-            ("categories", OneHotEncoder(**rare), _of_kind(kinds, "category", "boolean")),
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+            ("categories", OneHotEncoder(**rare), others),
         ],
         # Many categories are mostly zeros. Of the classifiers, only this one is faster when they are not written down.
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,

@@ -152,7 +152,7 @@ class Objective:
 
     def __init__(self, split: Split, search: Search) -> None:
         self.X, self.y = split.X_train, split.y_train
-        self.kinds, self.classes, self.positive = split.kinds, split.classes, split.positive
+        self.kinds, self.classes, self.counted = split.kinds, split.classes, split.counted
         self.search = search
 
     @property
@@ -162,37 +162,38 @@ class Objective:
         return max(1, len(self.y) - held)
 
     @cached_property
-    def folds(self) -> list[tuple[np.ndarray, pd.Series, np.ndarray, pd.Series]]:
-        """X_fit, y_fit, X_held, y_held of each fold, the preprocessing fitted on its X_fit, for all trials."""
-        folds = []
+    def folds(self) -> list[tuple[np.ndarray, pd.Series, np.ndarray, np.ndarray]]:
+        """X_fit, y_fit, X_held and the places of its classes, for each fold; the preprocessing is fitted on X_fit."""
+        folds, truth = [], pd.Index(self.classes).get_indexer(self.y)
         splitter = StratifiedKFold(self.search.cv, shuffle=True, random_state=self.search.random_state)
         for fit, held in splitter.split(self.X, self.y):
             preprocessing = with_preprocessing(BaseEstimator(), self.kinds)[:-1]
             X_fit = preprocessing.fit_transform(self.X.iloc[fit], self.y.iloc[fit])
-            folds.append((X_fit, self.y.iloc[fit], preprocessing.transform(self.X.iloc[held]), self.y.iloc[held]))
+            folds.append((X_fit, self.y.iloc[fit], preprocessing.transform(self.X.iloc[held]), truth[held]))
         return folds
 
     def __call__(self, trial: optuna.Trial) -> float:
         name, values = suggest(trial, self.search.model, self.rows)
         measured: list[float] = []
 
-        def report(share: int, probabilities: np.ndarray, truth: pd.Series) -> float:
+        def report(share: int, probabilities: np.ndarray, truth: np.ndarray) -> float:
             """Tell the trial the mean of the folds so far; share: percent of the last one that is done."""
-            value = scores(truth, probabilities, self.classes, self.positive)[self.search.metric]
+            predicted = probabilities.argmax(axis=1)
+            value = scores(truth, probabilities, predicted, self.classes, self.counted)[self.search.metric]
             trial.report(float(np.mean([*measured, value])), 100 * len(measured) + share)
             if trial.should_prune():
                 raise optuna.TrialPruned
             return value
 
-        for X_fit, y_fit, X_held, y_held in self.folds:
+        for X_fit, y_fit, X_held, truth in self.folds:
             classifier = build(name, values, self.search.random_state)
             more = {}
             if name == "ann":
-                more["callbacks"] = [_each_quarter(classifier, X_held, partial(report, truth=y_held))]
+                more["callbacks"] = [_each_quarter(classifier, X_held, partial(report, truth=truth))]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 classifier.fit(X_fit, y_fit, **more)
-            measured.append(report(100, classifier.predict_proba(X_held), y_held))
+            measured.append(report(100, classifier.predict_proba(X_held), truth))
         return float(np.mean(measured))
 
 

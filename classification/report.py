@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 from evaluation import Result, scores
 from features import Split, with_preprocessing
 from support.bootstrap import METRICS
+from support.cautions import about_split
 from support.language import decimal, tr, warn
 from support.style import COLORS, DASHES, contrast, in_language
 from support.texts import in_markdown, on_picture, shown
@@ -66,20 +67,7 @@ def log_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
 
 def cautions(results: dict[str, Result], split: Split) -> list[str]:
     """What to know before believing in the results of classifiers (by name), and what to do about it."""
-    found, tested = [], split.y_test.value_counts()
-    if len(split.y_test) < 100 or tested.min() < 20:
-        few = (
-            "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
-            "A larger test_size helps, or more rows."
-        )
-        found.append(tr(few, tested=len(split.y_test), fewest=tested.min(), label=shown(tested.idxmin())))
-    one, other = (pd.util.hash_pandas_object(part.df, index=False) for part in (split.train, split.test))
-    if (twins := int(other.isin(one).sum())) > len(other) / 100:
-        copies = (
-            "{twins:,} of the {tested:,} test rows are equal to a training row. If they are copies, remove them from "
-            "the table: a model that knows them by heart looks better than it is."
-        )
-        found.append(tr(copies, twins=twins, tested=len(other)))
+    found = about_split(split.train.df, split.test.df, split.y_test)
     cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
     for position, label in enumerate(split.classes):
         hits = {name: (result.predicted == position)[split.truth == position] for name, result in results.items()}
@@ -110,7 +98,7 @@ def _columns_that_tell(split: Split) -> dict[str, float]:
         tree.fit(split.X_train[[name]].iloc[:2000], split.y_train.iloc[:2000])
         probabilities = pd.DataFrame(tree.predict_proba(split.X_test[[name]]), columns=tree.classes_)
         known = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()
-        reached[name] = scores(split.y_test, known, split.classes, split.positive)["roc_auc"]
+        reached[name] = scores(split.truth, known, known.argmax(axis=1), split.classes, split.counted)["roc_auc"]
     return {name: value for name, value in reached.items() if value > TOO_GOOD}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from functools import cache
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from evaluation import Result
 from features import Split
 from report import evaluation_figure
 from support.kinds import to_metadata
+from support.requirements import OF_A_PIPELINE, pinned
 
-NEEDED = ["mlflow", "scikit-learn", "skops", "pandas", "numpy"]  # by a logged model; a network needs more
 MOST_KNOWN = 1000  # categories of a column that are stored with a model, so that `predict` points out others
 
 
@@ -38,7 +38,7 @@ def log_result(name: str, result: Result, split: Split) -> None:
             serialization_format="skops",  # on Databricks the default is a pickle
             # What skops asks about: as it was fitted here, scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(result.model)),
-            pip_requirements=_pinned(NEEDED),
+            pip_requirements=pinned(*OF_A_PIPELINE),
             **about,
         )
     mlflow.log_metrics(result.metrics, dataset=split.test, model_id=info.model_id)
@@ -63,13 +63,9 @@ def _log_network(result: Result, signature: ModelSignature, about: dict[str, Any
             artifacts=files,
             model_config={key: about["metadata"].get(key) for key in ("classes", "positive", "threshold")},
             signature=ModelSignature(signature.inputs, signature.outputs, methods),
-            pip_requirements=_pinned([*NEEDED, "keras", tensorflow]),
+            pip_requirements=pinned(*OF_A_PIPELINE, "keras", tensorflow),
             **about,
         )
-
-
-def _pinned(packages: list[str]) -> list[str]:
-    return [f"{package}=={version(package)}" for package in packages]
 
 
 @cache  # for all classifiers of a split

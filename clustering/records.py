@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -17,10 +16,8 @@ from kmeans import Clustering
 from pictures import profile_figure, scatter_figure, silhouette_figure
 from support.kinds import to_metadata
 from support.language import tr
+from support.requirements import OF_A_PIPELINE, pinned
 from support.texts import in_markdown, on_picture
-
-# What a logged model needs to predict.
-REQUIREMENTS = [f"{package}=={version(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")]
 
 
 def log_clustering(table: Table, clustering: Clustering) -> ModelInfo:
@@ -33,7 +30,7 @@ def log_clustering(table: Table, clustering: Clustering) -> ModelInfo:
         signature=ModelSignature(table.columns.schema, infer_signature(clustering.labels[:5]).inputs),
         serialization_format="skops",  # on Databricks the default is a pickle
         skops_trusted_types=["numpy.dtype"],  # all that a ColumnTransformer asks for
-        pip_requirements=REQUIREMENTS,
+        pip_requirements=pinned(*OF_A_PIPELINE),
         metadata={
             "segments": profile(table, clustering, table.columns.fitted).names,
             "farthest": clustering.farthest,

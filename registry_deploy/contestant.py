@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from mlflow.data.pandas_dataset import PandasDataset, from_pandas
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import EvaluationMetric, EvaluationResult, Model, ModelSignature, make_metric
 
@@ -20,10 +20,11 @@ import gate
 from answers import Answers, Asked, AskedElsewhere
 from instances import all_rows, instances
 from model_files import download, python_of, reason
+from support.datasets import as_dataset
 from support.inputs import to_frame
 from support.kinds import decide
 from support.names import free_names, pick_names
-from support.table import OpenedTable, bad, dataset_source, open_table, short_name
+from support.table import OpenedTable, bad, open_table, short_name
 from target import DeploymentError
 
 
@@ -123,9 +124,9 @@ class Contestant:
         target = validation.target
         [answer] = free_names(["prediction"], [*self.X, target]).values()
         added = pd.DataFrame({target: validation.truth, answer: self.answers.predictions}, index=self.X.index)
-        source, name = dataset_source(validation.data), short_name(validation.data)
         answered = pd.concat([self.X, added], axis=1)
-        return from_pandas(answered, source=source, targets=target, predictions=answer, name=name)
+        name = short_name(validation.data)
+        return as_dataset(answered, validation.data, name, targets=target, predictions=answer)
 
     def evaluate(self, validation: Validation) -> None:
         """Evaluate its answers by MLflow in a child run, tied to the model and to the validation data."""

@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from instances import all_rows, instances
 from model_files import reason
 from register import register_version
 from support.entry_point import describe_run, run_command, say_where_to_look
+from support.requirements import pinned
 from support.table import bad, open_table
 from versions import explained, find_version, quiet, versions
 
@@ -191,7 +191,7 @@ def _checked_and_logged(
             "signature": signature,
             "input_example": as_tensors(pd.concat([X.dropna(), X]).head(2)),
             "metadata": {"classes": classes} if classes else None,
-            "pip_requirements": [f"{name}=={installed(name)}" for name in packages],
+            "pip_requirements": pinned(*packages),
         }
         mlflow.pyfunc.save_model(f"{folder}/model", **form)
         exported = mlflow.pyfunc.load_model(f"{folder}/model")
@@ -226,6 +226,8 @@ def _prepared(pipeline: Pipeline, numbers: dict[str, bool]) -> Pipeline:
     for _, step in _steps(prepared):
         if hasattr(step, "categories_"):
             step.categories_ = [_as_text(categories) for categories in step.categories_]
+        if getattr(step, "handle_unknown", "") == "infrequent_if_exist" and not _has_rare(step):
+            step.handle_unknown = "ignore"  # then the same, and ONNX knows it
     steps, trees = list(prepared.steps), list(_trees(prepared[-1]))
     for tree in trees:
         # scikit-learn compares float32 values with float64 thresholds, ONNX with float32 ones: rounded down, equal.
@@ -239,6 +241,10 @@ def _prepared(pipeline: Pipeline, numbers: dict[str, bool]) -> Pipeline:
         row = pd.DataFrame({name: [0.0 if number else "text"] for name, number in numbers.items()})
         steps.insert(0, ("columns", columns.fit(row)))
     return Pipeline(steps)
+
+
+def _has_rare(encoder: Any) -> bool:
+    return any(rare is not None for rare in getattr(encoder, "infrequent_categories_", []))
 
 
 def _as_text(categories: np.ndarray) -> np.ndarray:

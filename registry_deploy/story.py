@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import version as installed
 from pathlib import Path
 from textwrap import indent
 from threading import Event
@@ -20,7 +19,6 @@ import pandas as pd
 import requests
 import skops.io
 from mlflow import MlflowClient
-from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import convert_input_example_to_serving_input, infer_signature
@@ -41,8 +39,10 @@ from owners import record
 from promote import Judged, Rules, promote_version
 from register import register_version
 from registry import description_of, reigns
+from support.datasets import as_dataset
 from support.entry_point import describe_run, run_command, say_where_to_look
-from support.table import absolute, bad
+from support.requirements import OF_A_PIPELINE, pinned
+from support.table import absolute, bad, short_name
 from target import Status
 from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 
@@ -81,9 +81,7 @@ def train(name: str, classifier: BaseEstimator, X: pd.DataFrame, y: pd.Series, d
             serialization_format="skops",  # on Databricks the default is a pickle
             # The types in a model that was fitted here are scikit-learn's and numpy's own.
             skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)),
-            pip_requirements=[
-                f"{package}=={installed(package)}" for package in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")
-            ],
+            pip_requirements=pinned(*OF_A_PIPELINE),
             metadata={"target": TARGET, "classes": pipeline.classes_.tolist()},
         )
         scored = pipeline.predict_proba(X)[:, 1]
@@ -168,7 +166,7 @@ def tell(name: str, random_state: int, env_manager: str, directory: Path) -> Non
 
 def two_versions(name: str, X: pd.DataFrame, y: pd.Series, random_state: int) -> tuple[ModelVersion, ModelVersion]:
     """Train a decision tree and gradient-boosted trees, and register both."""
-    dataset = from_pandas(X.assign(**{TARGET: y}), source=absolute(TRAINING), targets=TARGET, name=Path(TRAINING).stem)
+    dataset = as_dataset(X.assign(**{TARGET: y}), TRAINING, short_name(TRAINING), targets=TARGET)
     begin(1, f"Two models learn from {len(X):,} customers who will leave.")
     tree = train("decision_tree", DecisionTreeClassifier(max_depth=3, random_state=random_state), X, y, dataset)
     boosted = train("gradient_boosting", GradientBoostingClassifier(random_state=random_state), X, y, dataset)

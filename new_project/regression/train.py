@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ import matplotlib.pyplot as plt
 import mlflow
 import pandas as pd
 import skops.io
-from mlflow.data.pandas_dataset import from_pandas
 from mlflow.models import infer_signature
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -20,13 +18,16 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
 from features import TABLE_OPTIONS, with_preprocessing
+from support.cautions import about_split
+from support.datasets import as_dataset
 from support.entry_point import FiniteRange, describe_run, run_command, say_where_to_look
 from support.inputs import read_table
 from support.kinds import Kind, to_metadata
 from support.language import LANGUAGE, tr, warn
 from support.parameters import option
+from support.requirements import OF_A_PIPELINE, pinned
 from support.style import COLORS, in_language
-from support.table import bad, dataset_source, short_name
+from support.table import bad, short_name
 from support.texts import on_picture
 
 OPTIONS = [
@@ -95,9 +96,8 @@ def load_split(
     X_train, X_test, y_train, y_test = train_test_split(frame, y, test_size=test_size, random_state=random_state)
     read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
     click.echo(tr(read, rows=len(y), columns=len(learnt), tested=len(y_test)))
-    if len(y_test) < 100:
-        few = "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows."
-        warn(tr(few, tested=len(y_test)))
+    for text in about_split(X_train.assign(**{target: y_train}), X_test.assign(**{target: y_test})):
+        warn(text)
     return Split(X_train, X_test, y_train, y_test, learnt, data)
 
 
@@ -112,9 +112,9 @@ def scores(y: pd.Series, predicted: Any) -> dict[str, float]:
 
 def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split: Split) -> None:
     """Log a fitted regressor to the active run: datasets, model, metrics tied to both, a picture."""
-    source, name, target = dataset_source(split.source), short_name(split.source), str(split.y_train.name)
+    name, target = short_name(split.source), str(split.y_train.name)
     train_rows, test_rows = (
-        from_pandas(X.assign(**{target: y}), source=source, targets=target, name=f"{name}-{part}")
+        as_dataset(X.assign(**{target: y}), split.source, f"{name}_{part}", targets=target)
         for X, y, part in ((split.X_train, split.y_train, "train"), (split.X_test, split.y_test, "test"))
     )
     mlflow.log_inputs(datasets=[train_rows, test_rows], contexts=["training", "test"], tags_list=[None, None])
@@ -126,9 +126,7 @@ def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split
         metadata={"target": target, "kinds": to_metadata(split.kinds)},
         serialization_format="skops",  # no pickle
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
-        pip_requirements=[
-            f"{each}=={version(each)}" for each in ("mlflow", "scikit-learn", "skops", "pandas", "numpy")
-        ],
+        pip_requirements=pinned(*OF_A_PIPELINE),
     )
     mlflow.log_metrics(metrics, dataset=test_rows, model_id=info.model_id)
     figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
