@@ -35,7 +35,7 @@ LANGUAGES = [
         title="Reference: entry points and parameters",
         introduction="`python docs/reference.py` writes this page from the `MLproject` files.\n"
         "`mlflow run FOLDER -e ENTRY_POINT -P PARAMETER=VALUE` runs an entry point; without `-e` it is `main`.\n"
-        "You may leave out a parameter whose default is empty.",
+        "Only parameters marked as required must be given.",
         top="the collection",
         heading="| parameter | default | meaning |",
         required="required",
@@ -47,7 +47,7 @@ LANGUAGES = [
         title="Référence : points d’entrée et paramètres",
         introduction="`python docs/reference.py` écrit cette page à partir des fichiers `MLproject`, dont les\n"
         "descriptions sont en anglais. `mlflow run FOLDER -e ENTRY_POINT -P PARAMETER=VALUE` exécute un point\n"
-        "d’entrée ; sans `-e`, c’est `main`. Un paramètre dont la valeur par défaut est vide est facultatif.",
+        "d’entrée ; sans `-e`, c’est `main`. Seuls les paramètres marqués « obligatoire » doivent être donnés.",
         top="la collection",
         heading="| paramètre | valeur par défaut | signification |",
         required="obligatoire",
