@@ -55,7 +55,7 @@ def register(store: Store, customers: Path, run: Run) -> Callable[..., Pipeline]
 
     def fit_and_register(name: str, estimator: BaseEstimator, *before: BaseEstimator) -> Pipeline:
         numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), *before)
-        words = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        words = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=2, sparse_output=False)
         columns = ColumnTransformer(
             [("numbers", numbers, ["months", "charges"]), ("words", words, ["contract", "online"])]
         )
