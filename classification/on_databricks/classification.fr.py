@@ -77,7 +77,7 @@ dbutils.library.restartPython()
 # MAGIC %md
 # MAGIC ## Où vont les exécutions
 # MAGIC
-# MAGIC Le redémarrage a oublié toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
+# MAGIC Le redémarrage a effacé toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
 # MAGIC notebook va dans une même expérience. La ligne de `PATH` fait tourner les points d’entrée avec le Python, donc
 # MAGIC avec les paquets, de ce notebook ; la suivante écarte les barres de progression de l’affichage.
 
@@ -176,8 +176,8 @@ mlflow.sklearn.autolog(disable=True)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Ce que vous avez journalisé se recherche, ici les exécutions qui ont un paramètre `C`. Les colonnes qui
-# MAGIC manquent à une exécution sont vides.
+# MAGIC Vous pouvez rechercher ce que vous avez journalisé, ici les exécutions qui ont un paramètre `C`. Les colonnes
+# MAGIC qui manquent à une exécution sont vides.
 
 # COMMAND ----------
 
@@ -220,8 +220,8 @@ display(pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_i
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Les images d’une exécution sont aussi des artefacts. On y voit ce qui est presque à égalité : une différence à
-# MAGIC la troisième décimale n’est pas une raison de préférer un modèle que personne ne sait expliquer.
+# MAGIC Les images d’une exécution sont aussi des artefacts. Elles montrent quels modèles sont presque à égalité : une
+# MAGIC différence à la troisième décimale n’est pas une raison de préférer un modèle que personne ne sait expliquer.
 
 # COMMAND ----------
 
@@ -293,9 +293,9 @@ display(predictions[["tenure", "contract", "monthly_charges", "prediction", "pro
 # MAGIC ## Inscrire au registre
 # MAGIC
 # MAGIC Un modèle inscrit a des versions numérotées, dont chacune connaît l’exécution d’où elle vient. Un *alias* est
-# MAGIC un nom qui désigne une version et peut être déplacé : qui charge `models:/<nom>@challenger` n’a rien à changer
-# MAGIC quand une meilleure version arrive. L’exemple `registry_deploy` continue à partir d’ici : un contrôle décide
-# MAGIC quelle version devient `champion`.
+# MAGIC un nom qui désigne une version et peut être déplacé : le code qui charge `models:/<nom>@challenger` ne change
+# MAGIC pas quand une meilleure version arrive. L’exemple `registry_deploy` continue à partir d’ici : un contrôle
+# MAGIC décide quelle version devient `champion`.
 
 # COMMAND ----------
 
@@ -319,9 +319,9 @@ display(customers[["tenure", "contract"]].assign(prediction=model.predict(custom
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Votre propre table, et la fin
+# MAGIC ## Utiliser votre propre table, et nettoyer
 # MAGIC
-# MAGIC `main` prend `data`, le chemin ou l’URL d’un fichier CSV ou Parquet (un volume aussi :
+# MAGIC `main` prend `data`, le chemin ou l’URL d’un fichier CSV, Parquet ou JSON (dans un volume aussi :
 # MAGIC `/Volumes/<catalogue>/<schéma>/<volume>/table.csv`), et `target`, la colonne à prédire : ajoutez les deux à
 # MAGIC `parameters` ci-dessus. Quand vous avez fini, supprimez l’expérience et le modèle inscrit si vous n’en avez
 # MAGIC plus besoin, et arrêtez le cluster : il coûte tant qu’il tourne.

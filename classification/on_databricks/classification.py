@@ -5,8 +5,8 @@
 # MAGIC Eight classifiers learn from a table of customers of a telephone company which of them leave (`churn`): a
 # MAGIC neural network, a decision tree, naive Bayes, gradient boosting, nearest neighbours, a logistic regression, a
 # MAGIC random forest and a support vector machine. MLflow records each training as a *run*: its parameters, its
-# MAGIC metrics, its pictures and its model. You compare the runs, let the best model predict new customers, and
-# MAGIC register it.
+# MAGIC metrics, its pictures and its model. You compare the runs, let the best model predict the class of new
+# MAGIC customers, and register it.
 # MAGIC
 # MAGIC The notebook needs a cluster with a Databricks ML runtime (15.4 LTS to 17.3 LTS, no GPU) or serverless compute,
 # MAGIC and an internet connection for the packages. Run it cell by cell, from top to bottom.
@@ -41,9 +41,9 @@ dbutils.widgets.text("registered_model", "main.default.churn")
 # MAGIC ## Packages
 # MAGIC
 # MAGIC The next three cells find the example, install the packages that it pins in `requirements.txt` for this
-# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder the example
-# MAGIC lies beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched
-# MAGIC from the address in the widget `repo`.
+# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder, the example
+# MAGIC is beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched from
+# MAGIC the address in the widget `repo`.
 
 # COMMAND ----------
 
@@ -102,8 +102,8 @@ experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
 # MAGIC %md
 # MAGIC ## Tracking by hand
 # MAGIC
-# MAGIC Before the example does all of it for you, do it yourself once, with scikit-learn alone. A part of the
-# MAGIC customers trains a model, the rest tests it: the model must be judged on customers that it has not seen.
+# MAGIC Before the example does all of it for you, do it yourself once, with scikit-learn alone. Some of the customers
+# MAGIC train a model, the others test it: a model must be judged on customers that it has not seen.
 
 # COMMAND ----------
 
@@ -172,7 +172,7 @@ mlflow.sklearn.autolog(disable=True)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC What you have logged is searched, here for the runs with a parameter `C`. The columns that one run lacks are
+# MAGIC You can search what you have logged, here the runs with a parameter `C`. The columns that one run lacks are
 # MAGIC empty.
 
 # COMMAND ----------
@@ -215,8 +215,8 @@ display(pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{submitted.run_i
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The pictures of a run are artifacts too. Near ties are seen to be near: a difference in the third decimal is no
-# MAGIC reason to prefer a model that nobody can explain.
+# MAGIC The pictures of a run are artifacts too. They show which models are nearly equal: a difference in the third
+# MAGIC decimal is no reason to prefer a model that nobody can explain.
 
 # COMMAND ----------
 
@@ -225,8 +225,8 @@ display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/leaderboard.png")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The curves show what the numbers hide: how many customers are named in vain (left), and how many of those named
-# MAGIC really leave (right), for each share of the leavers that one wants to find.
+# MAGIC The curves show what the numbers hide: how many customers are named by mistake (left), and how many of those
+# MAGIC named really leave (right), for each share of the leavers that you want to find.
 
 # COMMAND ----------
 
@@ -235,9 +235,9 @@ display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/curves.png"))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC What the page of the experiment shows is a search, which you can also make in Python, and go on from with
-# MAGIC pandas. `specificity` says how many of those who stay are left in peace, `npv` how many of those not named
-# MAGIC really stay, `fdr` how many of those named are named in vain.
+# MAGIC What the page of the experiment shows is a search, which you can also make in Python, to continue with pandas.
+# MAGIC `specificity` says how many of those who stay are left in peace, `npv` how many of those not named really stay,
+# MAGIC `fdr` how many of those named are named by mistake.
 
 # COMMAND ----------
 
@@ -254,10 +254,10 @@ display(children[["tags.mlflow.runName", "metrics.roc_auc", "metrics.specificity
 # MAGIC ## The Tracking UI
 # MAGIC
 # MAGIC Open **Experiments** in the sidebar and choose the experiment of the widget (or the flask at the right of this
-# MAGIC notebook). Unfold the parent run, select its children and press **Compare**: a scatter plot puts a metric
+# MAGIC notebook). Expand the parent run, select its children and press **Compare**: a scatter plot puts a metric
 # MAGIC against a parameter, parallel coordinates show all at once. The page of a run has its metrics (those of the
-# MAGIC neural network as curves, one point an epoch), its artifacts with the confusion matrix in `evaluation.png`, and
-# MAGIC its model. The path of the parent run within the workspace is:
+# MAGIC neural network as curves, one point per epoch), its artifacts with the confusion matrix in `evaluation.png`,
+# MAGIC and its model. The path of the parent run within the workspace is:
 
 # COMMAND ----------
 
@@ -269,7 +269,7 @@ print(f"/ml/experiments/{experiment.experiment_id}/runs/{submitted.run_id}")
 # MAGIC ## Predict
 # MAGIC
 # MAGIC The entry point `predict` takes the model of any run and new customers as people write them, here one JSON
-# MAGIC object a line. The model is a Pipeline that knows how to prepare raw columns, so nothing is scaled by hand.
+# MAGIC object per line. The model is a Pipeline that knows how to prepare raw columns, so nothing is scaled by hand.
 
 # COMMAND ----------
 
@@ -286,9 +286,9 @@ display(predictions[["tenure", "contract", "monthly_charges", "prediction", "pro
 # MAGIC ## Register
 # MAGIC
 # MAGIC A registered model has numbered versions, each of which knows the run that it comes from. An *alias* is a name
-# MAGIC that points to one version and can be moved: what loads `models:/<name>@challenger` need not change anything
-# MAGIC when a better version comes. The example `registry_deploy` goes on from here: a gate decides which version
-# MAGIC becomes `champion`.
+# MAGIC that points to one version and can be moved: code that loads `models:/<name>@challenger` does not change when a
+# MAGIC better version comes. The example `registry_deploy` goes on from here: a gate decides which version becomes
+# MAGIC `champion`.
 
 # COMMAND ----------
 
@@ -311,9 +311,9 @@ display(customers[["tenure", "contract"]].assign(prediction=model.predict(custom
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Your own table, and the end
+# MAGIC ## Use your own table, and clean up
 # MAGIC
-# MAGIC `main` takes `data`, a path or URL of a CSV or Parquet file (a volume too:
+# MAGIC `main` takes `data`, the path or URL of a CSV, Parquet or JSON file (in a volume too:
 # MAGIC `/Volumes/<catalog>/<schema>/<volume>/table.csv`), and `target`, the column to predict: add both to
 # MAGIC `parameters` above. When you have finished, delete the experiment and the registered model if you do not need
 # MAGIC them, and terminate the cluster: it costs for as long as it runs.

@@ -76,7 +76,7 @@ dbutils.library.restartPython()
 # MAGIC %md
 # MAGIC ## Où vont les exécutions
 # MAGIC
-# MAGIC Le redémarrage a oublié toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
+# MAGIC Le redémarrage a effacé toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
 # MAGIC notebook va dans une même expérience. La ligne de `PATH` fait tourner les points d’entrée avec le Python, donc
 # MAGIC avec les paquets, de ce notebook ; la suivante écarte les barres de progression de l’affichage.
 
@@ -175,7 +175,7 @@ mlflow.sklearn.autolog(disable=True)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Ce que vous avez journalisé se recherche, ici les exécutions qui ont un paramètre `n_clusters`.
+# MAGIC Vous pouvez rechercher ce que vous avez journalisé, ici les exécutions qui ont un paramètre `n_clusters`.
 
 # COMMAND ----------
 
@@ -227,8 +227,8 @@ display(criteria[["n_clusters", "inertia", "silhouette", "davies_bouldin", "cali
 
 # MAGIC %md
 # MAGIC L’image marque ce que chaque critère choisit et ce qui a été retenu. Quand ils sont en désaccord, c’est qu’ils
-# MAGIC posent des questions différentes ; le nombre est alors une décision sur l’usage que vous ferez des segments, et
-# MAGIC les critères vous disent ce qu’elle coûte.
+# MAGIC posent des questions différentes ; le nombre dépend alors de ce que vous ferez des segments, et les critères
+# MAGIC vous disent ce qu’il coûte.
 
 # COMMAND ----------
 
@@ -262,9 +262,8 @@ display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/scatter.png"))
 # MAGIC
 # MAGIC Ouvrez **Experiments** dans la barre latérale et choisissez l’expérience du widget (ou la fiole à droite de ce
 # MAGIC notebook). Sélectionnez les exécutions filles, cliquez sur **Compare**, et mettez `n_clusters` en abscisse du
-# MAGIC nuage de points et un critère en ordonnée. La description de l’exécution parente décrit les segments en
-# MAGIC toutes lettres.
-# MAGIC Son chemin dans l’espace de travail est :
+# MAGIC nuage de points et un critère en ordonnée. La description de l’exécution parente présente les segments en
+# MAGIC toutes lettres. Son chemin dans l’espace de travail est :
 
 # COMMAND ----------
 
@@ -295,8 +294,8 @@ display(segments[["tenure", "monthly_charges", "segment", "segment_name", "segme
 # MAGIC
 # MAGIC Un modèle inscrit a des versions numérotées, dont chacune connaît l’exécution d’où elle vient. Un *alias* est
 # MAGIC un nom qui désigne une version et peut être déplacé. Les numéros des segments n’ont pas de sens d’une version à
-# MAGIC l’autre : le segment 0 de la suivante peut en être un autre. Qui s’en sert doit donc charger une version
-# MAGIC précise, par un alias qui ne bouge pas.
+# MAGIC l’autre : le segment 0 de la suivante peut en être un autre. Le code qui s’en sert doit donc charger une
+# MAGIC version précise, par un alias qui ne bouge pas.
 
 # COMMAND ----------
 
@@ -319,9 +318,9 @@ display(customers.assign(segment=model.predict(customers)))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Votre propre table, et la fin
+# MAGIC ## Utiliser votre propre table, et nettoyer
 # MAGIC
-# MAGIC `main` prend `data`, le chemin ou l’URL d’un fichier CSV ou Parquet (un chemin de volume aussi), et `columns`,
+# MAGIC `main` prend `data`, le chemin ou l’URL d’un fichier CSV, Parquet ou JSON (dans un volume aussi), et `columns`,
 # MAGIC les colonnes sur lesquelles ajuster : ajoutez les deux à `parameters` ci-dessus. Quand vous avez fini,
 # MAGIC supprimez l’expérience et le modèle inscrit si vous n’en avez plus besoin, et arrêtez le cluster : il coûte
 # MAGIC tant qu’il tourne.

@@ -40,9 +40,9 @@ dbutils.widgets.text("registered_model", "main.default.segments")
 # MAGIC ## Packages
 # MAGIC
 # MAGIC The next three cells find the example, install the packages that it pins in `requirements.txt` for this
-# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder the example
-# MAGIC lies beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched
-# MAGIC from the address in the widget `repo`.
+# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder, the example
+# MAGIC is beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched from
+# MAGIC the address in the widget `repo`.
 
 # COMMAND ----------
 
@@ -172,7 +172,7 @@ mlflow.sklearn.autolog(disable=True)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC What you have logged is searched, here for the runs with a parameter `n_clusters`.
+# MAGIC You can search what you have logged, here the runs with a parameter `n_clusters`.
 
 # COMMAND ----------
 
@@ -204,8 +204,8 @@ run = mlflow.get_run(submitted.run_id)
 # MAGIC %md
 # MAGIC ## What the criteria say
 # MAGIC
-# MAGIC - `inertia`, the sum of squared distances to the centres, always falls; its *elbow* is where one segment more
-# MAGIC   stops paying;
+# MAGIC - `inertia`, the sum of squared distances to the centres, always falls; its *elbow* is where one more
+# MAGIC   segment stops paying off;
 # MAGIC - `silhouette`, from -1 to 1, is high where customers are closer to their own segment than to the next one;
 # MAGIC - `davies_bouldin` is low where segments are narrow, compared with how far apart they are;
 # MAGIC - `calinski_harabasz` is high where most of the variance lies between the segments.
@@ -220,9 +220,8 @@ display(criteria[["n_clusters", "inertia", "silhouette", "davies_bouldin", "cali
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The picture marks what each criterion chooses and what was chosen. Where they disagree, they have asked
-# MAGIC different things; the number is then a decision on what you do with the segments, and the criteria tell you
-# MAGIC what it costs.
+# MAGIC The picture marks what each criterion chooses and what was chosen. Where they disagree, they ask different
+# MAGIC questions; the number then depends on what you do with the segments, and the criteria tell you what it costs.
 
 # COMMAND ----------
 
@@ -257,8 +256,8 @@ display(mlflow.artifacts.load_image(f"runs:/{submitted.run_id}/scatter.png"))
 # MAGIC
 # MAGIC Open **Experiments** in the sidebar and choose the experiment of the widget (or the flask at the right of this
 # MAGIC notebook). Select the child runs, press **Compare**, and put `n_clusters` on the x axis of the scatter plot and
-# MAGIC a criterion on the y axis. The description of the parent run tells the segments in words. Its path within the
-# MAGIC workspace is:
+# MAGIC a criterion on the y axis. The description of the parent run describes the segments in words. Its path within
+# MAGIC the workspace is:
 
 # COMMAND ----------
 
@@ -288,8 +287,8 @@ display(segments[["tenure", "monthly_charges", "segment", "segment_name", "segme
 # MAGIC ## Register
 # MAGIC
 # MAGIC A registered model has numbered versions, each of which knows the run that it comes from. An *alias* is a name
-# MAGIC that points to one version and can be moved. Numbers of segments have no meaning across versions: segment 0 of
-# MAGIC the next version may be another one, so code that uses them should load one version, by a fixed alias.
+# MAGIC that points to one version and can be moved. The number of a segment means nothing in another version: segment
+# MAGIC 0 of the next version may be another one, so code that uses them should load one version, by a fixed alias.
 
 # COMMAND ----------
 
@@ -311,8 +310,8 @@ display(customers.assign(segment=model.predict(customers)))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Your own table, and the end
+# MAGIC ## Use your own table, and clean up
 # MAGIC
-# MAGIC `main` takes `data`, a path or URL of a CSV or Parquet file (a path in a volume too), and `columns`, those to
+# MAGIC `main` takes `data`, the path or URL of a CSV, Parquet or JSON file (in a volume too), and `columns`, those to
 # MAGIC fit on: add both to `parameters` above. When you have finished, delete the experiment and the registered model
 # MAGIC if you do not need them, and terminate the cluster: it costs for as long as it runs.

@@ -77,7 +77,7 @@ dbutils.library.restartPython()
 # MAGIC %md
 # MAGIC ## Où vont les exécutions
 # MAGIC
-# MAGIC Le redémarrage a oublié toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
+# MAGIC Le redémarrage a effacé toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
 # MAGIC notebook va dans une même expérience. La ligne de `PATH` fait tourner les points d’entrée avec le Python, donc
 # MAGIC avec les paquets, de ce notebook ; la suivante écarte les barres de progression de l’affichage.
 
@@ -149,8 +149,8 @@ with mlflow.start_run(run_name="by hand") as by_hand:
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC `search_runs` donne les exécutions de l’expérience sous forme de table. Il connaît ce que vous avez journalisé,
-# MAGIC mais pas le commit du code qui l’a fait : c’est ce qu’un projet depuis Git ajoute.
+# MAGIC `search_runs` donne les exécutions de l’expérience sous forme de table. Elle contient ce que vous avez
+# MAGIC journalisé, mais pas le commit de votre code : un projet depuis Git l’ajoute.
 
 # COMMAND ----------
 
@@ -163,8 +163,8 @@ display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "sta
 # MAGIC ## Exécuter plusieurs points d’entrée d’un même commit
 # MAGIC
 # MAGIC L’exemple est un projet MLflow : son fichier `MLproject` nomme des points d’entrée et leurs paramètres. Le
-# MAGIC point d’entrée `main` établit quel commit `version` désigne, et exécute chaque point d’entrée de l’autre projet
-# MAGIC depuis un clone de ce commit, comme exécution fille d’une même exécution parente.
+# MAGIC point d’entrée `main` cherche quel commit `version` désigne, et exécute chaque point d’entrée de l’autre projet
+# MAGIC depuis son propre clone, à ce commit, comme exécution fille d’une même exécution parente.
 
 # COMMAND ----------
 
@@ -191,8 +191,8 @@ display(children[["entry_point", "parameters", "status", "roc_auc", "accuracy", 
 # MAGIC ## L’interface de suivi
 # MAGIC
 # MAGIC Ouvrez **Experiments** dans la barre latérale et choisissez l’expérience du widget (ou la fiole à droite de ce
-# MAGIC notebook). La colonne **Source** donne le dépôt et le commit de chaque exécution ; l’exécution parente se
-# MAGIC déplie sur ses filles. Son chemin dans l’espace de travail est :
+# MAGIC notebook). La colonne **Source** donne le dépôt et le commit de chaque exécution ; dépliez l’exécution parente
+# MAGIC pour voir ses filles. Son chemin dans l’espace de travail est :
 
 # COMMAND ----------
 
@@ -222,8 +222,8 @@ display(side_by_side[["tenure", "contract", *models]])
 # MAGIC ## Reproduire une exécution
 # MAGIC
 # MAGIC Le point d’entrée `reproduce` prend n’importe quelle exécution venue de Git : il va chercher le commit
-# MAGIC enregistré, exécute le point d’entrée enregistré avec les paramètres enregistrés, et compare ce que l’une et
-# MAGIC l’autre ont enregistré : paramètres, données, métriques, signatures et prédictions. Ici, c’est la première
+# MAGIC enregistré, exécute le point d’entrée enregistré avec les paramètres enregistrés, et compare ce que les deux
+# MAGIC exécutions ont enregistré : paramètres, données, métriques, signatures et prédictions. Ici, c’est la première
 # MAGIC exécution fille, dans l’environnement de ce notebook ; sans `env_manager`, il en construirait un neuf. Si quoi
 # MAGIC que ce soit diffère, la cellule échoue, et le rapport de l’exécution dit quoi.
 
@@ -244,8 +244,7 @@ print(mlflow.artifacts.load_dict(f"runs:/{reproduced.run_id}/report.json")["verd
 # MAGIC ## Inscrire au registre
 # MAGIC
 # MAGIC L’exécution de `predict` a enregistré quel modèle est le meilleur. Un modèle inscrit a des versions
-# MAGIC numérotées ; son étiquette dit ici de quel commit vient la version : qui s’en servira dans un an pourra
-# MAGIC retrouver le code.
+# MAGIC numérotées ; son étiquette dit ici de quel commit vient la version : vous pourrez retrouver le code dans un an.
 
 # COMMAND ----------
 
@@ -258,7 +257,7 @@ MlflowClient().set_registered_model_alias(name, "challenger", version.version)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Votre propre dépôt, et la fin
+# MAGIC ## Utiliser votre propre dépôt, et nettoyer
 # MAGIC
 # MAGIC Tout dépôt qui contient un fichier `MLproject` convient, si ce notebook se trouve dans un dossier Git de la
 # MAGIC collection : écrivez son adresse dans `repo`, son dossier (`.` pour le sommet) dans `project` et ses points

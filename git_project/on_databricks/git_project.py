@@ -3,8 +3,8 @@
 # MAGIC # git_project: run a Project from Git, at one commit, and reproduce it
 # MAGIC
 # MAGIC A result that nobody can produce again is an anecdote. Here every run comes from a Git repository, at a commit
-# MAGIC whose full hash it records. You run several entry points of one commit, let all the models that come out
-# MAGIC predict side by side, and run a past run again, to see whether the result is the same.
+# MAGIC whose full hash it records. You run several entry points of one commit, let all the resulting models predict
+# MAGIC side by side, and run a past run again, to see whether the result is the same.
 # MAGIC
 # MAGIC The notebook needs a cluster with a Databricks ML runtime (15.4 LTS to 17.3 LTS, no GPU) or serverless compute,
 # MAGIC and an internet connection for the packages and the repository. Run it cell by cell, from top to bottom.
@@ -41,9 +41,9 @@ dbutils.widgets.text("registered_model", "main.default.churn_from_git")
 # MAGIC ## Packages
 # MAGIC
 # MAGIC The next three cells find the example, install the packages that it pins in `requirements.txt` for this
-# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder the example
-# MAGIC lies beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched
-# MAGIC from the address in the widget `repo`.
+# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder, the example
+# MAGIC is beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched from
+# MAGIC the address in the widget `repo`.
 
 # COMMAND ----------
 
@@ -102,8 +102,8 @@ experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
 # MAGIC %md
 # MAGIC ## Tracking by hand
 # MAGIC
-# MAGIC Before the example runs whole projects for you, record one training yourself, with scikit-learn alone. The table
-# MAGIC is one that scikit-learn brings: measurements of tumours. A part of it trains a model, the rest tests it.
+# MAGIC Before the example runs whole projects for you, record one training yourself, with scikit-learn alone. The
+# MAGIC table comes with scikit-learn: measurements of tumours. One part trains a model, the rest tests it.
 
 # COMMAND ----------
 
@@ -145,8 +145,8 @@ with mlflow.start_run(run_name="by hand") as by_hand:
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC `search_runs` gives the runs of the experiment as a table. It knows what you logged, but not which commit of
-# MAGIC your code did it: that is what a project from Git adds.
+# MAGIC `search_runs` gives the runs of the experiment as a table. It has what you logged, but not the commit of your
+# MAGIC code: a project from Git adds that.
 
 # COMMAND ----------
 
@@ -187,8 +187,8 @@ display(children[["entry_point", "parameters", "status", "roc_auc", "accuracy", 
 # MAGIC ## The Tracking UI
 # MAGIC
 # MAGIC Open **Experiments** in the sidebar and choose the experiment of the widget (or the flask at the right of this
-# MAGIC notebook). The column **Source** names the repository and the commit of each run; the parent run unfolds to its
-# MAGIC children. Its path within the workspace is:
+# MAGIC notebook). The column **Source** names the repository and the commit of each run; expand the parent run to see
+# MAGIC its children. Its path within the workspace is:
 
 # COMMAND ----------
 
@@ -253,9 +253,9 @@ MlflowClient().set_registered_model_alias(name, "challenger", version.version)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Your own repository, and the end
+# MAGIC ## Use your own repository, and clean up
 # MAGIC
-# MAGIC Any repository with an `MLproject` file will do, if this notebook lies in a Git folder of the collection: write
+# MAGIC Any repository with an `MLproject` file will do, if this notebook is in a Git folder of the collection: write
 # MAGIC its address into `repo`, its folder (`.` for the top) into `project` and its entry points into `runs`. For a
 # MAGIC private one, a credential helper of Git must know the password on the cluster. When you have finished, delete
 # MAGIC the experiment and the registered model if you do not need them, and terminate the cluster: it costs for as

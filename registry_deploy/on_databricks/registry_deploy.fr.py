@@ -2,10 +2,10 @@
 # MAGIC %md
 # MAGIC # Registre de modèles : la vie d’un modèle après l’entraînement
 # MAGIC
-# MAGIC Un modèle est entraîné : et maintenant ? On l’inscrit, on le décrit, un contrôle le juge face à celui qui sert
-# MAGIC aujourd’hui ; s’il passe, un alias se déplace. Ce qui ne sert plus est archivé puis supprimé. Ce notebook le
-# MAGIC fait avec le registre de modèles d’aujourd’hui, avec des alias et des étiquettes ; les étapes d’autrefois
-# MAGIC (Staging, Production, Archived) sont abandonnées.
+# MAGIC Un modèle est entraîné : et maintenant ? On l’inscrit, on le décrit, un contrôle le juge face à celui qui est
+# MAGIC en production ; s’il passe, un alias se déplace. Ce qui ne sert plus est archivé puis supprimé. Ce notebook le
+# MAGIC fait avec le registre de modèles de MLflow, avec des alias et des étiquettes ; les anciennes étapes (Staging,
+# MAGIC Production, Archived) sont obsolètes.
 # MAGIC
 # MAGIC Le notebook demande un cluster muni d’un runtime Databricks ML (de 15.4 LTS à 17.3 LTS, sans GPU) ou du calcul
 # MAGIC serverless, un accès à Internet pour les paquets et, avec Unity Catalog, le droit de créer un modèle dans un
@@ -17,8 +17,8 @@
 # MAGIC ## Paramètres
 # MAGIC
 # MAGIC Les widgets sont les paramètres d’un notebook : ils apparaissent au-dessus de lui, et un job peut leur donner
-# MAGIC une valeur. Avec Unity Catalog, le registre des espaces de travail d’aujourd’hui, écrivez dans
-# MAGIC `registered_model` un nom à trois niveaux ; le registre de l’espace de travail prend un nom simple.
+# MAGIC une valeur. Avec Unity Catalog, le registre des espaces de travail actuels, écrivez dans `registered_model` un
+# MAGIC nom à trois niveaux ; le registre de l’espace de travail prend un nom simple.
 # MAGIC
 # MAGIC | widget | ce qu’il dit |
 # MAGIC |---|---|
@@ -72,7 +72,7 @@ dbutils.library.restartPython()
 # MAGIC %md
 # MAGIC ## Où vont les exécutions
 # MAGIC
-# MAGIC Le redémarrage a oublié toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
+# MAGIC Le redémarrage a effacé toutes les variables ; les widgets ont gardé leurs valeurs. Chaque exécution de ce
 # MAGIC notebook va dans une même expérience. Les fonctions importées ci-dessous sont celles des points d’entrée de
 # MAGIC l’exemple ; `client` est celui de MLflow.
 
@@ -156,9 +156,9 @@ with mlflow.start_run(run_name="by hand") as by_hand:
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC `search_runs` donne les exécutions de l’expérience sous forme de table. Ce qui est inscrit plus bas, ce sont
-# MAGIC les modèles de telles exécutions, entraînés sur toutes les colonnes par une fonction de l’exemple qui
-# MAGIC journalise aussi les données.
+# MAGIC `search_runs` donne les exécutions de l’expérience sous forme de table. Les modèles inscrits plus bas viennent
+# MAGIC de telles exécutions ; une fonction de l’exemple les entraîne sur toutes les colonnes et journalise aussi les
+# MAGIC données.
 
 # COMMAND ----------
 
@@ -170,9 +170,9 @@ display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "sta
 # MAGIC %md
 # MAGIC ## Deux modèles
 # MAGIC
-# MAGIC Ils apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision de profondeur
-# MAGIC trois, et un gradient boosting. Chacun est une exécution avec ses paramètres, ses données et son modèle. Une
-# MAGIC seconde table, de clients qu’aucun des deux n’a vus, est gardée pour le contrôle.
+# MAGIC Tous deux apprennent, sur les mêmes 5 282 clients, lesquels partent (`churn`) : un arbre de décision de
+# MAGIC profondeur trois, et un gradient boosting. Chacun est une exécution avec ses paramètres, ses données et son
+# MAGIC modèle. Une seconde table, de clients qu’aucun des deux n’a vus, est gardée pour le contrôle.
 
 # COMMAND ----------
 
@@ -206,8 +206,8 @@ print(f"{name} version {first.version}, aliases: {first.aliases}")
 # MAGIC ## Décrire
 # MAGIC
 # MAGIC Une description s’adresse à ceux qui trouveront la version dans le catalogue. On peut la changer à tout moment,
-# MAGIC pour une version et pour le modèle inscrit tout entier. Puis tout ce que l’on sait de la version, un fait par
-# MAGIC ligne : surtout les colonnes qu’elle prend.
+# MAGIC pour une version et pour le modèle inscrit tout entier. La cellule affiche ensuite tout ce que l’on sait de la
+# MAGIC version, un fait par ligne : surtout les colonnes qu’elle prend.
 
 # COMMAND ----------
 
@@ -221,8 +221,8 @@ print(description_of(find_version(f"models:/{name}/{first.version}")))
 # MAGIC ## Le contrôle
 # MAGIC
 # MAGIC `promote_version` fait répondre la candidate sur la table de validation et vérifie ce que `Rules` exige. Tant
-# MAGIC qu’il n’y a pas de champion, seuls comptent les seuils et le temps pour une ligne ; l’alias `champion` se
-# MAGIC déplace alors vers elle. Chaque ligne de la table est une vérification.
+# MAGIC qu’il n’y a pas de champion, seuls comptent les seuils ; l’alias `champion` se déplace alors vers elle. Chaque
+# MAGIC ligne de la table est une vérification.
 
 # COMMAND ----------
 
@@ -233,8 +233,8 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Le second modèle arrive, et l’on demande l’impossible au contrôle. La version est refusée, et rien n’a bougé :
-# MAGIC la table des raisons reste dans l’exécution.
+# MAGIC Voici le second modèle, avec un seuil qu’il ne peut pas atteindre. La version est refusée, et `champion` ne
+# MAGIC bouge pas ; la table des raisons est dans l’exécution.
 
 # COMMAND ----------
 
@@ -248,9 +248,9 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Selon les règles ordinaires, elle ne doit pas être moins bonne que le champion, avec 95 % de confiance : c’est
-# MAGIC la borne inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe, devient `champion`, et
-# MAGIC l’ancien champion devient `previous`.
+# MAGIC Selon les règles par défaut, elle ne doit pas être moins bonne que le champion de plus de 0,01, avec 95 % de
+# MAGIC confiance : c’est la borne inférieure d’un intervalle bootstrap de l’amélioration qui compte. Elle passe,
+# MAGIC devient `champion`, et l’ancien champion devient `previous`.
 
 # COMMAND ----------
 
@@ -263,8 +263,8 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # MAGIC %md
 # MAGIC ## Les alias
 # MAGIC
-# MAGIC Un alias est un nom que vous choisissez, et une ligne de MLflow le déplace. Qui charge par alias obtient la
-# MAGIC version vers laquelle il pointe à ce moment-là ; le code de l’utilisateur ne change pas.
+# MAGIC Un alias est un nom que vous choisissez, et une ligne de MLflow le déplace. Le code qui charge par alias
+# MAGIC obtient la version vers laquelle il pointe à ce moment-là, et ne change pas.
 
 # COMMAND ----------
 
@@ -277,8 +277,8 @@ display(X.head(4)[["tenure", "contract", "monthly_charges"]].assign(prediction=m
 # MAGIC %md
 # MAGIC ## Versions et historique
 # MAGIC
-# MAGIC Les versions, de la plus récente à la plus ancienne, avec leurs alias ; et qui a été champion et quand, d’après
-# MAGIC les étiquettes que le contrôle laisse sur le modèle inscrit.
+# MAGIC Les versions, de la plus récente à la plus ancienne, avec leurs alias ; et l’historique des champions, du plus
+# MAGIC ancien au plus récent, d’après les étiquettes que le contrôle laisse sur le modèle inscrit.
 
 # COMMAND ----------
 
@@ -288,7 +288,7 @@ display(reigns(name)[["version", "from", "until", "how"]])
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Où voir le registre
+# MAGIC ## Voir le registre dans l’espace de travail
 # MAGIC
 # MAGIC Avec Unity Catalog, ouvrez **Catalog**, puis le catalogue, le schéma et **Models** ; sinon **Models** dans la
 # MAGIC barre latérale. Les exécutions du contrôle sont dans **Experiments**, dans l’expérience du widget ; chacune a
@@ -304,8 +304,8 @@ display(mlflow.artifacts.load_image(f"runs:/{judged.run_id}/gate.png"))
 # MAGIC %md
 # MAGIC ## Renommer
 # MAGIC
-# MAGIC Les versions, les alias, les étiquettes et l’historique suivent ; qui charge par l’ancien nom ne suit pas. Il
-# MAGIC reprend donc aussitôt son nom.
+# MAGIC Les versions, les alias, les étiquettes et l’historique suivent ; le code qui charge par l’ancien nom ne trouve
+# MAGIC plus le modèle, qui reprend donc aussitôt ce nom.
 
 # COMMAND ----------
 
@@ -319,8 +319,8 @@ client.rename_registered_model(f"{name}_2", name)
 # MAGIC ## Archiver
 # MAGIC
 # MAGIC Une version archivée est conservée et n’est plus jamais promue. Le point d’entrée `archive` refuse celle vers
-# MAGIC laquelle pointe encore un alias : les alias partent donc d’abord. Il est exécuté ici comme projet, ainsi que le
-# MAGIC ferait un job.
+# MAGIC laquelle pointe un autre alias que `challenger` : les alias partent donc d’abord. Il est exécuté ici comme
+# MAGIC projet, ainsi que le ferait un job.
 
 # COMMAND ----------
 
@@ -336,8 +336,9 @@ print(client.get_model_version(name, first.version).tags["archived_at"])
 # MAGIC %md
 # MAGIC ## Supprimer
 # MAGIC
-# MAGIC Ce qui est supprimé est perdu : le point d’entrée `delete` demande donc le nom exact pour confirmation.
-# MAGIC L’exécution et son modèle restent. Sans `version`, il supprime le modèle inscrit avec toutes ses versions.
+# MAGIC Ce qui est supprimé ne peut pas être restauré : le point d’entrée `delete` demande donc le nom exact pour
+# MAGIC confirmation. L’exécution et son modèle journalisé restent. Sans `version`, il supprime le modèle inscrit avec
+# MAGIC toutes ses versions.
 
 # COMMAND ----------
 
@@ -352,9 +353,9 @@ display(table_of_versions(name, "training_roc_auc"))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Et ensuite
+# MAGIC ## Déployer le modèle, et nettoyer
 # MAGIC
-# MAGIC Les points d’entrée `deploy`, `score`, `rollback` et `undeploy` déploient une version sur une machine à vous ou
-# MAGIC sur Azure Machine Learning ; Databricks sert lui-même les modèles inscrits, sous **Serving**. Quand vous avez
-# MAGIC fini, supprimez l’expérience et le modèle inscrit si vous n’en avez plus besoin, et arrêtez le cluster : il
-# MAGIC coûte tant qu’il tourne.
+# MAGIC Les points d’entrée `deploy`, `score`, `rollback` et `undeploy` servent une version sur une machine à vous, sur
+# MAGIC Azure Machine Learning ou, avec `target=databricks`, sur Model Serving de Databricks (**Serving** dans la barre
+# MAGIC latérale). Quand vous avez fini, supprimez l’expérience et le modèle inscrit si vous n’en avez plus besoin, et
+# MAGIC arrêtez le cluster : il coûte tant qu’il tourne.

@@ -2,10 +2,10 @@
 # MAGIC %md
 # MAGIC # Model Registry: a model's life after training
 # MAGIC
-# MAGIC A model is trained: now what? It is registered, described, and judged by a gate against the one that serves
-# MAGIC today; if it passes, an alias moves. What is no longer needed is archived and deleted. This notebook does it
-# MAGIC with the Model Registry of today, with aliases and tags; the stages of former years (Staging, Production,
-# MAGIC Archived) are deprecated.
+# MAGIC A model is trained: now what? It is registered, described, and judged by a gate against the one in production;
+# MAGIC if it passes, an alias moves. What is no longer needed is archived and deleted. This notebook does it with
+# MAGIC MLflow's Model Registry, with aliases and tags; the older stages (Staging, Production, Archived) are
+# MAGIC deprecated.
 # MAGIC
 # MAGIC The notebook needs a cluster with a Databricks ML runtime (15.4 LTS to 17.3 LTS, no GPU) or serverless compute,
 # MAGIC an internet connection for the packages and, with Unity Catalog, the right to create a model in a schema. Run
@@ -17,7 +17,7 @@
 # MAGIC ## Parameters
 # MAGIC
 # MAGIC Widgets are the parameters of a notebook: they appear above it, and a job can set them. With Unity Catalog, the
-# MAGIC registry of today's workspaces, write a name of three levels into `registered_model`; the workspace registry
+# MAGIC registry of current workspaces, write a name of three levels into `registered_model`; the workspace registry
 # MAGIC takes a plain one.
 # MAGIC
 # MAGIC | widget | what it says |
@@ -38,9 +38,9 @@ dbutils.widgets.text("registered_model", "main.default.churn_notebook")
 # MAGIC ## Packages
 # MAGIC
 # MAGIC The next three cells find the example, install the packages that it pins in `requirements.txt` for this
-# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder the example
-# MAGIC lies beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched
-# MAGIC from the address in the widget `repo`.
+# MAGIC notebook alone, and restart Python, because it has loaded other versions already. In a Git folder, the example
+# MAGIC is beside this notebook. A notebook that was imported from a `.dbc` is alone, so the collection is fetched from
+# MAGIC the address in the widget `repo`.
 
 # COMMAND ----------
 
@@ -111,8 +111,8 @@ experiment = mlflow.set_experiment(dbutils.widgets.get("experiment"))
 # MAGIC %md
 # MAGIC ## Tracking by hand
 # MAGIC
-# MAGIC A model comes to the registry from a *run*. Record one yourself first, with scikit-learn alone: a part of the
-# MAGIC customers trains a model, the rest tests it, because a model must be judged on customers that it has not seen.
+# MAGIC A model comes to the registry from a *run*. Record one yourself first, with scikit-learn alone: some of the
+# MAGIC customers train a model, the others test it, because a model must be judged on customers that it has not seen.
 
 # COMMAND ----------
 
@@ -154,8 +154,8 @@ with mlflow.start_run(run_name="by hand") as by_hand:
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC `search_runs` gives the runs of the experiment as a table. What is registered below are such runs' models,
-# MAGIC trained on all columns by a function of the example that logs the data as well.
+# MAGIC `search_runs` gives the runs of the experiment as a table. The models registered below come from such runs; a
+# MAGIC function of the example trains them on all columns and logs the data too.
 
 # COMMAND ----------
 
@@ -167,7 +167,7 @@ display(runs[["tags.mlflow.runName", "params.max_depth", "metrics.roc_auc", "sta
 # MAGIC %md
 # MAGIC ## Two models
 # MAGIC
-# MAGIC They learn from the same 5,282 customers who of them leaves (`churn`): a decision tree, three questions deep,
+# MAGIC Both learn from the same 5,282 customers which of them leave (`churn`): a decision tree, three questions deep,
 # MAGIC and gradient-boosted trees. Each is a run with its parameters, its data and its model. A second table, of
 # MAGIC customers whom neither has seen, is kept for the gate.
 
@@ -203,8 +203,8 @@ print(f"{name} version {first.version}, aliases: {first.aliases}")
 # MAGIC ## Describe
 # MAGIC
 # MAGIC A description is for the people who find the version in the catalogue. It can be changed at any time, for a
-# MAGIC version and for the registered model as a whole. Then all that is known of the version, one fact a line: above
-# MAGIC all the columns that it takes.
+# MAGIC version and for the registered model as a whole. The cell then prints all that is known of the version, one
+# MAGIC fact per line: above all the columns that it takes.
 
 # COMMAND ----------
 
@@ -218,8 +218,8 @@ print(description_of(find_version(f"models:/{name}/{first.version}")))
 # MAGIC ## The gate
 # MAGIC
 # MAGIC `promote_version` lets the candidate answer the validation table and checks what `Rules` asks for. Where there
-# MAGIC is no champion yet, only the thresholds and the time for one row count; then the alias `champion` moves to it.
-# MAGIC Each row of the table is one check.
+# MAGIC is no champion yet, only the thresholds count; then the alias `champion` moves to it. Each row of the table is
+# MAGIC one check.
 
 # COMMAND ----------
 
@@ -230,8 +230,8 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The second model comes, and the gate is asked for the impossible. The version is refused, and nothing has
-# MAGIC moved: the table of reasons stays in the run.
+# MAGIC Now the second model, with a threshold that it cannot meet. The version is refused, and `champion` stays where
+# MAGIC it is; the table of reasons is in the run.
 
 # COMMAND ----------
 
@@ -245,8 +245,9 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC By the ordinary rules it must not be worse than the champion, and surely so: the lower end of a bootstrap
-# MAGIC interval of the improvement counts. It passes, becomes `champion`, and the former champion becomes `previous`.
+# MAGIC By the default rules, it must not be worse than the champion by more than 0.01, with 95 % confidence: the lower
+# MAGIC end of a bootstrap interval of the improvement counts. It passes, becomes `champion`, and the former champion
+# MAGIC becomes `previous`.
 
 # COMMAND ----------
 
@@ -259,8 +260,8 @@ print("promoted" if judged.promoted else f"refused: {judged.reasons}")
 # MAGIC %md
 # MAGIC ## Aliases
 # MAGIC
-# MAGIC An alias is a name that you choose, and one line of MLflow moves it. What loads by alias gets the version to
-# MAGIC which it points at that moment; the code of the user does not change.
+# MAGIC An alias is a name that you choose, and one line of MLflow moves it. Code that loads by alias gets the version
+# MAGIC to which it points at that moment, and does not change.
 
 # COMMAND ----------
 
@@ -273,8 +274,8 @@ display(X.head(4)[["tenure", "contract", "monthly_charges"]].assign(prediction=m
 # MAGIC %md
 # MAGIC ## Versions and history
 # MAGIC
-# MAGIC The versions, the newest first, with their aliases; and who was champion when, from the tags that the gate
-# MAGIC leaves on the registered model.
+# MAGIC The versions, newest first, with their aliases; and the history of champions, oldest first, from the tags that
+# MAGIC the gate leaves on the registered model.
 
 # COMMAND ----------
 
@@ -284,11 +285,11 @@ display(reigns(name)[["version", "from", "until", "how"]])
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Where the registry is to be seen
+# MAGIC ## See the registry in the workspace
 # MAGIC
-# MAGIC With Unity Catalog open **Catalog**, then the catalogue, the schema and **Models**; otherwise **Models** in the
-# MAGIC sidebar. The runs of the gate are in **Experiments**, in the experiment of the widget; each has `gate.csv`, and
-# MAGIC where two were compared `gate.png`:
+# MAGIC With Unity Catalog, open **Catalog**, then the catalogue, the schema and **Models**; otherwise **Models** in
+# MAGIC the sidebar. The runs of the gate are in **Experiments**, in the experiment of the widget; each has `gate.csv`,
+# MAGIC and where two were compared `gate.png`:
 
 # COMMAND ----------
 
@@ -300,8 +301,8 @@ display(mlflow.artifacts.load_image(f"runs:/{judged.run_id}/gate.png"))
 # MAGIC %md
 # MAGIC ## Rename
 # MAGIC
-# MAGIC Versions, aliases, tags and history go along; what loads by the old name does not. It is therefore named
-# MAGIC back at once.
+# MAGIC Versions, aliases, tags and history keep their place; code that loads by the old name no longer finds the
+# MAGIC model, so it gets its old name back at once.
 
 # COMMAND ----------
 
@@ -314,8 +315,8 @@ client.rename_registered_model(f"{name}_2", name)
 # MAGIC %md
 # MAGIC ## Archive
 # MAGIC
-# MAGIC An archived version is kept and never promoted again. The entry point `archive` refuses one that an alias still
-# MAGIC points to, so the aliases go first. It runs as a Project here, as a job would run it.
+# MAGIC An archived version is kept and never promoted again. The entry point `archive` refuses one that an alias other
+# MAGIC than `challenger` points to, so the aliases go first. It runs as a Project here, as a job would run it.
 
 # COMMAND ----------
 
@@ -331,8 +332,8 @@ print(client.get_model_version(name, first.version).tags["archived_at"])
 # MAGIC %md
 # MAGIC ## Delete
 # MAGIC
-# MAGIC What is deleted is gone, so the entry point `delete` asks for the exact name as a confirmation. The run and its
-# MAGIC logged model stay. Without `version`, it deletes the registered model with all its versions.
+# MAGIC What is deleted cannot be restored, so the entry point `delete` asks for the exact name as a confirmation. The
+# MAGIC run and its logged model stay. Without `version`, it deletes the registered model with all its versions.
 
 # COMMAND ----------
 
@@ -347,9 +348,9 @@ display(table_of_versions(name, "training_roc_auc"))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What next
+# MAGIC ## Deploy the model, and clean up
 # MAGIC
-# MAGIC The entry points `deploy`, `score`, `rollback` and `undeploy` serve a version on a machine of your own or on
-# MAGIC Azure Machine Learning; Databricks itself serves registered models under **Serving**. When you have finished,
-# MAGIC delete the experiment and the registered model if you do not need them, and terminate the cluster: it costs for
-# MAGIC as long as it runs.
+# MAGIC The entry points `deploy`, `score`, `rollback` and `undeploy` serve a version on a machine of your own, on
+# MAGIC Azure Machine Learning or, with `target=databricks`, on Databricks Model Serving (**Serving** in the sidebar).
+# MAGIC When you have finished, delete the experiment and the registered model if you do not need them, and terminate
+# MAGIC the cluster: it costs for as long as it runs.
