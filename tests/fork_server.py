@@ -31,7 +31,10 @@ from typing import Any, NoReturn
 
 IMPORTED = ["mlflow.cli", "mlflow.projects", "mlflow.sklearn", "sklearn.compose", "sklearn.pipeline"]
 IMPORTED += ["matplotlib.pyplot", "skops.io"]
-IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "git", "databricks.sdk"]  # imported later, when they are used
+# Imported later, when they are used.
+IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "psycopg", "git", "databricks.sdk"]
+IMPORTED += ["mlflow.models.evaluation.evaluator_registry", "pyspark.ml.linalg", "mlflow.server.auth.client", "optuna"]
+IMPORTED += ["keras", "mlflow.tensorflow"]
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs
@@ -63,7 +66,9 @@ def forks() -> str:
         (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
         (folder / program).chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
-    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "passive"}  # read when they are imported
+    # Read when they are imported: see classification/ann.py and classifiers.py.
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "passive"}
+    environment |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
     if not os.geteuid():  # who is not root may not enter what bubblewrap makes: the jobs start real programs then
         (folder / "bwrap").write_text(f"#!{sys.executable} -ISs\n{IN_A_JOB.read_text()}")
         (folder / "bwrap").chmod(0o755)
@@ -108,14 +113,16 @@ def answer(connection: socket.socket) -> None:
     """Run one command line in a fork, and say how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
-    enter(connection)
+    in_a_job = enter(connection)
     asked = b""
     while len(asked) < int.from_bytes(size, "big"):
         asked += connection.recv(1 << 16)
     child = os.fork()
     if not child:
-        connection.close()
         arguments, folder, environment = json.loads(asked)
+        if in_a_job or arguments[:2] == ["mlflow", "server"]:  # what it starts is a fork as well
+            sys.executable = str(Path(connection.getsockname()).with_name("python"))
+        connection.close()
         to_the_end(partial(start, arguments, folder, environment, files))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with suppress(BrokenPipeError):  # the client has ended with the job that it was of
@@ -123,7 +130,7 @@ def answer(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def enter(connection: socket.socket) -> None:
+def enter(connection: socket.socket) -> bool:
     """Have the next fork see the files and processes of a job, where the command that asks for it is one of a job."""
     process = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     seen, own = (Path(f"/proc/{each}/ns") for each in (process, "self"))
@@ -132,8 +139,7 @@ def enter(connection: socket.socket) -> None:
         if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(namespace)
-    if others:  # what the job starts are forks as well
-        sys.executable = str(Path(connection.getsockname()).with_name("python"))
+    return bool(others)
 
 
 def to_the_end(program: Callable[[], object]) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import requests
 from fork_server import forks
@@ -118,7 +118,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        command = [f"{forks()}/mlflow", "server", "--workers", "1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
@@ -128,7 +128,6 @@ class Server:
                 env={**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
         process = self.process
 
@@ -141,8 +140,11 @@ class Server:
         wait_until(healthy)
 
     def stop(self) -> None:
+        """End what listens on the port: a signal to the command itself would not reach it."""
         if self.process is not None:
-            os.killpg(self.process.pid, 15)
+            for each in psutil.net_connections("tcp4"):
+                if each.status == psutil.CONN_LISTEN and each.laddr.port == self.port:
+                    psutil.Process(each.pid).terminate()
             self.process.wait(PATIENCE)
             self.process = None
 

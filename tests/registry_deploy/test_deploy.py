@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import requests
 from mlflow import MlflowClient
-from running import PATIENCE, Outcome, Store, free_port
+from running import COLLECTION, PATIENCE, Outcome, Store, free_port
+
+EXAMPLE = COLLECTION / "registry_deploy"
 
 
 @pytest.fixture
@@ -96,36 +98,33 @@ def test_an_endpoint_and_the_registry_know_of_each_other(
         requests.get(f"http://127.0.0.1:{port}/ping", timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("verb", "options", "message"),
-    [
-        ("deploy", {"target": "moon"}, "'--target': 'moon' is not one of 'local', 'azureml', 'databricks'."),
-        ("deploy", {"canary": "0"}, "'--canary': 0 is not in the range 1<=x<=100."),
-        ("deploy", {"endpoint": "a b"}, "'--endpoint': 'a b' is no name for an endpoint"),
-        ("deploy", {"endpoint": "none", "model_uri": "models:/nobody@champion"}, "promote a version first."),
-        ("deploy", {"endpoint": "none", "model_uri": "runs:/1/model"}, "'runs:/1/model' names no version"),
-        ("start", {"endpoint": "none"}, "none is not deployed in"),
-        ("score", {"endpoint": "none"}, "none is not deployed in"),
-        ("score", {"output": "nowhere/p.csv"}, "'--output': 'nowhere/p.csv' lies in a folder that does not exist."),
-    ],
-)
-def test_deploy_refuses(verb: str, options: dict[str, str], message: str, run: Callable[..., Outcome]) -> None:
-    if verb == "deploy":  # another test may serve on the default port just now
-        options = {"port": str(free_port()), **options}
-    outcome = run("deploy.py", verb, **options)
-    assert outcome.code == 2, outcome.output
-    assert message in outcome.error
+# The command, what is typed behind it, and a part of the line that refuses it.
+MISTYPED = [
+    ("deploy deploy", "--target=moon", "'--target': 'moon' is not one of 'local', 'azureml', 'databricks'."),
+    ("deploy deploy", "--canary=0", "'--canary': 0 is not in the range 1<=x<=100."),
+    ("deploy deploy", "--endpoint=a b", "'--endpoint': 'a b' is no name for an endpoint"),
+    ("deploy deploy", "--endpoint=none --model_uri=models:/nobody@champion", "promote a version first."),
+    ("deploy deploy", "--endpoint=none --model_uri=runs:/1/model", "'runs:/1/model' names no version"),
+    ("deploy start", "--endpoint=none", "none is not deployed in"),
+    ("deploy score", "--endpoint=none", "none is not deployed in"),
+    ("deploy score", "--output=nowhere/p.csv", "'--output': 'nowhere/p.csv' lies in a folder that does not exist."),
+    ("promote", "--model_uri=runs:/1/model", "'--model_uri': 'runs:/1/model' names no version: give models:/"),
+    ("promote", "--model_uri=models:/nobody@challenger", "is not in the registry"),
+    ("promote", "--thresholds=roc_auc", "'--thresholds': 'roc_auc' cannot be read: 'roc_auc' is no threshold"),
+    ("promote", "--metric=speed", "'--metric': 'speed' is none of: roc_auc, log_loss, accuracy_score."),
+    ("promote", "--margin=nan", "'--margin': 'nan' is not a finite number."),
+    ("promote", "--confidence=1", "'--confidence': 1.0 is not in the range 0<x<1."),
+]
 
 
-def test_what_a_mistyped_gate_answers(run: Callable[..., Outcome], store: Store, validation: Path) -> None:
-    for options, message in (
-        ({"model_uri": "runs:/1/model"}, "'--model_uri': 'runs:/1/model' names no version: give models:/"),
-        ({"model_uri": "models:/nobody@challenger"}, "is not in the registry"),
-        ({"thresholds": "roc_auc"}, "'--thresholds': 'roc_auc' cannot be read: 'roc_auc' is no threshold"),
-        ({"metric": "speed"}, "'--metric': 'speed' is none of: roc_auc, log_loss, accuracy_score."),
-        ({"margin": "nan"}, "'--margin': 'nan' is not a finite number."),
-        ({"confidence": "1"}, "'--confidence': 1.0 is not in the range 0<x<1."),
-    ):
-        outcome = run("promote.py", data=validation, **options)
-        assert outcome.code == 2
-        assert message in outcome.error
+def test_what_is_mistyped_is_refused_in_one_line(store: Store, home: Path, validation: Path) -> None:
+    commands = []
+    for command, typed, _ in MISTYPED:
+        module, *verb = command.split()
+        more = {"deploy deploy": [f"--port={free_port()}"], "promote": [f"--data={validation}"]}.get(command, [])
+        name = "deployment" if verb else module
+        commands.append((module, name, [*verb, *more, *typed.replace(" --", "\0--").split("\0")]))
+    found = store.run_several(EXAMPLE, commands, environment={"XDG_STATE_HOME": str(home)})
+    for outcome, (_, typed, message) in zip(found, MISTYPED, strict=True):
+        assert outcome.code == 2, (typed, outcome.output)
+        assert message in outcome.error, typed
