@@ -250,7 +250,9 @@ def undeploy(force: str, **options: Any) -> None:
             return
         target = make_target(**options)
         there = take_down(target)
-        click.echo(f"{target.name}: {'stopped; nothing is deployed any more' if there else 'nothing was deployed'}.")
+        billed = "" if target.kind == "local" else ", and no machine of it is billed"
+        stopped = f"stopped; nothing is deployed any more{billed}"
+        click.echo(f"{target.name}: {stopped if there else 'nothing was deployed'}.")
 
 
 def take_down(target: Target) -> bool:

@@ -117,14 +117,16 @@ class Backend:
 
     async def supervise(self) -> None:
         """Keep the server running, for ever; one that does not start is tried less and less often."""
-        failed = 0
+        pause = 0.5
         while True:
             if not self.check_alive():
                 await self.restart()
-                failed = 0 if self.ready else failed + 1
+                pause = 0.5 if self.ready else min(2 * pause, 64)
+                told = "serves again" if self.ready else f"did not start: next try in {pause:g} s"
+                _log.info("%s %s", self.name, told)
             elif not await self.check_ready() and self.ready and self.check_alive():
                 self.miss()
-            await asyncio.sleep(0.5 * 2 ** min(failed, 7))
+            await asyncio.sleep(pause)
 
     async def restart(self) -> None:
         """Start the server again and wait until it is ready or has ended."""
@@ -138,7 +140,6 @@ class Backend:
                 await asyncio.sleep(0.1)
         except (OSError, RuntimeError):
             _log.exception("%s cannot be started", self.name)
-        _log.info("%s %s", self.name, "serves again" if self.ready else "did not start")
 
 
 class Proxy:

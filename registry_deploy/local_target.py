@@ -208,7 +208,8 @@ class LocalTarget(Target):
             if process is not None and process.poll() is not None:
                 raise DeploymentError(f"version {server.version} ended while starting (exit code {process.returncode})")
             if time.monotonic() > deadline:
-                raise DeploymentError(f"version {server.version} did not answer /ping in {self.start_timeout:g} s")
+                log = "" if process else f": see {server.folder}/server.log"  # of a new one the end is printed
+                raise DeploymentError(f"version {server.version} did not answer /ping in {self.start_timeout:g} s{log}")
             time.sleep(0.1)
 
     def _ask(self, request: str, colour: str = "") -> Any:

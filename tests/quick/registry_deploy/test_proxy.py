@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,3 +132,30 @@ def test_an_address_that_another_program_takes_meanwhile_is_refused_and_asked_no
         with pytest.raises(TimeoutError):
             other.accept()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_log_says_when_a_server_that_does_not_start_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = local_proxy.Backend("blue", processes.Server("", "", "models:/m/1", "1", "", []), None)
+    tries, paused = [False, False, True], list[float]()
+
+    async def restart() -> None:
+        backend.ready = tries.pop(0)
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+        if not tries:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(backend, "check_alive", lambda: False)
+    monkeypatch.setattr(backend, "restart", restart)
+    monkeypatch.setattr(local_proxy, "asyncio", SimpleNamespace(sleep=sleep))
+    with caplog.at_level("INFO"), pytest.raises(asyncio.CancelledError):
+        asyncio.run(backend.supervise())
+    assert paused == [1, 2, 0.5]
+    assert [line.removeprefix("blue (version 1) ") for line in caplog.messages] == [
+        "did not start: next try in 1 s",
+        "did not start: next try in 2 s",
+        "serves again",
+    ]

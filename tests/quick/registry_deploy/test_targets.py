@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from examples import module
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
@@ -80,3 +82,29 @@ def test_one_change_of_an_endpoint_at_a_time(tmp_path: Path) -> None:
                     other()
     target().undeploy()
     assert not (tmp_path / "numbers").exists()
+
+
+def test_a_server_that_is_up_already_and_does_not_answer_is_said_with_its_log(tmp_path: Path) -> None:
+    """Before a rollback, say; of one that is being started, the end of the log is printed."""
+    target = deploy.LocalTarget("numbers", directory=tmp_path, start_timeout=0)
+    server = module("registry_deploy", "processes").Server(str(tmp_path), "", "models:/numbers/1", "1", "", [])
+    with pytest.raises(deploy.DeploymentError, match=f"did not answer /ping in 0 s: see {tmp_path}/server.log$"):
+        target._wait(server)
+    with pytest.raises(deploy.DeploymentError, match=r"did not answer /ping in 0 s$"):
+        target._wait(server, SimpleNamespace(poll=lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("local", "live: stopped; nothing is deployed any more.\n"),
+        ("azureml", "live: stopped; nothing is deployed any more, and no machine of it is billed.\n"),
+    ],
+)
+def test_undeploy_says_that_a_cloud_bills_nothing_any_more(
+    kind: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = SimpleNamespace(kind=kind, name="live", undeploy=lambda: True)
+    monkeypatch.setattr(deploy, "make_target", lambda **options: target)
+    monkeypatch.setattr(deploy.owners, "record", lambda *given: None)
+    assert CliRunner().invoke(deploy.deployment, ["undeploy"]).output == told
