@@ -245,8 +245,8 @@ def _unreadable(repo: str, stderr: str, commit: str = "") -> click.UsageError:
         "unadvertised object": f"hands out branches and tags, and not the commit {commit}",
         "dumb http": "is served as plain files, from which neither this example nor `mlflow run` can fetch one commit: "
         "give the address of a Git server (https of a hosting service or `git http-backend`, or ssh)",
-        "could not read Username": "asks for a user and password, and Git has none: set up a credential helper",
+        "could not read (User|Pass)": "asks for a user and password, and Git has none: set up a credential helper",
         "Authentication failed": "refuses the user and password that Git's credential helper gave",
     }
-    known = (reason for sign, reason in reasons.items() if sign in stderr)
+    known = (reason for sign, reason in reasons.items() if re.search(sign, stderr))
     return click.UsageError(f"The repository {repo} {next(known, f'cannot be read: {said}')}.")
