@@ -29,6 +29,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 600  # seconds that a part may take to answer on a busy machine
+SILENCE = 60  # seconds after which it is said that one has not
 PARTS = ("s3", "master", "volume", "filer", "admin")  # of SeaweedFS; each takes the next port, and that + 10,000
 BUCKET = "mlflow"
 
@@ -194,12 +195,15 @@ class TeamServer:
 
     def _wait(self, name: str, url: str) -> None:
         """Wait until a process answers."""
-        last = time.monotonic() + PATIENCE
-        while time.monotonic() < last and self._running[name].poll() is None:
+        log, begun, said = self.folder / f"{name}.log", time.monotonic(), False
+        while (waited := time.monotonic() - begun) < PATIENCE and self._running[name].poll() is None:
             with suppress(OSError), urllib.request.urlopen(url, timeout=5):
                 return
+            if waited > SILENCE and not said:
+                said = True
+                click.echo(f"{name} does not answer yet: see {log}.")
             time.sleep(0.1)
-        raise click.ClickException(f"{name} does not start: see {self.folder / f'{name}.log'}.")
+        raise click.ClickException(f"{name} does not start: see {log}.")
 
 
 def _write_private(path: Path, text: str) -> None:

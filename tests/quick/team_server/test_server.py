@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -26,3 +27,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(click.ClickException, match="file/team cannot be used: Not a directory"):
         server.TeamServer(tmp_path / "file" / "team").claim_folder()
+
+
+def test_a_part_that_does_not_answer_for_long_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "SILENCE", 0)
+    made, alive = server.TeamServer(tmp_path), [None, None, None, 1]
+    made._running["mlflow"] = SimpleNamespace(poll=lambda: alive.pop(0))
+    with pytest.raises(click.ClickException, match=r"mlflow does not start: see .*mlflow\.log"):
+        made._wait("mlflow", "http://127.0.0.1:1")
+    assert capsys.readouterr().out == f"mlflow does not answer yet: see {tmp_path / 'mlflow.log'}.\n"
