@@ -192,9 +192,11 @@ def _rows_of(document: Any, notes: list[str]) -> list[dict[str, Any]]:
     cells = list(document.values())
     if cells and all(isinstance(cell, dict) for cell in cells):  # DataFrame.to_json()
         labels = list(cells[0])
-        if not _counts(labels) and (_counts(document) or _are_rows(cells)):  # orient="index"
+        likely = 0.0 if _counts(labels) else 1.0 if _counts(document) else _likely_rows(cells)
+        if likely:  # orient="index"
             if not _counts(document):
-                notes.append(f"The rows have names ({next(iter(document))!r}, ...): left out (a guess).")
+                guess = " (a guess)" if likely < 1 else ""
+                notes.append(f"The rows have names ({next(iter(document))!r}, ...): left out{guess}.")
             return cells
         if any(list(cell) != labels for cell in cells):
             raise NotATableError("is a JSON object whose columns have different rows.")
@@ -213,11 +215,11 @@ def _has_rows(cell: Any) -> bool:
     return isinstance(cell, list) and bool(cell) and all(isinstance(row, dict) for row in cell)
 
 
-def _are_rows(cells: list[dict[str, Any]]) -> bool:
-    """Whether objects are rows and no columns: by the types of the values, which in a column are alike; by length."""
+def _likely_rows(cells: list[dict[str, Any]]) -> float:
+    """Whether objects are rows and no columns: 1 or 0 by the types of values, alike in a column; else 0.5 if many."""
     across = [[cell.get(label) for cell in cells] for label in cells[0]]
     here, there = _mixed(cell.values() for cell in cells), _mixed(across)
-    return here > there or (here == there and len(cells) > len(across))
+    return float(here > there) if here != there else 0.5 * (len(cells) > len(across))
 
 
 def _mixed(parts: Iterable[Iterable[Any]]) -> int:

@@ -191,7 +191,7 @@ class TextFile:
         """Refuse what seems to be one column, or every second column empty, and is another form of file."""
         rows = [record for record, _ in records]
         twice = all(row[0].strip() and all(row[::2]) and not any(row[1::2]) for row in rows)
-        if width > 2 and width % 2 and self.separator not in ",;" and twice:
+        if width > 2 and width % 2 and self.separator not in COMMON and twice:
             two = 2 * self.separator
             raise NotATableError(f"has cells that {two!r} separates: put one tab in its place.")
         if width == 1 and len(rows) > 1:

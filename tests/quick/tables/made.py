@@ -755,6 +755,11 @@ HOSTILE = {
         {"a": "number", "Unnamed: 1": "empty", "b": "number"},
         said=("Column 2 has no name", "'Unnamed: 1' is empty"),
     ),
+    "the same, with tabs": Made(
+        b"a\t\tb\n1\t\t2\n3\t\t4\n",
+        {"a": "number", "Unnamed: 1": "empty", "b": "number"},
+        said=("Column 2 has no name", "'Unnamed: 1' is empty"),
+    ),
     "one column whose values hold a comma": Made(
         b'"city, state"\n"Paris, TX"\n"Austin, TX"\n', {"city, state": "category"}, first=("Paris, TX",)
     ),
@@ -803,7 +808,15 @@ HOSTILE = {
         name="table.parquet",
     ),
     "JSON of pandas, index with names": plain(
-        FRAME.set_axis([f"r{i}" for i in range(30)]).to_json(orient="index"), "rows have names ('r0'", name="table.json"
+        FRAME.set_axis([f"r{i}" for i in range(30)]).to_json(orient="index"),
+        "rows have names ('r0', ...): left out.",
+        name="table.json",
+    ),
+    "JSON of pandas, index with names, numbers only": Made(
+        FRAME[["age", "spend"]].set_axis([f"r{i}" for i in range(30)]).to_json(orient="index").encode(),
+        {"age": "number", "spend": "number"},
+        said=("rows have names ('r0', ...): left out (a guess).",),
+        name="table.json",
     ),
     "JSON of pandas, split, a name twice": refused(
         json.dumps({"columns": ["a", "a"], "data": [[1, 2], [3, 4]]}), "2 columns called 'a'", name="table.json"
