@@ -143,7 +143,7 @@ class Server:
         """End what listens on the port: a signal to the command itself would not reach it."""
         if self.process is not None:
             for each in psutil.net_connections("tcp4"):
-                if each.status == psutil.CONN_LISTEN and each.laddr.port == self.port:
+                if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == self.port:
                     psutil.Process(each.pid).terminate()
             self.process.wait(PATIENCE)
             self.process = None

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,24 @@ from running import COLLECTION, PATIENCE, PROGRAMS, wait_until
 from sklearn.tree import DecisionTreeRegressor
 
 EXAMPLE = COLLECTION / "registry_deploy"
-azure_target: Any = module("registry_deploy", "azure_target")
 deploy: Any = module("registry_deploy", "deploy")
-AzureConfig, AzureTarget = azure_target.AzureConfig, azure_target.AzureTarget
-DeploymentError = azure_target.DeploymentError
 WHERE = {
     "subscription_id": azure_stand_in.SUBSCRIPTION,
     "resource_group": azure_stand_in.GROUP,
     "workspace_name": azure_stand_in.WORKSPACE,
 }
-CONFIG = AzureConfig(**WHERE)
 ROWS = pd.DataFrame({"a": [0.1, np.nan, 1 / 3], "b": [1.0, 2.0, 3.0]})
 PACKAGES = [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")]
+
+
+def azure_target() -> Any:
+    """The module; all workers read this file, and the Azure client takes three seconds to import."""
+    return module("registry_deploy", "azure_target")
+
+
+def config(**changed: Any) -> Any:
+    """The configuration of the stand-in's workspace."""
+    return azure_target().AzureConfig(**{**WHERE, **changed})
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +132,8 @@ def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], Any]]:
     """Makes targets, and removes their endpoints and all faults afterwards."""
     made = []
 
-    def make(name: str, config: Any = CONFIG) -> Any:
-        made.append(AzureTarget(name, config=config, say=said.append))
+    def make(name: str, **changed: Any) -> Any:
+        made.append(azure_target().AzureTarget(name, config=config(**changed), say=said.append))
         return made[-1]
 
     yield make
@@ -142,7 +147,7 @@ def target(azure: StandIn, said: list[str]) -> Iterator[Callable[[str], Any]]:
 @pytest.fixture(scope="module")
 def live_endpoint(azure: StandIn) -> Any:
     """Version 1 deployed, for the tests that must leave it as it is."""
-    live = AzureTarget("live", config=CONFIG)
+    live = azure_target().AzureTarget("live", config=config())
     live.deploy("models:/numbers/1")
     return live
 
@@ -165,7 +170,7 @@ def traffic(target: Any) -> dict[str, tuple[str, int]]:
 
 def refused(action: Callable, *arguments: object, **options: object) -> str:
     """The line that an action ends with; below it may stand the log of a deployment that is removed."""
-    with pytest.raises(DeploymentError) as caught:
+    with pytest.raises(azure_target().DeploymentError) as caught:
         action(*arguments, **options)
     return str(caught.value).partition("\n")[0]
 
@@ -181,7 +186,7 @@ def test_a_life(target: Callable[..., Any], azure: StandIn, said: list[str]) -> 
     assert first == life.status()
     assert first.scoring_uri == f"{azure.url}/endpoints/life/score"
     assert (first.colours["blue"].model_name, first.colours["blue"].state) == ("numbers", "Succeeded")
-    assert any("1 x Standard_DS3_v2" in line and azure_target.PRICES in line for line in said)
+    assert any("1 x Standard_DS3_v2" in line and azure_target().PRICES in line for line in said)
     assert life.score(ROWS) == [1.0, 1.0, 1.0]
     assert "nothing to roll back to" in refused(life.rollback)
 
@@ -213,7 +218,7 @@ def test_a_life(target: Callable[..., Any], azure: StandIn, said: list[str]) -> 
     assert life.score(ROWS) == [1.0, 1.0, 1.0]
     assert "nothing to roll back to" in refused(life.rollback)
 
-    larger = target("life", replace(CONFIG, instance_type="Standard_F4s_v2", instance_count=2))
+    larger = target("life", instance_type="Standard_F4s_v2", instance_count=2)
     larger.deploy("models:/numbers/1")
     assert traffic(life) == {"blue": ("1", 0), "green": ("1", 100)}
     green = azure.endpoints["life"].deployments["green"].body
@@ -275,7 +280,7 @@ def test_arrays_by_name_and_a_token_instead_of_a_key(target: Callable[..., Any],
     """A model in ONNX takes one array a column, and both kinds of token let requests in."""
     arrays = {"a": np.array([0.25, np.nan], "float32"), "b": np.array(["x", "yy"], object)}
     for mode in ("AADToken", "AMLToken"):
-        named = target("named", replace(CONFIG, auth_mode={"AADToken": "aad_token", "AMLToken": "aml_token"}[mode]))
+        named = target("named", auth_mode={"AADToken": "aad_token", "AMLToken": "aml_token"}[mode])
         if mode == "AMLToken":  # of an endpoint that is there, the mode stays as it was created
             azure.endpoints["named"].body["properties"]["authMode"] = mode
         named.deploy("models:/named arrays/1")
@@ -330,7 +335,7 @@ def test_a_rollback_or_undeploy_that_azure_refuses(live: Any, azure: StandIn) ->
 
 
 def test_a_model_that_crashes_on_azure(live: Any) -> None:
-    with pytest.raises(DeploymentError) as caught:
+    with pytest.raises(azure_target().DeploymentError) as caught:
         live.deploy("models:/crash/1")
     message, _, log = str(caught.value).partition("\n")
     assert "deploying crash version 1 to green of live: it failed" in message
@@ -377,25 +382,25 @@ def test_scoring_that_fails(live: Any, azure: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("where", "expected"),
     [
-        (replace(CONFIG, workspace_name="elsewhere"), "looking for workspace elsewhere: Azure answered 404"),
-        (replace(CONFIG, resource_group="elsewhere"), "check subscription_id, resource_group, workspace_name"),
-        (replace(CONFIG, subscription_id="0" * 8 + CONFIG.subscription_id[8:]), "Azure answered 404"),
+        ({"workspace_name": "elsewhere"}, "looking for workspace elsewhere: Azure answered 404"),
+        ({"resource_group": "elsewhere"}, "check subscription_id, resource_group, workspace_name"),
+        ({"subscription_id": "0" * 8 + azure_stand_in.SUBSCRIPTION[8:]}, "Azure answered 404"),
     ],
 )
 def test_the_configuration_is_checked_before_anything_is_created(
-    target: Callable[..., Any], azure: StandIn, said: list[str], config: Any, expected: str
+    target: Callable[..., Any], azure: StandIn, said: list[str], where: dict[str, str], expected: str
 ) -> None:
     azure.requests.clear()
-    assert expected in refused(target("nowhere", config).deploy, "models:/numbers/1")
+    assert expected in refused(target("nowhere", **where).deploy, "models:/numbers/1")
     assert not [request for request in azure.requests if not request.startswith("GET")]
     assert not said
 
 
 def test_machines_that_the_region_has_not(target: Callable[..., Any], azure: StandIn) -> None:
     """A role in the workspace may not read which there are, so Azure itself refuses; no endpoint is left."""
-    message = refused(target("huge", replace(CONFIG, instance_type="Standard_Huge")).deploy, "models:/numbers/1")
+    message = refused(target("huge", instance_type="Standard_Huge").deploy, "models:/numbers/1")
     assert "Azure answered 400" in message
     assert "Standard_Huge is not supported" in message
     assert "huge" not in azure.endpoints
@@ -422,7 +427,7 @@ def test_a_wrong_argument(
 
 @pytest.mark.parametrize("name", ["ab", "1st", "under_score", "ends-", "a" * 33])
 def test_a_wrong_name(name: str) -> None:
-    assert "3 to 32 letters" in refused(AzureTarget, name, config=CONFIG)
+    assert "3 to 32 letters" in refused(azure_target().AzureTarget, name, config=config())
 
 
 @pytest.mark.parametrize(
@@ -436,7 +441,7 @@ def test_a_wrong_name(name: str) -> None:
 )
 def test_a_wrong_configuration_file(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "azure.json").write_text(text)
-    assert expected in refused(AzureConfig.read, tmp_path / "azure.json")
+    assert expected in refused(azure_target().AzureConfig.read, tmp_path / "azure.json")
 
 
 @pytest.mark.parametrize(
@@ -452,13 +457,13 @@ def test_a_wrong_configuration_file(tmp_path: Path, text: str, expected: str) ->
     ],
 )
 def test_a_wrong_value_in_the_configuration(name: str, value: object) -> None:
-    assert f"{name}={value!r}" in refused(AzureConfig.read, **{name: value})
+    assert f"{name}={value!r}" in refused(azure_target().AzureConfig.read, **{name: value})
 
 
 def test_the_example_configuration_has_every_name() -> None:
     values = json.loads((EXAMPLE / "azure.json").read_text(encoding="utf-8"))
-    assert AzureConfig.read() == AzureConfig(**values)
-    assert AzureConfig(*list(values.values())[:3]) == AzureConfig(**values)
+    kind = azure_target().AzureConfig
+    assert kind.read() == kind(**values) == kind(*list(values.values())[:3])
 
 
 def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,10 +474,10 @@ def test_without_the_azure_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_default_endpoint_is_named_after_the_workspace(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint's name is unique in its region, and `churn` is surely taken."""
-    monkeypatch.setitem(sys.modules, "azure_target", azure_target)  # which is imported for its own target only
+    monkeypatch.setitem(sys.modules, "azure_target", azure_target())  # which is imported for its own target only
 
     def name(endpoint: str, workspace: str) -> str:
-        where = {"subscription_id": CONFIG.subscription_id, "resource_group": "g", "workspace_name": workspace}
+        where = {"subscription_id": azure_stand_in.SUBSCRIPTION, "resource_group": "g", "workspace_name": workspace}
         return str(deploy.make_target("azureml", endpoint, "", "azure.json", **where).name)
 
     mine, other = name("churn", "mine"), name("churn", "other")
