@@ -76,7 +76,7 @@ def _read(data: bytes, name: str) -> Any:
 
 def _lines(data: bytes) -> list[str]:
     # splitlines() would take other characters for the end of a line
-    return data.decode("utf-8-sig").removesuffix("\n").split("\n")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def _json(text: str | bytes) -> Any:

@@ -178,9 +178,10 @@ def test_files_are_compared_by_what_they_say(tmp_path: Path) -> None:
         files = [tmp_path / folder / name for folder in "ab"]
         for file, text in zip(files, (one, other), strict=True):
             file.parent.mkdir(exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, newline="")
         return compared({"artifacts": {name: files[0]}}, {"artifacts": {name: files[1]}})[("artifact", name)]
 
+    assert same("note.txt", "a\r\nb\r\n", "a\nb\n")  # as Windows ends lines
     assert same("t.csv", "a,fit_time\n1,2\n", "a,fit_time\n1,3\n")
     assert not same("t.csv", "a,b\n1,2\n", "a,b\n1,3\n")
     assert same("r.json", json.dumps({"a": 1, "fit_seconds": 2}), json.dumps({"fit_seconds": 3, "a": 1}))
