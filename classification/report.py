@@ -15,10 +15,10 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from evaluation import Result, scores
+from evaluation import Result
 from features import Split, with_preprocessing
 from support.bootstrap import METRICS
 from support.cautions import about_split
@@ -97,8 +97,8 @@ def _columns_that_tell(split: Split) -> dict[str, float]:
         tree = with_preprocessing(DecisionTreeClassifier(min_samples_leaf=5, random_state=0), {name: kind})
         tree.fit(split.X_train[[name]].iloc[:2000], split.y_train.iloc[:2000])
         probabilities = pd.DataFrame(tree.predict_proba(split.X_test[[name]]), columns=tree.classes_)
-        known = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()
-        reached[name] = scores(split.truth, known, known.argmax(axis=1), split.classes, split.counted)["roc_auc"]
+        known = probabilities.reindex(columns=split.classes, fill_value=0).to_numpy()[:, split.counted]
+        reached[name] = float(roc_auc_score(split.truth[:, None] == split.counted, known))
     return {name: value for name, value in reached.items() if value > TOO_GOOD}
 
 
@@ -165,10 +165,12 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     calibration.legend(**BELOW)
 
     names = [on_picture(label, most=20) for label in split.classes]
-    counts = confusion_matrix(split.truth, result.predicted, labels=range(len(names)))
-    drawn = ConfusionMatrixDisplay(counts / counts.sum(axis=1, keepdims=True), display_labels=names)
     turned, size = 30 if len(names) > 3 else 0, "medium" if len(names) <= 6 else "xx-small"
-    drawn.plot(cmap="Blues", ax=matrix, colorbar=False, xticks_rotation=turned, im_kw={"vmin": 0, "vmax": 1})
+    look = {"cmap": "Blues", "colorbar": False, "xticks_rotation": turned, "im_kw": {"vmin": 0, "vmax": 1}}
+    drawn = ConfusionMatrixDisplay.from_predictions(
+        split.truth, result.predicted, display_labels=names, ax=matrix, normalize="true", **look
+    )
+    counts = (drawn.confusion_matrix * np.bincount(split.truth)[:, None]).round().astype(int)
     for text, count, share in zip(drawn.text_.flat, counts.flat, drawn.confusion_matrix.flat, strict=True):
         color = max("black", "white", key=partial(contrast, drawn.im_.cmap(share)))
         text.set(text=tr("{count:,}\n{share:.0%}", count=count, share=share), fontsize=size, color=color)
