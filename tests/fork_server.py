@@ -34,7 +34,7 @@ IMPORTED += ["matplotlib.pyplot", "skops.io"]
 # Imported later, when they are used.
 IMPORTED += ["mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "psycopg", "git", "databricks.sdk"]
 IMPORTED += ["mlflow.models.evaluation.evaluator_registry", "pyspark.ml.linalg", "mlflow.server.auth.client", "optuna"]
-IMPORTED += ["keras", "mlflow.tensorflow"]
+IMPORTED += ["keras", "mlflow.tensorflow", "kneed", "mlflow.store.model_registry.sqlalchemy_store"]
 
 # Hands a command line, its folder, environment and open files to the server, and ends as the fork does.
 CLIENT = """#!{python} -ISs
@@ -90,6 +90,7 @@ def serve(folder: str) -> None:
         importlib.import_module(name)
     requirements_utils: Any = importlib.import_module("mlflow.utils.requirements_utils")
     requirements_utils._run_command = partial(infer, requirements_utils._run_command, "python")
+    requirements_utils._init_modules_to_packages_map()  # which takes each program that logs a model half a second
     gc.freeze()  # or each fork would look for garbage, at its end above all, in all that was imported: 1.2 s
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks of this process
     while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
@@ -188,6 +189,8 @@ def start(command: list[str], folder: str, environment: dict[str, str], files: l
     sys.argv[:] = arguments
     path = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
     sys.path[:1] = [str(Path(arguments[0]).resolve().parent), *path]  # what is imported already is not looked for there
+    if path or "DATABRICKS_RUNTIME_VERSION" in environment:  # other packages are there
+        sys.modules["mlflow.utils.requirements_utils"]._MODULES_TO_PACKAGES = None  # type: ignore[attr-defined]
     runpy.run_path(arguments[0], run_name="__main__")
     sys.exit()
 
