@@ -129,8 +129,8 @@ def answers_of(loaded: Any, given: Any, rows: int, labels: list[Any] | None) -> 
     own = np.asarray(getattr(raw_model(loaded), "classes_", [])).tolist()
     renamed = len(own) == len(named) and set(map(str, own)) != set(map(str, named))
     beside, probabilities = _probabilities(loaded, given, rows, output)
-    ordered = beside if not named or set(map(str, beside)) == set(map(str, named)) else named
-    classes = own if own and not renamed else ordered
+    known = own if own and not renamed else named
+    classes = beside if set(map(str, beside)) in ({*map(str, known)}, {*truth}) else known or beside
     if probabilities is not None and probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.hstack([1 - probabilities, probabilities])
     if probabilities is not None:

@@ -85,8 +85,11 @@ def test_probabilities_go_by_the_names_of_their_columns() -> None:
     """Metadata may name the classes in another order than the columns of the answer."""
     named = pd.DataFrame(SURE[:, ::-1], columns=["yes", "no"])
     for output in (named, named.assign(prediction=["no", "yes"])):
-        found = answers.answers_of(Loaded(output, ["no", "yes"]), X[:2], 2, ["no", "yes"])
-        assert (found.predictions, found.classes) == (["no", "yes"], ["yes", "no"])
+        for own in ([], ["no", "yes"], [0, 1]):  # the classes of a model behind it, with an order of their own
+            loaded = Loaded(output, None if own else ["no", "yes"])
+            loaded.get_raw_model = lambda own=own: SimpleNamespace(classes_=own)
+            found = answers.answers_of(loaded, X[:2], 2, ["no", "yes"])
+            assert (found.predictions, found.classes) == (["no", "yes"], ["yes", "no"])
 
 
 def test_labels_without_probabilities() -> None:
