@@ -27,11 +27,11 @@ sys.modules["__main__"].__dict__.setdefault("__file__", __file__)
 
 # The files that take longest, begun first: begun last, one would keep a worker busy alone.
 LONG = (
+    "tests/team_server/test_team_server.py",
     "tests/on_databricks/test_jobs_backend.py",
     "tests/on_databricks/test_notebooks.py",
     "tests/git_project/test_main.py",
     "tests/registry_deploy/test_promote.py",
-    "tests/team_server/test_team_server.py",
     "tests/git_project/test_battery.py",
     "tests/git_project/test_from_git.py",
     "tests/test_readme.py",
@@ -48,7 +48,6 @@ LONG = (
     "tests/registry_deploy/test_azure_target.py",
     "tests/test_pictures.py",
     "tests/registry_deploy/test_story.py",
-    "tests/team_server/test_watch.py",
     "tests/registry_deploy/test_deploy.py",
     "tests/registry_deploy/test_registry.py",
     "tests/git_project/test_reproduce_foreign.py",

@@ -17,7 +17,7 @@ from team import FEW_RETRIES, TEAM_SERVER, User, free_ports
 sys.path.insert(0, str(TEAM_SERVER))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """The server, with accounts; what it started has ended afterwards."""
     from server import TeamServer, apply_accounts
@@ -33,7 +33,7 @@ def server() -> Iterator[Any]:
             made.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def users(server: Any) -> dict[str, User]:
     """The administrator and the users of accounts.yaml, by name."""
     passwords = yaml.safe_load((server.folder / "passwords.yaml").read_text())
