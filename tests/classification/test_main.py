@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from fork_server import forks
 from mlflow.entities import Run
 from pages import assert_quoted, steps
 from running import COLLECTION, PROGRAMS, Outcome, Store
@@ -93,13 +94,11 @@ def test_nothing_is_written_into_the_examples_folder(finished: Outcome) -> None:
     assert not (COLLECTION / "classification" / "mlruns").exists()
 
 
-def predicted(python: Path, command: list[str], folder: Path, store: Store) -> str:
-    """The last line that `python` prints in an empty folder, isolated from all but the packages of its environment."""
+def predicted(command: list[str], folder: Path, store: Store) -> str:
+    """The last line that a command prints in an empty folder."""
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [str(python), "-I", *command], cwd=empty, env=store.environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=empty, env=store.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -119,7 +118,8 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
         model = store.model(children[classifier]).artifact_location
         subprocess.run([*install, f"{model}/requirements.txt"], check=True, env=store.environment)
         program, *tables = (str(PROGRAMS / "raw_rows.py"), str(data / "new_customers.jsonl"), str(data / "churn.csv"))
-        answer = predicted(environment / "bin" / "python", [program, model, *tables], tmp_path, store)
+        python = [str(environment / "bin" / "python"), "-I"]
+        answer = predicted([*python, program, model, *tables], tmp_path, store)
         few, rows, difference = json.loads(answer)
         assert few == ["Yes", "No", "Yes", "No"]
         assert rows == 21129
@@ -128,4 +128,4 @@ def test_a_model_predicts_with_its_own_requirements_and_nothing_else(
 
 def test_all_eight_models_load_in_an_empty_folder(children: dict[str, Run], store: Store, tmp_path: Path) -> None:
     models = [store.model(child).artifact_location for child in children.values()]
-    assert predicted(Path(sys.executable), [str(PROGRAMS / "load_all.py"), *models], tmp_path, store) == "loaded 8"
+    assert predicted([f"{forks()}/python", str(PROGRAMS / "load_all.py"), *models], tmp_path, store) == "loaded 8"

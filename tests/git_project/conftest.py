@@ -224,6 +224,7 @@ def in_process(store: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path) -
     monkeypatch.setattr(mlflow.projects, "run", partial(_run_at_once, mlflow.projects.run))
     inferred = partial(infer, requirements_utils._run_command, f"{forks()}/python")
     monkeypatch.setattr(requirements_utils, "_run_command", inferred)
+    monkeypatch.setenv("PATH", f"{forks()}{os.pathsep}{os.environ['PATH']}")  # of what a project starts itself
     monkeypatch.setenv("TMPDIR", str(temporary))
     (temporary.parent / "originals").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary.parent / "originals"))  # MLflow leaves its clones there

@@ -126,23 +126,18 @@ def test_a_model_without_example_and_signature_is_compared(start: Start, reprodu
     assert "The past run registered version 1 of Foreign." in found.page
 
 
-GIVEN = {"parameters": {"alpha": "0.9"}}
-
-
 @pytest.mark.parametrize(
     ("project", "entry_point", "how"),
     [
         ("expset", "main", {"experiment_name": "wine"}),
         ("grid", "main", {}),
-        ("alpha", "main", GIVEN),
-        ("alpha", "train.py", GIVEN),
         ("na", "main", {}),
     ],
 )
 def test_the_same_again_as_it_was_reported(
     project: str, entry_point: str, how: dict[str, Any], start: Start, in_process: Any
 ) -> None:
-    """An experiment that the script sets, durations, an option that nothing declares, a missing prediction."""
+    """An experiment that the script sets, durations, a missing prediction."""
     found = in_process(start(f"reported/{project}", entry_point, **how))
     assert verdict(found) == (REPRODUCED, "true"), found.page
 

@@ -153,12 +153,18 @@ def test_main_is_reproduced_at_the_commit_of_then(
 
 @contextmanager
 def started(
-    store: Store, entry_point: str, parameters: dict[str, object], environment: dict[str, str]
+    store: Store, script: str, parameters: dict[str, object], environment: dict[str, str], run: bool = False
 ) -> Iterator[Any]:
-    """`mlflow run git_project` in a group of processes of its own, as a terminal makes one."""
-    command = [sys.executable, "-m", "mlflow", "run", str(GIT_PROJECT), "-e", entry_point, "--env-manager", "local"]
+    """A script of git_project in a group of processes of its own, as a terminal makes one.
+
+    run: whether `mlflow run` starts it, from MLproject.
+    """
+    command = [sys.executable, str(GIT_PROJECT / f"{script}.py")]
+    if run:
+        entry_point = {"run": "main"}.get(script, script)
+        command[1:] = ["-m", "mlflow", "run", str(GIT_PROJECT), "-e", entry_point, "--env-manager", "local"]
     for name, value in parameters.items():
-        command += ["-P", f"{name}={value}"]
+        command += ["-P", f"{name}={value}"] if run else [f"--{name}={value}"]
     output = Path(environment["TMPDIR"]).with_name("output.txt")
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -216,8 +222,8 @@ def test_children_that_are_killed(
     """A killed script, and a killed `mlflow run` whose script would live on: their runs fail, the third is kept."""
     environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "3600"}
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
-    parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 3}
-    with started(store, "main", parameters, environment) as process:
+    parameters = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 3, "env_manager": "local"}
+    with started(store, "run", parameters, environment) as process:
         script, orphan = (await_process(process.pid, "train.py", number) for number in ("1", "2"))
         await_running(store, 5)  # the parent, its two slow children, and a run that each of these has begun
         script.send_signal(signal.SIGKILL)
@@ -253,16 +259,16 @@ def test_a_reproduction_that_is_killed_is_not_tried(
         script = await_process(process.pid, "train.py", "1")
         await_running(store, 3)  # the reproduction, its child, and a run that this has begun
         script.send_signal(signal.SIGKILL)
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(PATIENCE) == 3
     assert not left_behind()
     (reproduction,) = store.client.search_runs(["0"], f"tags.reproduces = '{slow['run_id']}'")
     assert (reproduction.info.status, reproduction.data.tags["reproduced"]) == ("FAILED", "not tried")
     assert "reproduced" not in store.client.get_run(str(slow["run_id"])).data.tags
 
 
-@pytest.mark.parametrize("entry_point", ["main", "reproduce"])
+@pytest.mark.parametrize("script", ["run", "reproduce"])
 def test_ctrl_c(
-    entry_point: str,
+    script: str,
     store: Store,
     foreign: Any,
     slow: dict[str, object],
@@ -274,8 +280,8 @@ def test_ctrl_c(
     environment = {**installed, **users, "TMPDIR": str(temporary), "FOREIGN_SECONDS": "3600"}
     runs = "[slow: {number: 1}, slow: {number: 2}, main]"
     two: dict[str, object] = {"repo": foreign.url, "project": ".", "runs": runs, "jobs": 2}
-    parameters, numbers = (two, ("1", "2")) if entry_point == "main" else (slow, ("1",))
-    with started(store, entry_point, parameters, environment) as process:
+    parameters, numbers = (two, ("1", "2")) if script == "run" else (slow, ("1",))
+    with started(store, script, parameters, environment, run=True) as process:
         scripts = [await_process(process.pid, "train.py", number) for number in numbers]
         await_running(store, 1 + 2 * len(numbers))  # the parent, its children, and a run that each of these has begun
         os.killpg(process.pid, signal.SIGINT)
