@@ -41,7 +41,7 @@ SEARCH_OPTIONS = [
     option("model", click.Choice(["all", *RANGES]), "all", "The classifier to tune; all: it is itself a choice."),
     option("n_trials", COUNT, 50, "Trials that the study has in the end."),
     option("timeout", FiniteRange(min=0), 0.0, "Seconds after which no trial begins; 0 for no limit."),
-    option("metric", click.Choice(METRICS), "roc_auc", "What the search is for."),
+    option("metric", click.Choice(METRICS), "roc_auc", "The metric to improve."),
     option("cv", click.IntRange(2, 20), 5, "Folds of the training rows."),
     option("study", help="A name; a later search with this name continues the study."),
     option("engine", click.Choice(["local", "spark"]), "local", "What runs the trials."),

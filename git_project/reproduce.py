@@ -75,9 +75,9 @@ def compare_runs(
 @click.option("--atol", type=FiniteRange(min=0), default=0.0, help="Absolute tolerance for numbers.")
 @click.option("--ignore", default=IGNORE, help="Metrics, parameters, artifacts not to compare; patterns.")
 @click.option("--registry", type=click.Choice(["scratch", "same"]), default="scratch", help="Where models register.")
-@click.option("--experiment", type=click.Choice(["", "same", "new"]), default="", help="In which it runs again.")
+@click.option("--experiment", type=click.Choice(["", "same", "new"]), default="", help="Of the new runs.")
 @click.option("--output", default="", help="A folder to write the report to, besides the run.")
-@click.option("--allow_dirty", type=click.BOOL, default=False, help="Also a run whose files were not of its commit.")
+@click.option("--allow_dirty", type=click.BOOL, default=False, help="Try a run with uncommitted changes, too.")
 def reproduce(
     run_id: str,
     env_manager: str,

@@ -147,7 +147,7 @@ def announce(total: int, number: int, child: Child) -> None:
 @click.option("--backend_config", default="", help="JSON, or the path of a JSON file, for the backend.")
 @click.option("--env_manager", type=MANAGERS, default="", help="Of the children; default: that of this run.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="How many to run at a time.")
-@click.option("--metrics", default="roc_auc,average_precision,accuracy,f1,log_loss", help="Those to print.")
+@click.option("--metrics", default="roc_auc,average_precision,accuracy,f1,log_loss", help="Metrics to print.")
 def run(
     repo: str,
     project: str,

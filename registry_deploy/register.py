@@ -111,7 +111,7 @@ def _origin(info: ModelInfo, run_id: str | None) -> dict[str, str]:
 @click.command()
 @click.option("--model_uri", default="", help="runs:/<run id>/model or models:/<model id>; default: by experiment.")
 @click.option("--experiment", default="", help="Take the best model of this experiment.")
-@click.option("--metric", default="roc_auc", help="What best means.")
+@click.option("--metric", default="roc_auc", help="The metric that the best model is best at.")
 @click.option("--greater_is_better", type=bool, default=True, help="Whether more of it is better.")
 @click.option("--name", default="churn", help="The registered model.")
 @click.option("--description", default="", help="Of the version, in Markdown.")

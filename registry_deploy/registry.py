@@ -201,7 +201,7 @@ def archive(model_uri: str) -> None:
 @registry.command()
 @click.option("--name", required=True, help="The registered model.")
 @click.option("--version", default="", help="One version; default: the model with all its versions.")
-@click.option("--confirm", default="", help="The exact name of what goes: churn/3, or churn for all its versions.")
+@click.option("--confirm", default="", help="Type the name again: churn/3, or churn for all versions.")
 def delete(name: str, version: str, confirm: str) -> None:
     """Delete a version, or a registered model with all its versions, for good; the runs and logged models stay."""
     with explained():

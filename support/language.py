@@ -34,7 +34,7 @@ LANGUAGE = click.Option(
     ["--language"],
     type=click.Choice(["en", "fr"]),
     default="en",
-    help="Of what is printed and drawn.",
+    help="The language of what is printed and drawn.",
     callback=_speak,
     expose_value=False,
 )

@@ -148,9 +148,9 @@ def drift_figure(found: Drift) -> Figure:
 @click.command(params=[*RECORD_OPTIONS])
 @click.option("--version", default="", help="Whose rows are compared; default: the one with the most in the window.")
 @click.option("--window", type=FiniteRange(0, min_open=True), default=7.0, help="Days.")
-@click.option("--reference", default="", help="Where the training data lie now; default: where the run found them.")
+@click.option("--reference", default="", help="Where the training data are now; default: as the run recorded.")
 @click.option("--alpha", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.05)
-@click.option("--min_rows", type=click.IntRange(2), default=200, help="Fewer values are never called no drift.")
+@click.option("--min_rows", type=click.IntRange(2), default=200, help="Values that it takes to say: no drift.")
 def drift(record: str, endpoint: str, name: str, version: str, reference: str, alpha: float, **options: Any) -> None:
     """Compare a window of recorded rows with the training data of the version that answered them."""
     start, end = window_of(options["window"], options["until"])

@@ -130,7 +130,7 @@ def judge(found: Iterable[Compared], alpha: float, min_rows: int = 0) -> list[Co
     """Correct for the number of tests, and give each its verdict; the surest difference first.
 
     alpha: of windows in which nothing has changed, the share in which any test may say otherwise.
-    min_rows: fewer values are never called no drift.
+    min_rows: values without which "no drift" is never said.
     """
     all_ = list(found)
     decided = [each for each in all_ if np.isfinite(each.p_value)]

@@ -248,12 +248,12 @@ def tables(settings: Any, looked: Looked) -> tuple[str, str, str]:
 @click.option(
     "--trusted", default="", help="Labelled rows that the champion did not learn from; default: its test rows."
 )
-@click.option("--reference", default="", help="Where the training data lie now; default: where the run found them.")
+@click.option("--reference", default="", help="Where the training data are now; default: as the run recorded.")
 @click.option("--validation_size", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.3)
-@click.option("--min_rows", type=click.IntRange(2), default=300, help="Fewer labelled rows are not learnt from.")
-@click.option("--metric", default="", help="On which the gate compares; default: roc_auc.")
-@click.option("--margin", type=FiniteRange(0), default=0.0, help="Of the gate; 0: it must be better.")
-@click.option("--slice_margin", type=FiniteRange(0), default=0.01, help="How much worse on trusted or on new rows.")
+@click.option("--min_rows", type=click.IntRange(2), default=300, help="Labelled rows that a retraining needs.")
+@click.option("--metric", default="", help="The gate's metric; default: roc_auc.")
+@click.option("--margin", type=FiniteRange(0), default=0.0, help="The gate's margin; 0: it must be better.")
+@click.option("--slice_margin", type=FiniteRange(0), default=0.01, help="How much worse it may be on either table.")
 @click.option("--data_parameter", default="data", help="The parameter of the champion's project that takes the table.")
 @click.option("--deploy_to", type=click.Choice(["", "local", "azureml", "databricks"]), default="local")
 @click.option("--directory", default="", help="Of the local deployment.")

@@ -170,7 +170,7 @@ def listen(port: int) -> socket.socket:
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(1, 65534), default=8484, show_default=True, help="The MLflow UI has the next."
+    "--port", type=click.IntRange(1, 65534), default=8484, show_default=True, help="The MLflow UI takes the next one."
 )
 @click.option(
     "--folder",
