@@ -31,6 +31,7 @@ from candidate import Candidate, predictions_of
 from model_files import reason
 from processes import TOKEN_VARIABLE, Recording, Server, State, holder, read_state, write_state
 from rollout import Target
+from support.ports import free_port
 from target import Colour, DeploymentError, Status
 
 DEFAULT_HOST = "127.0.0.1"
@@ -121,7 +122,7 @@ class LocalTarget(Target):
         state = read_state(self.directory)
         port = None if self.port == -1 else self.port
         if state is None:
-            address = self.host or DEFAULT_HOST, port or (DEFAULT_PORT if self.port != -1 else processes.free_port())
+            address = self.host or DEFAULT_HOST, port or (DEFAULT_PORT if self.port != -1 else free_port())
             return State(self.name, *address, bool(self.token), {}, {}, certificate=self.certificate)
         given = {"name": self.name, "host": self.host, "port": port, "certificate": self.certificate or None}
         for key, wanted in given.items():

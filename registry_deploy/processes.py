@@ -202,13 +202,6 @@ def launch_server(server: Server) -> subprocess.Popen[bytes]:
         return launch(command, Path(server.folder), "server", environment, record, pass_fds=(bound.fileno(),))
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def log_tail(path: Path, lines: int = 15) -> str:
     """The last lines of a log file."""
     with contextlib.suppress(FileNotFoundError):

@@ -18,9 +18,7 @@ import mlflow
 import pandas as pd
 import requests
 import skops.io
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import convert_input_example_to_serving_input, infer_signature
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -42,12 +40,12 @@ from registry import description_of, reigns
 from support.datasets import as_dataset
 from support.entry_point import describe_run, run_command, say_where_to_look
 from support.requirements import OF_A_PIPELINE, pinned
-from support.table import absolute, bad, short_name
+from support.stories import fresh_start
+from support.table import absolute, short_name
 from target import Status
 from versions import CHAMPION, PREVIOUS, aliases, find_version, quiet
 
 TRAINING, VALIDATION, TARGET = "data/churn_training.csv", "data/churn_validation.csv", "churn"
-STORY = "story"  # the tag of a registered model that this story made
 CLIENTS = 4  # that send requests at the same time
 
 
@@ -130,28 +128,12 @@ def result(what: str) -> None:
     click.echo(indent(what, "    "))
 
 
-def fresh_start(name: str) -> None:
-    """A registered model of the story's own, without a champion, so that the story can be told again."""
-    client = MlflowClient()
-    try:
-        found = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(name, tags={STORY: "true"}, description="Made by the story of registry_deploy.")
-        return
-    if STORY not in found.tags:
-        raise bad("name", name, "is a registered model that this story did not make: choose another name.")
-    for alias in found.aliases:
-        client.delete_registered_model_alias(name, alias)
-
-
 def tell(name: str, random_state: int, env_manager: str, directory: Path) -> None:
     """The story itself, within an active run.
 
     directory: for the deployment; empty again at the end.
     """
-    fresh_start(name)
+    fresh_start(name, "registry_deploy")
     training = pd.read_csv(absolute(TRAINING))
     X, y = features_of(training), training[TARGET]
     first, second = two_versions(name, X, y, random_state)

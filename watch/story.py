@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -19,8 +18,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import requests
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from conclude import conclude_canary
 from drift import find_drift, log_drift, shown
@@ -32,11 +29,12 @@ from reference import CHAMPION, find_served, read_reference
 from retrain import retrain as entry_point
 from retrain import retrain_champion, settings_of
 from support.entry_point import describe_run, run_command, say_where_to_look
-from support.table import absolute, bad
+from support.ports import free_port
+from support.stories import fresh_start
+from support.table import absolute
 from truth import with_truth
 from year import TARGET, broken, changed, customers, move_to
 
-STORY = "story"  # the tag of a registered model that this story made
 YEAR, MONTHLY, REQUEST = 2025, 350, 10  # rows a month, rows a request
 MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
 MONTHS += ["August", "September", "October", "November", "December"]
@@ -213,29 +211,6 @@ def the_canary(world: World) -> None:
     click.echo(world.ask(12))
 
 
-def fresh_start(name: str) -> None:
-    """A registered model of the story's own, without a champion, so that the story can be told again."""
-    client = MlflowClient()
-    try:
-        found = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(name, tags={STORY: "true"}, description="Made by the story of watch.")
-        return
-    if STORY not in found.tags:
-        raise bad("name", name, "is a registered model that this story did not make: choose another name.")
-    for alias in found.aliases:
-        client.delete_registered_model_alias(name, alias)
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @click.command()
 @click.option("--name", default="churn_watch", help="The registered model that the story makes.")
 @click.option("--random_state", type=click.IntRange(0, 2**32 - 1), default=0)
@@ -249,7 +224,7 @@ def story(name: str, random_state: int, classification: str, registry_deploy: st
     started = time.monotonic()
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
         describe_run(run, "main")
-        fresh_start(name)
+        fresh_start(name, "watch")
         shared: dict[str, Any] = {"name": name, "endpoint": name, "directory": f"{folder}/endpoint", "canary": CANARY}
         shared |= {"record": f"{folder}/record", "labels": f"{folder}/labels.csv", "registry_deploy": registry_deploy}
         settings = settings_of(entry_point, **shared)
