@@ -200,3 +200,12 @@ def test_the_guide_shows_every_picture_and_says_what_is_on_it(page: str) -> None
 
 def test_pictures_are_small() -> None:
     assert max(path.stat().st_size for path in (DOCS / "pictures").iterdir()) < 150_000
+
+
+def test_what_contributing_names_is_there() -> None:
+    """Functions, parameters, files and folders in code style."""
+    page = (COLLECTION / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in COLLECTION.glob("*/*.py"))
+    assert set(re.findall(r"`([a-z]+_\w+)(?:\(\))?`", page)) <= set(re.findall(r"\w+", code))
+    for path in re.findall(r"`((?:tests|docs|support|new_project|on_databricks)/[\w/.-]*)`", page):
+        assert (COLLECTION / path).exists(), path
