@@ -11,6 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 SOURCE = FOLDER / "support"
+MARK = "# Copied by `make vendor` from support/{name}.py of the collection: edit that, or this in your own copy.\n"
 
 
 def imported(path: Path) -> set[str]:
@@ -40,7 +41,7 @@ def copies() -> dict[Path, str]:
     for mlproject in sorted(FOLDER.glob("*/MLproject")):
         needed = modules_of(mlproject.parent)
         for name in ["__init__", *sorted(needed)] if needed else []:
-            mark = f"# Copied from support/{name}.py by `make vendor`: edit that one.\n"
+            mark = MARK.format(name=name)
             text = mark + (SOURCE / f"{name}.py").read_text(encoding="utf-8")
             found[mlproject.parent / "support" / f"{name}.py"] = text
     return found

@@ -103,7 +103,7 @@ class LoggedNetwork(PythonModel):
         if (params or {}).get("predict_method") == "predict_proba":
             return pd.DataFrame(probabilities, columns=list(map(str, classes)))
         predicted = probabilities.argmax(axis=1)
-        if self.config["threshold"] is not None:
+        if self.config.get("threshold") is not None:
             positive = classes.index(self.config["positive"])
             predicted = np.where(probabilities[:, positive] >= self.config["threshold"], positive, 1 - positive)
         return np.asarray(classes)[predicted]

@@ -22,7 +22,7 @@ OPTIONS = [
     LANGUAGE,
     THRESHOLD,
     option("models", default=",".join(CLASSIFIERS), help="Classifiers to train, comma-separated."),
-    option("max_depth", Or(COUNT, "an integer of 1 or more", "none", ""), help="Of the tree models."),
+    option("max_depth", Or(COUNT, "an integer of 1 or more", "none", ""), help="Of each classifier that has it."),
     option("class_weight", *WEIGHT["class_weight"], help="Or balanced."),
 ]
 

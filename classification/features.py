@@ -21,12 +21,13 @@ from support.datasets import as_dataset
 from support.entry_point import FiniteRange
 from support.inputs import read_table
 from support.kinds import Kind, named
-from support.language import tr
+from support.language import tr, warn
 from support.parameters import option
 from support.table import absolute, bad, short_name
 from support.texts import shown
 
 ROWS_PER_CLASS = 3  # that the training part must keep: the SVM calibrates its probabilities on three folds
+MANY_CLASSES = 20  # more different integers than this are amounts, as a rule
 MAX_CATEGORIES = 100  # of a column; its rarest beyond them share one, so that 20,000 merchants are not 20,000 columns
 
 TABLE_OPTIONS = [
@@ -92,7 +93,7 @@ def load_split(
     The parameters are those of TABLE_OPTIONS. Raises click.BadParameter where the table or one of them does not fit.
     """
     rows, decided = read_table(data, target, drop, kinds, missing_values)
-    *columns, target = decided  # its full name
+    *columns, target = decided  # the features, then the target under its full name
     rows[target] = y = _classes_of(rows[target], decided[target], test_size)
     classes = sorted(y.unique().tolist())
     train, test = train_test_split(rows, test_size=test_size, random_state=random_state, stratify=y)
@@ -125,6 +126,9 @@ def _classes_of(y: pd.Series, kind: Kind, test_size: float) -> pd.Series:
             raise bad("target", name, f"{right} kinds={named(name, 'category')} makes each number a class.")
         y = y.astype("int64")
     counts = y.value_counts()
+    if kind.kind == "number" and len(counts) > MANY_CLASSES:
+        integers = "{name} has {count} different integers, and each is a class. Is it an amount?"
+        warn(tr(integers, name=name, count=len(counts)))
     rarest, fewest = shown(counts.idxmin()), counts.min()
     if len(counts) == 1:
         raise bad("target", name, f"has the one class {rarest}: at least two are needed.")
@@ -179,7 +183,7 @@ def with_preprocessing(classifier: BaseEstimator, kinds: dict[str, Kind]) -> Pip
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
             ("categories", OneHotEncoder(**rare), others),
         ],
-        # Many categories are mostly zeros. Of the classifiers, only this one is faster when they are not written down.
+        # Many categories are mostly zeros. Of the classifiers, only this one is faster with a sparse matrix.
         sparse_threshold=0.3 if isinstance(classifier, LogisticRegression) else 0,
     )
     return Pipeline([("preprocessing", preprocessing), ("classifier", classifier)])

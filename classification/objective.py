@@ -21,7 +21,7 @@ from classifiers import CLASSIFIERS, build
 from evaluation import scores
 from features import Split, with_preprocessing
 
-# What may be searched for. The other metrics have a trivial best: a recall of 1 comes from suspecting everybody.
+# What may be searched for. The other metrics have a trivial best: a recall of 1 comes from always predicting the class.
 LOSSES = ("log_loss", "brier_score_loss")
 METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", *LOSSES)
 CHOICE = "classifier"  # the name of the parameter that chooses among all classifiers
@@ -117,7 +117,7 @@ def suggest(trial: BaseTrial, model: str, rows: int) -> tuple[str, dict[str, Any
     values: dict[str, Any] = {}
     for key, choose in ranges.items():
         idle = (key == "p" and values["metric"] != "minkowski") or (key == "gamma" and values["kernel"] == "linear")
-        if not idle:  # else it would not count
+        if not idle:  # an idle parameter would only mislead the search
             values[key] = choose(trial, f"{name}.{key}")
     return name, values
 
@@ -137,6 +137,7 @@ def first_choices(model: str, rows: int) -> list[dict[str, Any]]:
             values = {f"{name}.{key}": value for key, value in defaults.items()}
             trial = optuna.trial.FixedTrial({CHOICE: name, **values})
             suggest(trial, model, rows)
+            optuna.create_trial(value=0, params=trial.params, distributions=trial.distributions)  # refuses one outside
             found.append(trial.params)
     return found
 

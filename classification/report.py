@@ -56,11 +56,11 @@ def log_leaderboard(board: pd.DataFrame, warnings: list[str]) -> None:
     chance = "{best} has a better roc_auc than any other: not by chance in the choice of the test rows (95 %)."
     if others:
         chance = "Chance may explain the difference in roc_auc to {best}: {others}."
-    sentence = tr(chance, best=best, others=", ".join(others))
+    sentence = tr(chance, best=best, others=", ".join(others)) + "\n" if len(board) > 1 else ""
     listed = "".join(f"\n- {in_markdown(text)}" for text in warnings)
-    mlflow.set_tag("mlflow.note.content", f"```text\n{table}\n```\n\n{sentence}\n{listed}")
+    mlflow.set_tag("mlflow.note.content", f"```text\n{table}\n```\n\n{sentence}{listed}")
     mlflow.log_text(board.to_csv(index=False), "leaderboard.csv")
-    click.echo(f"\n{table}\n{sentence}\n{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
+    click.echo(f"\n{table}\n{sentence}{tr('The 95 % interval of every metric is in leaderboard.csv.')}")
     for text in warnings:
         warn(text)
 
@@ -69,11 +69,15 @@ def cautions(results: dict[str, Result], split: Split) -> list[str]:
     """What to know before believing in the results of classifiers (by name), and what to do about it."""
     found = about_split(split.train.df, split.test.df, split.y_test)
     cure = tr("Try class_weight=balanced." if split.positive is None else "Try class_weight=balanced or threshold=f1.")
+    missed: dict[str, list[str]] = {}  # by the classifiers that find none of them
     for position, label in enumerate(split.classes):
         hits = {name: (result.predicted == position)[split.truth == position] for name, result in results.items()}
-        if missed := [name for name, rows in hits.items() if not rows.any()]:
-            text = "{names}: no row of class {label} is found, its recall is 0."
-            found.append(f"{tr(text, names=', '.join(missed), label=shown(label))} {cure}")
+        if names := ", ".join(name for name, rows in hits.items() if not rows.any()):
+            missed.setdefault(names, []).append(shown(label))
+    for names, labels in missed.items():
+        text = "{names}: no row of class {label} is found, its recall is 0."
+        listed = ", ".join(labels[:10]) + ", ..." * (len(labels) > 10)
+        found.append(f"{tr(text, names=names, label=listed)} {cure}")
     telling = _columns_that_tell(split)
     tells = (
         "column {name} alone reaches a roc_auc of {reached:.4f}. Is it known when you predict? "

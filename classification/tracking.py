@@ -21,6 +21,7 @@ from report import evaluation_figure
 from support.kinds import to_metadata
 from support.requirements import OF_A_PIPELINE, pinned
 
+CONFIG = ("classes", "positive", "threshold")  # what ann.py needs of the metadata
 MOST_KNOWN = 1000  # categories of a column that are stored with a model, so that `predict` points out others
 
 
@@ -61,7 +62,7 @@ def _log_network(result: Result, signature: ModelSignature, about: dict[str, Any
         return mlflow.pyfunc.log_model(
             python_model=str(Path(__file__).with_name("ann.py")),
             artifacts=files,
-            model_config={key: about["metadata"].get(key) for key in ("classes", "positive", "threshold")},
+            model_config={key: about["metadata"][key] for key in CONFIG if key in about["metadata"]},
             signature=ModelSignature(signature.inputs, signature.outputs, methods),
             pip_requirements=pinned(*OF_A_PIPELINE, "keras", tensorflow),
             **about,

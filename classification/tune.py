@@ -148,22 +148,21 @@ class Found:
         beats = not alike and (value > best) == self.search.greater_is_better
         if alike:
             text = (
-                "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best defaults, {first}'s, "
+                "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best default, {first}, "
                 "with {best:.4f}: chance in the choice of the test rows may explain the difference."
             )
         elif beats:
             text = (
-                "The tuned {name}, with {metric} {value:.4f}, beats every default; the best defaults, {first}'s, with "
+                "The tuned {name}, with {metric} {value:.4f}, beats every default; the best one is {first}, with "
                 "{best:.4f}."
             )
         else:
             text = (
-                "The tuned {name}, with {metric} {value:.4f}, does not beat the best defaults, {first}'s, with "
-                "{best:.4f}."
+                "The tuned {name}, with {metric} {value:.4f}, does not beat the best default, {first}, with {best:.4f}."
             )
         sentence = tr(text, name=self.name, metric=metric, value=value, first=first, best=best)
         if "ann" not in self.by_default:
-            sentence += " " + tr("The ann is not among them: TensorFlow is loaded only if the search includes it.")
+            sentence += " " + tr("The ann was not compared: TensorFlow is loaded only if the search includes it.")
         return beats, sentence
 
 

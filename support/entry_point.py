@@ -73,7 +73,7 @@ def run_command(command: click.Command) -> NoReturn:
 
         line = refused_by_server(error)
         if line is None and isinstance(error, click.ClickException):
-            line = " ".join(error.format_message().split())
+            line = " ".join(error.format_message().split()).replace("a valid integer range.", "an integer.")  # click's
         if line is None:
             raise
         _end(f"Error: {line}", run_id, 2)

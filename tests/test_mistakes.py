@@ -40,7 +40,7 @@ MISTAKES = {
     ),
     "a value of the wrong kind": (
         "classification -e knn -P n_neighbors=many",
-        "Invalid value for '--n_neighbors': 'many' is not a valid integer range.",
+        "Invalid value for '--n_neighbors': 'many' is not an integer.",
     ),
     "a value out of range": (
         "classification -P test_size=2",

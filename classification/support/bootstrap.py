@@ -1,4 +1,4 @@
-# Copied from support/bootstrap.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/bootstrap.py of the collection: edit that, or this in your own copy.
 """How much a classifier's metrics depend on which rows it was tested on: their values on resamples of these rows."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/cautions.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/cautions.py of the collection: edit that, or this in your own copy.
 """What to know of a split before believing in what a model reaches on its test rows, and what to do about it."""
 
 from __future__ import annotations

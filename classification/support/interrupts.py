@@ -1,4 +1,4 @@
-# Copied from support/interrupts.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/interrupts.py of the collection: edit that, or this in your own copy.
 """Ctrl-C and SIGTERM: one interrupt, and none in the midst of what MLflow writes."""
 
 from __future__ import annotations

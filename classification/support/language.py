@@ -1,4 +1,4 @@
-# Copied from support/language.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/language.py of the collection: edit that, or this in your own copy.
 """The language of what is printed and drawn: English, as it stands in the code, or French, by french.py."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/on_spark.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/on_spark.py of the collection: edit that, or this in your own copy.
 """Run on Spark what one machine cannot hold: read a table, have a model score it in the workers, write the result."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/scoring.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/scoring.py of the collection: edit that, or this in your own copy.
 """Score new rows with a model and write what it adds beside them: in batches here, or in the workers of Spark."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/server_errors.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/server_errors.py of the collection: edit that, or this in your own copy.
 """What a tracking server refuses, or cannot do, as one line: MLflow raises it as a request that failed."""
 
 from __future__ import annotations

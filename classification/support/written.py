@@ -1,4 +1,4 @@
-# Copied from support/written.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/written.py of the collection: edit that, or this in your own copy.
 """How a value is written: as a number, in one way or another, as a date, as true or false, or as a text."""
 
 from __future__ import annotations

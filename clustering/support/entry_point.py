@@ -1,4 +1,4 @@
-# Copied from support/entry_point.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/entry_point.py of the collection: edit that, or this in your own copy.
 """What every entry point does around its work: end on one clear line, record its working tree, say where to look."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run_command(command: click.Command) -> NoReturn:
 
         line = refused_by_server(error)
         if line is None and isinstance(error, click.ClickException):
-            line = " ".join(error.format_message().split())
+            line = " ".join(error.format_message().split()).replace("a valid integer range.", "an integer.")  # click's
         if line is None:
             raise
         _end(f"Error: {line}", run_id, 2)

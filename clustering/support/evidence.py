@@ -1,4 +1,4 @@
-# Copied from support/evidence.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/evidence.py of the collection: edit that, or this in your own copy.
 """What all values of a column say together, gathered a batch at a time."""
 
 from __future__ import annotations

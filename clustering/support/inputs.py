@@ -1,4 +1,4 @@
-# Copied from support/inputs.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/inputs.py of the collection: edit that, or this in your own copy.
 """From the cells of a table to the values that a model takes, by the decision on the kinds of its columns."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/kinds.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/kinds.py of the collection: edit that, or this in your own copy.
 """Decide what each column of a table is, once, from all its values, by one rule.
 
 A value is read as text, without outer spaces. Missing are "", NA, N/A, NaN, nan, null, NULL, and what the user says

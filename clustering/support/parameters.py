@@ -1,4 +1,4 @@
-# Copied from support/parameters.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/parameters.py of the collection: edit that, or this in your own copy.
 """Types of parameters that click lacks: a wrong value is refused by name, with what would be right."""
 
 from __future__ import annotations

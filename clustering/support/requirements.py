@@ -1,4 +1,4 @@
-# Copied from support/requirements.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/requirements.py of the collection: edit that, or this in your own copy.
 """What a logged model needs: packages, at the versions with which it was fitted."""
 
 from __future__ import annotations

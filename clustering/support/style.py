@@ -1,4 +1,4 @@
-# Copied from support/style.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/style.py of the collection: edit that, or this in your own copy.
 """Colours and lines that everybody can tell apart, colour-blind readers too, and numbers in the reader's language."""
 
 from __future__ import annotations

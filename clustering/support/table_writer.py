@@ -1,4 +1,4 @@
-# Copied from support/table_writer.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/table_writer.py of the collection: edit that, or this in your own copy.
 """Write a table a batch of rows at a time, as CSV or Parquet: cells as they came, and new columns beside them."""
 
 from __future__ import annotations

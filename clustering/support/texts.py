@@ -1,4 +1,4 @@
-# Copied from support/texts.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/texts.py of the collection: edit that, or this in your own copy.
 """Names and values of a table in places that read some characters as their own: the one place that escapes them."""
 
 from __future__ import annotations

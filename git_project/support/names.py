@@ -1,4 +1,4 @@
-# Copied from support/names.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/names.py of the collection: edit that, or this in your own copy.
 """The names of columns: those that a user gives, and those that we add."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/datasets.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/datasets.py of the collection: edit that, or this in your own copy.
 """Tables as MLflow records them with a run: where they come from, what they hold, and a digest of their rows."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/french.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/french.py of the collection: edit that, or this in your own copy.
 """What the examples print and draw, in French: `language=fr`. The English stands where it is used."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FRENCH = {
         "Classe positive de {target} : {positive}, {share:.1%} des lignes."
     ),
     "For comparison: always answering {label} has an accuracy of {share:.3f}.": (
-        "Pour comparaison : toujours répondre {label} a une exactitude de {share:.3f}."
+        "Pour comparaison : répondre toujours {label} donne une exactitude de {share:.3f}."
     ),
     "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
     "A larger test_size helps, or more rows.": (
@@ -49,6 +49,9 @@ FRENCH = {
     # classification/evaluation.py
     "Try class_weight=balanced.": "Essayez class_weight=balanced.",
     "Try class_weight=balanced or threshold=f1.": "Essayez class_weight=balanced ou threshold=f1.",
+    "{name} has {count} different integers, and each is a class. Is it an amount?": (
+        "{name} a {count} entiers différents, et chacun est une classe. Est-ce une quantité ?"
+    ),
     "{names}: no row of class {label} is found, its recall is 0.": (
         "{names} : aucune ligne de classe {label} n’est trouvée, son rappel est nul."
     ),
@@ -87,21 +90,20 @@ FRENCH = {
     "On the {rows:,} test rows, which no trial saw:": "Sur les {rows:,} lignes de test, qu’aucun essai n’a vues :",
     "{name}, defaults": "{name}, par défaut",
     "{name}, tuned": "{name}, réglé",
-    "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best defaults, {first}'s, with "
+    "The tuned {name}, with {metric} {value:.4f}, cannot be told apart from the best default, {first}, with "
     "{best:.4f}: chance in the choice of the test rows may explain the difference.": (
         "{name} réglé, avec {metric} {value:.4f}, ne se distingue pas du meilleur par défaut, {first}, avec "
         "{best:.4f} : le hasard dans le choix des lignes de test peut expliquer l’écart."
     ),
-    "The tuned {name}, with {metric} {value:.4f}, does not beat the best defaults, {first}'s, with {best:.4f}.": (
+    "The tuned {name}, with {metric} {value:.4f}, does not beat the best default, {first}, with {best:.4f}.": (
         "{name} réglé, avec {metric} {value:.4f}, ne bat pas le meilleur par défaut, {first}, avec {best:.4f}."
     ),
-    "The tuned {name}, with {metric} {value:.4f}, beats every default; the best defaults, {first}'s, with "
-    "{best:.4f}.": (
+    "The tuned {name}, with {metric} {value:.4f}, beats every default; the best one is {first}, with {best:.4f}.": (
         "{name} réglé, avec {metric} {value:.4f}, bat tous les classifieurs par défaut ; le meilleur, {first}, atteint "
         "{best:.4f}."
     ),
-    "The ann is not among them: TensorFlow is loaded only if the search includes it.": (
-        "L’ann n’en fait pas partie : TensorFlow n’est chargé que si la recherche le comprend."
+    "The ann was not compared: TensorFlow is loaded only if the search includes it.": (
+        "L’ann n’a pas été comparé : TensorFlow n’est chargé que si la recherche l’inclut."
     ),
     "Best model: {uri}": "Meilleur modèle : {uri}",
     "Train it again: {command}": "Pour l’entraîner à nouveau : {command}",
@@ -136,7 +138,7 @@ FRENCH = {
         "lignes."
     ),
     "For comparison: always answering the mean has a mean_absolute_error of {error:.4g}.": (
-        "Pour comparaison : toujours répondre la moyenne a une mean_absolute_error de {error:.4g}."
+        "Pour comparaison : répondre toujours la moyenne donne une mean_absolute_error de {error:.4g}."
     ),
     "{target}: true": "{target} : valeur réelle",
     "predicted": "valeur prédite",

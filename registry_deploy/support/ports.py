@@ -1,4 +1,4 @@
-# Copied from support/ports.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/ports.py of the collection: edit that, or this in your own copy.
 """A port for a server of this machine."""
 
 from __future__ import annotations

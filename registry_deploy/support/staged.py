@@ -1,4 +1,4 @@
-# Copied from support/staged.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/staged.py of the collection: edit that, or this in your own copy.
 """Tables that are not delimited text: Parquet, JSON, Excel, and rows that come from elsewhere."""
 
 from __future__ import annotations

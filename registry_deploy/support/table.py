@@ -1,4 +1,4 @@
-# Copied from support/table.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/table.py of the collection: edit that, or this in your own copy.
 """Find a table that a user names and read its rows in batches; refuse in one line what is no table."""
 
 from __future__ import annotations

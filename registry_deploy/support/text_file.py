@@ -1,4 +1,4 @@
-# Copied from support/text_file.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/text_file.py of the collection: edit that, or this in your own copy.
 """Read a file of delimited text (CSV) as people have them: cells as text, exactly as they stand there."""
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def test_it_says_whether_the_result_beats_the_defaults(store: Store, search: Run
     }
     assert len(by_default) == 7  # all but the ann, which is not searched
     assert f"roc_auc {by_default['decision_tree']:.4f}" in outcomes[2].output
-    said = "beats every default" if search.data.tags["beats_defaults"] == "true" else "the best defaults"
+    said = "beats every default" if search.data.tags["beats_defaults"] == "true" else "the best default"
     assert said in outcomes[0].output
     assert said in search.data.tags["mlflow.note.content"]
 

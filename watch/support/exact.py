@@ -1,4 +1,4 @@
-# Copied from support/exact.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/exact.py of the collection: edit that, or this in your own copy.
 """Values of the types that MLflow's signatures have beside numbers, text and true or false, none of them changed."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Copied from support/quotes.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/quotes.py of the collection: edit that, or this in your own copy.
 """Quotes in delimited text that do not mean what they say: a stray one swallows the rows up to the next."""
 
 from __future__ import annotations

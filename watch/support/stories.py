@@ -1,4 +1,4 @@
-# Copied from support/stories.py by `make vendor`: edit that one.
+# Copied by `make vendor` from support/stories.py of the collection: edit that, or this in your own copy.
 """What the stories of a served model begin with: a registered model of their own."""
 
 from __future__ import annotations

@@ -216,3 +216,15 @@ def test_a_column_that_tells_the_answer_is_named_among_columns_that_do_not(tmp_p
         [warning] = report.cautions({}, churn(tmp_path, closed_on=column))
         assert "column 'closed_on' alone reaches a roc_auc of 1.0000" in warning
         assert "drop" in warning
+
+
+def test_a_classifier_alone_is_not_called_better_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report.mlflow, "set_tag", lambda *given: None)
+    monkeypatch.setattr(report.mlflow, "log_text", lambda *given: None)
+    row = {"classifier": "knn", "tied": True, "fit_seconds": 0.1, **dict.fromkeys(report.SHOWN, 0.8)}
+    report.log_leaderboard(pd.DataFrame([row]), [])
+    assert "better" not in capsys.readouterr().out
+    report.log_leaderboard(pd.DataFrame([row, {**row, "classifier": "svm", "tied": False}]), [])
+    assert "knn has a better roc_auc than any other" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_positive_class(classes: list, positive: str, expected: object, tmp_path
     split = load(table(tmp_path, left=(classes * 200)[:200]), positive=positive)
     assert split.positive == expected
     assert len(split.counted) == (1 if expected is not None else 3)
+
+
+def test_an_amount_as_the_target_is_doubted_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = load(table(tmp_path, left=[row % 25 for row in range(200)]))
+    asked = "left has 25 different integers, and each is a class. Is it an amount?"
+    assert asked in capsys.readouterr().err
+    none_found = SimpleNamespace(predicted=np.full(50, -1), metrics={"roc_auc": 0.5})
+    warnings = module("classification", "report").cautions({"knn": none_found}, split)
+    [missed] = [text for text in warnings if "no row of class" in text]
+    assert missed.startswith("knn: no row of class 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... is found, its recall is 0.")
 
 
 def test_few_test_rows_and_twins_across_the_split_are_said(tmp_path: Path) -> None:

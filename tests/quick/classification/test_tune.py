@@ -31,21 +31,19 @@ def verdict(metric: str, tuned: float, first: float, alike: bool = True) -> tupl
 def test_better_than_every_default() -> None:
     beats, sentence = verdict("roc_auc", 0.81, 0.80)
     assert beats
-    assert sentence == (
-        "The tuned knn, with roc_auc 0.8100, beats every default; the best defaults, svm's, with 0.8000."
-    )
+    assert sentence == ("The tuned knn, with roc_auc 0.8100, beats every default; the best one is svm, with 0.8000.")
 
 
 def test_worse_than_the_best_default() -> None:
     beats, sentence = verdict("roc_auc", 0.79, 0.80)
     assert not beats
-    assert "does not beat the best defaults, svm's, with 0.8000." in sentence
+    assert "does not beat the best default, svm, with 0.8000." in sentence
 
 
 def test_a_difference_that_chance_explains_is_not_called_one() -> None:
     beats, sentence = verdict("roc_auc", 0.81, 0.80, alike=False)
     assert not beats
-    assert "cannot be told apart from the best defaults" in sentence
+    assert "cannot be told apart from the best default" in sentence
     assert "chance" in sentence
 
 
@@ -112,3 +110,11 @@ def colours(figure: Figure) -> set[Any]:
         found += [line.get_color() for line in axes.lines]
         found += [patch.get_facecolor() for patch in axes.patches]
     return set(map(to_rgb, found))
+
+
+def test_a_range_without_the_default_is_refused_before_the_first_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = module("classification", "objective")
+    ranges = {"n_estimators": objective.integer(300, 400)}  # the default is 200
+    monkeypatch.setitem(objective.RANGES, "random_forest", ranges)
+    with pytest.raises(ValueError, match="200"):
+        objective.first_choices("random_forest", rows=1000)
