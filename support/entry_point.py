@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow names a run shivering-bird-943 where nobody names it
 FOLDER = Path(__file__).resolve().parent.parent  # of the example
+# What click says of a value of another type, and how people say it.
+PLAIN = {r"a valid integer range\.": "an integer.", r"a valid float range\.": "a number."}
+PLAIN |= {r"a valid boolean\. Recognized values: .*": "true or false."}
 
 
 class FiniteRange(click.FloatRange):
@@ -73,7 +76,9 @@ def run_command(command: click.Command) -> NoReturn:
 
         line = refused_by_server(error)
         if line is None and isinstance(error, click.ClickException):
-            line = " ".join(error.format_message().split()).replace("a valid integer range.", "an integer.")  # click's
+            line = " ".join(error.format_message().split())
+            for of_click, plain in PLAIN.items():
+                line = re.sub(of_click, plain, line)
         if line is None:
             raise
         _end(f"Error: {line}", run_id, 2)

@@ -51,6 +51,24 @@ def test_a_mistake_is_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert ended(mistake, capsys) == (2, "Error: k_max=1 is less than k_min=2.\n")
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (click.IntRange(min=1), "is not an integer."),
+        (FiniteRange(min=0), "is not a number."),
+        (click.FloatRange(0, 1), "is not a number."),
+        (click.BOOL, "is not true or false."),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_plain_words(
+    kind: click.ParamType, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "--given=many"])
+    with pytest.raises(SystemExit):
+        run_command(click.Command("train", params=[click.Option(["--given"], type=kind)]))
+    assert capsys.readouterr().err == f"Error: Invalid value for '--given': 'many' {said}\n"
+
+
 def test_an_interrupt_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = ended(KeyboardInterrupt(), capsys)
     assert (code, said.splitlines()[-1]) == (130, "Interrupted.")
