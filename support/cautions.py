@@ -13,17 +13,16 @@ def about_split(train: pd.DataFrame, test: pd.DataFrame, classes: pd.Series | No
 
     train, test: the rows of each part, with all columns. classes: those of the test rows, where the target has any.
     """
-    found = []
-    if classes is None and len(test) < 100:
+    found, counts = [], None if classes is None else classes.value_counts()
+    if counts is None and len(test) < 100:
         few = "{tested} test rows are few: the metrics depend on chance. A larger test_size helps, or more rows."
         found.append(tr(few, tested=len(test)))
-    elif classes is not None and (len(test) < 100 or classes.value_counts().min() < 20):
-        tested = classes.value_counts()
+    elif counts is not None and (len(test) < 100 or counts.min() < 20):
         few = (
             "{tested:,} test rows, {fewest:,} of class {label}, are few: the metrics depend on chance. "
             "A larger test_size helps, or more rows."
         )
-        found.append(tr(few, tested=len(test), fewest=tested.min(), label=shown(tested.idxmin())))
+        found.append(tr(few, tested=len(test), fewest=counts.min(), label=shown(counts.idxmin())))
     one, other = (pd.util.hash_pandas_object(part, index=False) for part in (train, test))
     if (twins := int(other.isin(one).sum())) > len(other) / 100:
         copies = (
