@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import mlflow
 import pandas as pd
 import skops.io
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.models import infer_signature
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -66,7 +67,7 @@ def train(learning_rate: float, max_iter: int, max_leaf_nodes: int, random_state
 class Split:
     """A table divided for training and testing: features as raw columns, the target as float64.
 
-    kinds: what each column of X is. source: path or URL of the table.
+    kinds: what each column of X is. train, test: its rows as MLflow datasets, with source and digest.
     """
 
     X_train: pd.DataFrame
@@ -74,7 +75,8 @@ class Split:
     y_train: pd.Series
     y_test: pd.Series
     kinds: dict[str, Kind]
-    source: str
+    train: PandasDataset
+    test: PandasDataset
 
 
 def load_split(
@@ -88,17 +90,25 @@ def load_split(
     *_, target = learnt  # its full name
     if learnt.pop(target).kind != "number":
         raise bad("target", target, "does not hold numbers.")
-    y = frame.pop(target)
+    y = frame[target]
     if y.isna().any():
         raise bad("target", target, f"has {int(y.isna().sum())} missing values: every row needs a number.")
     if len(y) < 4 or not 2 <= round(test_size * len(y)) <= len(y) - 2:
         raise bad("data", data, f"has {len(y)} rows: test_size={test_size} needs more.")
-    X_train, X_test, y_train, y_test = train_test_split(frame, y, test_size=test_size, random_state=random_state)
+    train, test = train_test_split(frame, test_size=test_size, random_state=random_state)
     read = "{rows:,} rows, {columns} columns to learn from; {tested:,} of the rows are kept for the test."
-    click.echo(tr(read, rows=len(y), columns=len(learnt), tested=len(y_test)))
-    for text in about_split(X_train.assign(**{target: y_train}), X_test.assign(**{target: y_test})):
+    click.echo(tr(read, rows=len(y), columns=len(learnt), tested=len(test)))
+    for text in about_split(train, test):
         warn(text)
-    return Split(X_train, X_test, y_train, y_test, learnt, data)
+    return Split(
+        X_train=train[list(learnt)],
+        X_test=test[list(learnt)],
+        y_train=train[target],
+        y_test=test[target],
+        kinds=learnt,
+        train=as_dataset(train, data, f"{short_name(data)}_train", targets=target),
+        test=as_dataset(test, data, f"{short_name(data)}_test", targets=target),
+    )
 
 
 def scores(y: pd.Series, predicted: Any) -> dict[str, float]:
@@ -112,12 +122,8 @@ def scores(y: pd.Series, predicted: Any) -> dict[str, float]:
 
 def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split: Split) -> None:
     """Log a fitted regressor to the active run: datasets, model, metrics tied to both, a picture."""
-    name, target = short_name(split.source), str(split.y_train.name)
-    train_rows, test_rows = (
-        as_dataset(X.assign(**{target: y}), split.source, f"{name}_{part}", targets=target)
-        for X, y, part in ((split.X_train, split.y_train, "train"), (split.X_test, split.y_test, "test"))
-    )
-    mlflow.log_inputs(datasets=[train_rows, test_rows], contexts=["training", "test"], tags_list=[None, None])
+    target = str(split.y_train.name)
+    mlflow.log_inputs(datasets=[split.train, split.test], contexts=["training", "test"], tags_list=[None, None])
     info = mlflow.sklearn.log_model(
         model,
         name="model",
@@ -128,7 +134,7 @@ def log_result(model: Pipeline, metrics: dict[str, float], predicted: Any, split
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
         pip_requirements=pinned(*OF_A_PIPELINE),
     )
-    mlflow.log_metrics(metrics, dataset=test_rows, model_id=info.model_id)
+    mlflow.log_metrics(metrics, dataset=split.test, model_id=info.model_id)
     figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
     axes.scatter(split.y_test, predicted, s=8, alpha=0.5, color=COLORS[0])
     axes.axline((float(split.y_test.mean()),) * 2, slope=1, color="black", linewidth=1)
