@@ -15,7 +15,13 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, roc_auc_score
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    PrecisionRecallDisplay,
+    RocCurveDisplay,
+    confusion_matrix,
+    roc_auc_score,
+)
 from sklearn.tree import DecisionTreeClassifier
 
 from evaluation import Result
@@ -169,12 +175,10 @@ def evaluation_figure(name: str, result: Result, split: Split) -> Figure:
     calibration.legend(**BELOW)
 
     names = [on_picture(label, most=20) for label in split.classes]
+    counts = confusion_matrix(split.truth, result.predicted, labels=range(len(names)))
+    drawn = ConfusionMatrixDisplay(counts / counts.sum(axis=1, keepdims=True), display_labels=names)
     turned, size = 30 if len(names) > 3 else 0, "medium" if len(names) <= 6 else "xx-small"
-    look = {"cmap": "Blues", "colorbar": False, "xticks_rotation": turned, "im_kw": {"vmin": 0, "vmax": 1}}
-    drawn = ConfusionMatrixDisplay.from_predictions(
-        split.truth, result.predicted, display_labels=names, ax=matrix, normalize="true", **look
-    )
-    counts = (drawn.confusion_matrix * np.bincount(split.truth)[:, None]).round().astype(int)
+    drawn.plot(cmap="Blues", ax=matrix, colorbar=False, xticks_rotation=turned, im_kw={"vmin": 0, "vmax": 1})
     for text, count, share in zip(drawn.text_.flat, counts.flat, drawn.confusion_matrix.flat, strict=True):
         color = max("black", "white", key=partial(contrast, drawn.im_.cmap(share)))
         text.set(text=tr("{count:,}\n{share:.0%}", count=count, share=share), fontsize=size, color=color)
